@@ -1,0 +1,15 @@
+# cmake --install: program, libraries, headers, ferrum.pc, CMake package.
+install(TARGETS ferrum_static ferrum_shared EXPORT ferrum-targets
+  ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS ferrum RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(DIRECTORY include/ferrum DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+configure_file(cmake/ferrum.pc.in ferrum.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/ferrum.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+configure_package_config_file(cmake/ferrum-config.cmake.in ferrum-config.cmake
+  INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/ferrum)
+write_basic_package_version_file(ferrum-config-version.cmake COMPATIBILITY SameMajorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/ferrum-config.cmake ${PROJECT_BINARY_DIR}/ferrum-config-version.cmake
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/ferrum)
+install(EXPORT ferrum-targets NAMESPACE ferrum:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/ferrum)

@@ -1,0 +1,18 @@
+# The kernels of each instruction set, compiled with that set's options and no others. Every file ends in its set's name
+# (matmul_avx2.c); the table in src/kernels/cpu/ calls them only after the CPU was probed for the whole bundle.
+set(FERRUM_ISA_SOURCES "")
+
+function(ferrum_isa folder suffix)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cpu/${folder}/*_${suffix}.c)
+  set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+  set(FERRUM_ISA_SOURCES ${FERRUM_ISA_SOURCES} ${sources} PARENT_SCOPE)
+endfunction()
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
+  set(avx2 -O3 -mavx2 -mfma -mf16c -mbmi2)
+  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512)
+  ferrum_isa(x86 avx2 ${avx2})
+  ferrum_isa(x86 avx512 ${avx512})
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  ferrum_isa(arm neon -O3 -march=armv8.2-a+dotprod+fp16)
+endif()

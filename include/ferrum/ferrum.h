@@ -1,0 +1,189 @@
+/* ferrum/ferrum.h: running a language model from a GGUF file.
+ *
+ *     ferrum_model_open(&model, "qwen3-8b.gguf", NULL, &err);       // mapped; shared by any number of sessions and threads
+ *     ferrum_tokenize(model, text, strlen(text), FERRUM_ADD_SPECIAL, &ids, &n, &err);
+ *     ferrum_session_open(&chat, model, NULL, &err);                // one timeline: its KV cache, its sampler
+ *     ferrum_session_append(chat, ids, n, &err);                    // prefill
+ *     while ((got = ferrum_session_next(chat, piece, sizeof piece, &err)) > 0) fwrite(piece, 1, (size_t)got, stdout);
+ *
+ * Threads: a model is immutable once open and may be used from any thread; a session belongs to one thread at a time
+ * (ferrum_session_cancel excepted). Structs that options come in are set up by their _init function, then altered.
+ */
+#ifndef FERRUM_FERRUM_H
+#define FERRUM_FERRUM_H
+
+#include <ferrum/common.h>
+#include <ferrum/gguf.h>
+#include <ferrum/kernels.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Models ------------------------------------------------------------------------------------------------------ */
+
+typedef struct ferrum_model ferrum_model;
+
+typedef struct ferrum_model_options {
+    const char *device;           /* "cpu" (also NULL) or "ref" */
+    ferrum_device_options cpu;    /* threads and cap of the CPU device */
+    ferrum_log_fn log;            /* warnings and notes while opening; NULL: none */
+    void *log_user;
+} ferrum_model_options;
+
+FERRUM_API void ferrum_model_options_init(ferrum_model_options *options);
+
+/* Maps the file, checks its metadata and that every tensor that the architecture needs is there with the shape it must
+ * have, and reads its tokenizer. options NULL: the defaults.
+ * Errors: those of ferrum_gguf_open; FERRUM_EUNSUPPORTED names an unknown architecture and the known ones;
+ * FERRUM_EFORMAT names the key or the tensor that is missing or wrong. */
+FERRUM_API int ferrum_model_open(ferrum_model **out, const char *path, const ferrum_model_options *options,
+                                 ferrum_error *err);
+FERRUM_API void ferrum_model_close(ferrum_model *model); /* after its sessions */
+
+typedef struct ferrum_model_info {
+    const char *name;         /* general.name, or the file's name */
+    const char *architecture; /* "llama" */
+    const char *device;       /* "cpu: avx512, 2 threads" */
+    uint64_t parameters, weight_bytes;
+    uint32_t context_length; /* that the model was trained for */
+    uint32_t vocab_size, embedding_length, block_count, head_count, head_count_kv, head_dim, expert_count;
+    const char *chat_template; /* "chatml", "llama3", "gemma", "mistral"; NULL where the file has none that is known */
+    bool has_tokenizer;        /* false: runs on ids alone (tokenizer.ggml.model is no_vocab or absent) */
+} ferrum_model_info;
+FERRUM_API void ferrum_model_get_info(const ferrum_model *model, ferrum_model_info *info);
+FERRUM_API const ferrum_gguf *ferrum_model_gguf(const ferrum_model *model);
+
+/* What a session at this context length takes, in bytes. */
+typedef struct ferrum_memory {
+    uint64_t mapped;  /* the file: shared, and given back by the system under pressure */
+    uint64_t kv;      /* KV cache */
+    uint64_t scratch; /* activations and logits */
+} ferrum_memory;
+FERRUM_API void ferrum_model_memory(const ferrum_model *model, uint32_t context, ferrum_memory *out);
+
+/* ---- Tokens ------------------------------------------------------------------------------------------------------ */
+
+enum ferrum_tokenize_flags {
+    FERRUM_ADD_SPECIAL = 1,   /* the begin (and end) token where the model's metadata asks for it */
+    FERRUM_PARSE_SPECIAL = 2, /* text such as <|im_end|> becomes its control token; without it, it stays text */
+};
+
+/* *ids: `*count` ids; release with ferrum_free. Text need not be valid UTF-8 and may hold NULs: every byte has a token,
+ * or becomes the unknown token where the vocabulary lacks it. FERRUM_EUNSUPPORTED without a tokenizer. */
+FERRUM_API int ferrum_tokenize(const ferrum_model *model, const char *text, size_t len, unsigned flags, int32_t **ids,
+                               size_t *count, ferrum_error *err);
+
+/* The bytes that the ids stand for: *text is NUL-terminated, `*len` long without the NUL; release with ferrum_free. Control
+ * tokens give nothing unless `special`. Not always whole UTF-8: a token may end inside a sequence.
+ * FERRUM_EINVAL names an id outside the vocabulary. */
+FERRUM_API int ferrum_detokenize(const ferrum_model *model, const int32_t *ids, size_t count, bool special, char **text,
+                                 size_t *len, ferrum_error *err);
+
+/* Does the token end an answer? False for ids outside the vocabulary. */
+FERRUM_API bool ferrum_token_is_end(const ferrum_model *model, int32_t id);
+
+/* ---- Chat -------------------------------------------------------------------------------------------------------- */
+
+typedef struct ferrum_message {
+    const char *role; /* "system", "user" or "assistant" */
+    const char *content;
+} ferrum_message;
+
+/* The conversation in the model's own format, ready for ferrum_tokenize with FERRUM_PARSE_SPECIAL (and
+ * FERRUM_ADD_SPECIAL: a template never writes the begin token itself); with `answer`, ending where the assistant is to
+ * speak. *text NUL-terminated; release with ferrum_free.
+ * FERRUM_EUNSUPPORTED: the model has no chat template, or none that is known. FERRUM_EINVAL: an unknown role. */
+FERRUM_API int ferrum_chat_format(const ferrum_model *model, const ferrum_message *messages, size_t count, bool answer,
+                                  char **text, ferrum_error *err);
+
+/* ---- Sessions ---------------------------------------------------------------------------------------------------- */
+
+typedef struct ferrum_session ferrum_session;
+
+typedef struct ferrum_sampling {
+    float temperature;        /* 0: greedy, and the rest is not used but the penalty; default 0.8 */
+    uint32_t top_k;           /* 0: off; default 40 */
+    float top_p;              /* 1: off; default 0.95 */
+    float min_p;              /* 0: off; default 0.05 */
+    float repetition_penalty; /* 1: off (default) */
+    uint32_t penalty_window;  /* the last so many tokens are penalised; default 64 */
+    uint64_t seed;            /* same seed, same text; 0 is a seed like any other */
+} ferrum_sampling;
+
+typedef struct ferrum_session_options {
+    uint32_t context;    /* positions; 0: the lesser of 4,096 and what the model was trained for */
+    uint32_t max_tokens; /* for each answer; 0: until the model ends it or the context is full */
+    ferrum_sampling sampling;
+    const char *const *stop; /* strings at whose first appearance the answer ends before them; copied */
+    size_t stop_count;
+    uint32_t logprobs;  /* keep the so many likeliest of every position; at most 100 */
+    bool ignore_end;    /* go on after an end token */
+} ferrum_session_options;
+
+FERRUM_API void ferrum_session_options_init(ferrum_session_options *options);
+
+FERRUM_API int ferrum_session_open(ferrum_session **out, const ferrum_model *model,
+                                   const ferrum_session_options *options, ferrum_error *err);
+FERRUM_API void ferrum_session_close(ferrum_session *s);
+
+/* Evaluates the ids behind what is there and begins a new answer. Nothing is dropped to make room: FERRUM_ELIMIT names both
+ * counts and the session stays as it was. FERRUM_EINVAL names an id outside the vocabulary. FERRUM_ECANCELED: what was
+ * evaluated until then stays. */
+FERRUM_API int ferrum_session_append(ferrum_session *s, const int32_t *ids, size_t count, ferrum_error *err);
+
+/* The same, calling back with the logits of every one of the `count` positions (index from 0): scores over the vocabulary
+ * before any softmax, valid during the call. */
+typedef void (*ferrum_logits_fn)(void *user, size_t index, const float *logits, size_t vocab);
+FERRUM_API int ferrum_session_score(ferrum_session *s, const int32_t *ids, size_t count, ferrum_logits_fn fn, void *user,
+                                    ferrum_error *err);
+
+/* The logits of the last position, valid until the session is used again; NULL before the first append. */
+FERRUM_API const float *ferrum_session_logits(const ferrum_session *s);
+
+/* Draws tokens until there is text to hand out: the number of bytes written to text (whole UTF-8 sequences, at most
+ * `size`, which must be 4 at least; no NUL is added); 0 when the answer has ended; negative on failure.
+ * Bytes that are not UTF-8 come out as U+FFFD. */
+FERRUM_API int ferrum_session_next(ferrum_session *s, char *text, size_t size, ferrum_error *err);
+
+typedef enum ferrum_finish {
+    FERRUM_FINISH_NONE,     /* not ended */
+    FERRUM_FINISH_STOP,     /* an end token or a stop string */
+    FERRUM_FINISH_LENGTH,   /* max_tokens */
+    FERRUM_FINISH_CONTEXT,  /* the context is full */
+    FERRUM_FINISH_CANCELED, /* ferrum_session_cancel */
+} ferrum_finish;
+FERRUM_API ferrum_finish ferrum_session_finish(const ferrum_session *s);
+FERRUM_API const char *ferrum_finish_name(ferrum_finish f); /* "stop", "length", "length" for the context, "canceled" */
+
+/* The tokens drawn for the current answer, an end token included; valid until the session is used again. */
+FERRUM_API const int32_t *ferrum_session_answer(const ferrum_session *s, size_t *count);
+
+/* With options.logprobs: what the model gave at the answer's token `index`, likeliest first, before temperature and the other
+ * settings of sampling. */
+typedef struct ferrum_logprob {
+    int32_t id;
+    float logprob; /* natural logarithm */
+} ferrum_logprob;
+FERRUM_API const ferrum_logprob *ferrum_session_logprobs(const ferrum_session *s, size_t index, size_t *count);
+
+/* The ids in the KV cache, and cutting them to the first `count` (so that a changed conversation keeps its common start). */
+FERRUM_API const int32_t *ferrum_session_tokens(const ferrum_session *s, size_t *count);
+FERRUM_API int ferrum_session_truncate(ferrum_session *s, size_t count, ferrum_error *err);
+
+/* Makes a running append, score or next return soon. Async-signal-safe, and may be called from any thread. The next append
+ * clears it. */
+FERRUM_API void ferrum_session_cancel(ferrum_session *s);
+
+typedef struct ferrum_timings {
+    uint64_t prompt_tokens, answer_tokens; /* of the current answer */
+    double prompt_seconds, answer_seconds;
+} ferrum_timings;
+FERRUM_API void ferrum_session_timings(const ferrum_session *s, ferrum_timings *out);
+
+FERRUM_API uint32_t ferrum_session_context(const ferrum_session *s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,90 @@
+/* The kernel table of the CPU: one struct of function pointers per (block type, instruction set), filled once when a device
+ * is opened, by a pure function of the CPU flags: C first, then ascending instruction sets, each overwriting whole rows.
+ * The functions of one row agree on one packing of the activations and are replaced as a group. */
+#ifndef FE_CPU_H
+#define FE_CPU_H
+
+#include "quant/quant.h"
+
+/* Bundles of instruction sets that were probed for real. */
+enum fe_cpu_flags {
+    FE_CPU_AVX2 = 1,    /* AVX2, FMA, F16C, BMI2, and the system saves YMM */
+    FE_CPU_AVXVNNI = 2, /* AVX-VNNI */
+    FE_CPU_AVX512 = 4,  /* F, BW, DQ, VL, VNNI, and the system saves ZMM */
+    FE_CPU_AMX = 8,     /* AMX-TILE, AMX-INT8, AMX-BF16, and Linux granted the tile permission */
+    FE_CPU_DOTPROD = 16,
+    FE_CPU_I8MM = 32,
+};
+
+/* c[m,n] = a[m,k] · w[n,k]ᵀ for one block type. k is a multiple of the type's block. */
+typedef struct fe_matmul_kernel {
+    const char *name; /* "q4_k avx2" */
+
+    /* Activations: bytes for m rows of k, and packing rows first … first+count-1 of the m rows of x (ldx floats apart) into
+     * `act`, aligned to 64. first and count are multiples of pack_group, but for the end of the rows. The packing may
+     * depend on m (m == 1 is GEMV's). */
+    size_t (*act_bytes)(size_t m, size_t k);
+    void (*pack)(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count);
+    size_t pack_group;
+
+    /* m = 1: y[r] = Σ w[r,·] · x for n rows of w, `stride` bytes apart, at any alignment. */
+    void (*gemv)(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k);
+
+    /* m > 1: c[i·ldc + r] for n rows of w and all m tokens. A thread claims `gemm_rows` rows at a time (fewer at the end)
+     * and brings gemm_scratch(m, k) bytes, aligned to 64, of its own. */
+    void (*gemm)(float *c, size_t ldc, const void *w, size_t stride, size_t n, const void *act, size_t m, size_t k,
+                 void *scratch);
+    size_t (*gemm_scratch)(size_t m, size_t k);
+    size_t gemm_rows;
+} fe_matmul_kernel;
+
+/* Attention of one KV head's group of query heads over one span of positions, for a block of query rows; see
+ * attention_template.h. */
+typedef struct fe_attention_task {
+    const float *q;       /* [rows] query vectors, q_stride floats apart */
+    size_t q_stride;
+    const void *k, *v;    /* the KV head's first position */
+    size_t kv_stride;     /* bytes between positions */
+    size_t head_dim;
+    size_t rows;          /* at most FE_ATTENTION_ROWS */
+    const uint32_t *last; /* row r sees positions begin[r] … last[r] */
+    const uint32_t *begin;
+    float scale, softcap;
+    float *out;           /* [rows, head_dim]: Σ softmax · v, out_stride floats apart */
+    size_t out_stride;
+    float *scratch;
+} fe_attention_task;
+
+typedef struct fe_vector_kernels {
+    void (*rms_norm)(float *out, const float *x, const float *weight, size_t n, float eps);
+    void (*swiglu)(float *out, const float *gate, const float *up, size_t n);
+    void (*geglu)(float *out, const float *gate, const float *up, size_t n);
+    void (*add)(float *out, const float *a, const float *b, size_t n);
+    void (*axpy)(float *out, float alpha, const float *x, size_t n); /* out += alpha · x */
+    void (*to_f16)(uint16_t *out, const float *x, size_t n);
+    float (*dot)(const float *a, const float *b, size_t n);
+    void (*attention_f16)(const fe_attention_task *task);
+    void (*attention_f32)(const fe_attention_task *task);
+} fe_vector_kernels;
+
+typedef struct fe_cpu_table {
+    const char *name; /* the highest instruction set in it */
+    fe_matmul_kernel matmul[FE_TYPES];
+    fe_vector_kernels vector;
+} fe_cpu_table;
+
+/* What this machine has. */
+unsigned fe_cpu_probe(void);
+/* `flags` cut to a cap's name ("c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"): false for an unknown name. */
+bool fe_cpu_cap(unsigned *flags, const char *cap);
+void fe_cpu_table_init(fe_cpu_table *table, unsigned flags);
+
+/* Each fills in the rows that it has. Defined in cpu/matmul_c.c and cpu/{x86,arm}/matmul_ISA.c, vector_ISA.c. */
+void fe_matmul_init_c(fe_matmul_kernel rows[FE_TYPES]);
+void fe_matmul_init_avx2(fe_matmul_kernel rows[FE_TYPES]);
+void fe_matmul_init_avx512(fe_matmul_kernel rows[FE_TYPES]);
+void fe_vector_init_c(fe_vector_kernels *v);
+void fe_vector_init_avx2(fe_vector_kernels *v);
+void fe_vector_init_avx512(fe_vector_kernels *v);
+
+#endif

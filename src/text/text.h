@@ -1,0 +1,40 @@
+/* Text: tokenizers read out of GGUF metadata, and chat formats. Immutable once open; any number of threads. */
+#ifndef FE_TEXT_H
+#define FE_TEXT_H
+
+#include "core/core.h"
+#include <ferrum/ferrum.h>
+
+typedef struct fe_tokenizer fe_tokenizer;
+
+/* Reads tokenizer.* of the file, whose strings it points into (the file must stay open). *out is NULL, with 0 returned, where
+ * the file has no tokenizer (tokenizer.ggml.model absent or "no_vocab").
+ * Everything is validated: FERRUM_EFORMAT for arrays that are short or of a wrong type, special ids outside the vocabulary,
+ * merges that name no tokens; FERRUM_EUNSUPPORTED names an unknown tokenizer model or pre-tokenizer and the known ones. */
+int fe_tokenizer_open(fe_tokenizer **out, const ferrum_gguf *g, ferrum_error *err);
+void fe_tokenizer_close(fe_tokenizer *t);
+
+uint32_t fe_tokenizer_size(const fe_tokenizer *t);
+
+/* As ferrum_tokenize. */
+int fe_tokenizer_encode(const fe_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **ids, size_t *count,
+                        ferrum_error *err);
+
+/* Appends the bytes of one token; control tokens give nothing unless `special`. `first`: it begins the text, so that a
+ * SentencePiece vocabulary that adds a space before text loses it again. id must be in the vocabulary. */
+void fe_tokenizer_decode(const fe_tokenizer *t, int32_t id, bool special, bool first, fe_text *out);
+
+/* The id of a token by its exact text as the vocabulary spells it, or -1. */
+int32_t fe_tokenizer_find(const fe_tokenizer *t, const char *text, size_t len);
+
+bool fe_tokenizer_is_end(const fe_tokenizer *t, int32_t id); /* EOS, EOT, EOM and the well-known end-of-turn tokens */
+
+/* Chat formats that are known by their template's marks. */
+typedef enum fe_chat_format_id { FE_CHAT_NONE, FE_CHAT_CHATML, FE_CHAT_LLAMA3, FE_CHAT_GEMMA, FE_CHAT_MISTRAL } fe_chat_format_id;
+fe_chat_format_id fe_chat_detect(const char *template_text, size_t len);
+const char *fe_chat_name(fe_chat_format_id id); /* "chatml"; NULL for FE_CHAT_NONE */
+/* template_text decides the details that differ between models of one format: a default system prompt, an empty line. */
+int fe_chat_render(fe_chat_format_id id, const char *template_text, size_t template_len, const ferrum_message *messages,
+                   size_t count, bool answer, fe_text *out, ferrum_error *err);
+
+#endif
