@@ -46,7 +46,7 @@ FERRUM_API size_t ferrum_type_block(ferrum_type type);     /* elements a block: 
 FERRUM_API size_t ferrum_type_bytes(ferrum_type type);     /* bytes a block; 0 for an unknown type */
 
 /* Bytes of a row of `cols` elements. A row always starts on a block: where cols is no multiple of the block size the last
- * block is whole and its surplus elements are ignored. */
+ * block is whole and its surplus elements are ignored. 0 for an unknown type, SIZE_MAX where the bytes do not fit. */
 FERRUM_API size_t ferrum_row_bytes(ferrum_type type, size_t cols);
 
 /* ---- 1. Plain functions ------------------------------------------------------------------------------------------
@@ -90,7 +90,9 @@ FERRUM_API int ferrum_dequantize_f16(ferrum_type type, uint16_t *out, const void
 FERRUM_API int ferrum_gemv(ferrum_type type, float *y, const void *w, const float *x, size_t n, size_t k);
 
 /* Quantises `rows` rows of `cols` fp32 values, cols a multiple of the block size, into rows of ferrum_row_bytes each.
- * F32, F16, BF16, Q8_0 and Q4_K; FERRUM_EUNSUPPORTED for the others, FERRUM_EINVAL for cols. */
+ * F32, F16, BF16, Q8_0 and Q4_K; FERRUM_EUNSUPPORTED for the others. FERRUM_EINVAL for an unknown type, for cols and, in
+ * the types with blocks, for a value that is not finite or too large for a block's fp16 scale (8.3e6 in Q8_0, 2.0e6 in
+ * Q4_K). */
 FERRUM_API int ferrum_quantize(ferrum_type type, void *out, const float *x, size_t rows, size_t cols);
 
 /* IEEE half and bfloat16, as GGUF stores them. To half and bfloat16: to nearest, ties to even. */
@@ -197,15 +199,18 @@ typedef struct ferrum_rope_params {
     uint32_t head_dim, dims; /* dims even, at most head_dim */
     bool interleaved;
     float base, freq_scale;       /* freq_scale 1: no scaling; 1/8: linear scaling by 8 */
-    const ferrum_tensor *factors; /* F32 [dims/2], or NULL */
+    const ferrum_tensor *factors; /* F32 [dims/2], or NULL; weights: read when the op is recorded */
 } ferrum_rope_params;
 FERRUM_API void ferrum_rope(ferrum_stream *s, const ferrum_tensor *x, const int32_t *positions,
                             const ferrum_rope_params *p);
 
-/* A KV cache is a stack of one slice a KV head, each rows = positions, cols = head_dim; F16 or F32.
- * Appends the m rows of x [m, kv_heads · head_dim] at positions[i]. */
-FERRUM_API void ferrum_kv_append(ferrum_stream *s, const ferrum_tensor *cache, const ferrum_tensor *x,
-                                 const int32_t *positions);
+/* A KV cache is two tensors, keys and values: each a stack of one slice a KV head, rows = positions, cols = head_dim, without
+ * gaps; F16 or F32, the same in both. rows is a multiple of FERRUM_KV_BLOCK, and so is head_dim. How the elements stand
+ * inside a slice is the device's own affair.
+ * Appends the m rows of k and v [m, kv_heads · head_dim] at positions[i]. */
+enum { FERRUM_KV_BLOCK = 16 };
+FERRUM_API void ferrum_kv_append(ferrum_stream *s, const ferrum_tensor *k_cache, const ferrum_tensor *v_cache,
+                                 const ferrum_tensor *k, const ferrum_tensor *v, const int32_t *positions);
 
 /* Causal attention with grouped queries and an online softmax.
  * q, out: [m, heads · head_dim]; heads a multiple of the cache's slices. Row i stands at position first + i and sees the

@@ -37,7 +37,8 @@ int fe_fail_memory(ferrum_error *err, size_t bytes, const char *what) {
 
 int fe_map_open(fe_map *map, const char *path, ferrum_error *err) {
     *map = (fe_map){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* O_NONBLOCK: a FIFO is to be refused below, not waited for. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return fe_fail(err, FERRUM_EIO, "%s: cannot be opened: %s", path, strerror(errno));
     int rc = 0;
     struct stat st;
@@ -151,4 +152,31 @@ size_t fe_utf8_pending(const char *s, size_t len) {
         return back;
     }
     return 0;
+}
+
+/* Characters that would move, hide or turn round the text about them: C0, C1, zero-width and bidirectional controls. */
+static bool is_control(uint32_t c) {
+    return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) ||
+           (c >= 0x2060 && c <= 0x206F) || c == 0xFEFF;
+}
+
+void fe_printable(char *out, size_t size, const char *text, size_t len) {
+    size_t to = 0, mark = 0; /* mark: the last place where "…" still fits */
+    for (size_t at = 0; at < len;) {
+        uint32_t cp;
+        size_t n = fe_utf8_decode(text + at, len - at, &cp);
+        bool shown = n && !is_control(cp);
+        size_t put = shown ? n : 1;
+        if (put >= size - to) {
+            bool room = size >= sizeof "…";
+            memcpy(out + (room ? mark : to), room ? "…" : "", room ? sizeof "…" : 1);
+            return;
+        }
+        if (shown) memcpy(out + to, text + at, n);
+        else out[to] = '?';
+        to += put;
+        if (size - to >= sizeof "…") mark = to;
+        at += n ? n : 1;
+    }
+    out[to] = 0;
 }

@@ -11,6 +11,10 @@ int fe_fail(ferrum_error *err, int code, const char *format, ...) __attribute__(
 /* FERRUM_ENOMEM with a sentence that names what the bytes were for. */
 int fe_fail_memory(ferrum_error *err, size_t bytes, const char *what);
 
+/* Copies text out of a file for a message: control characters (those of direction too) and bytes that are no UTF-8 become '?';
+ * what does not fit is cut, with "…" at its end where size > 3. size > 0; out is NUL-terminated. */
+void fe_printable(char *out, size_t size, const char *text, size_t len);
+
 /* A read-only mapping of a whole file. */
 typedef struct fe_map {
     const void *data; /* page-aligned; NULL for an empty file */

@@ -14,7 +14,8 @@ void fe_sampler_close(fe_sampler *s);
 
 /* Draws from the logits. history: the tokens so far, of which the last penalty_window are penalised (logits above 0 divided by
  * the penalty, those below multiplied, each id once). Then, in this order: temperature 0 takes the likeliest, the lower
- * id where equal; otherwise top-k, top-p, min-p, temperature, and a draw. NaN logits are never drawn. */
+ * id where equal; otherwise top-k, top-p, min-p, temperature, and a draw. Logits that are NaN or minus infinity are never
+ * drawn: -1 where there are no others. */
 int32_t fe_sampler_draw(fe_sampler *s, const float *logits, const int32_t *history, size_t count);
 
 /* The n likeliest with their natural-log probabilities, likeliest first, the lower id where equal; n <= vocab. */

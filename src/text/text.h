@@ -10,13 +10,16 @@ typedef struct fe_tokenizer fe_tokenizer;
 /* Reads tokenizer.* of the file, whose strings it points into (the file must stay open). *out is NULL, with 0 returned, where
  * the file has no tokenizer (tokenizer.ggml.model absent or "no_vocab").
  * Everything is validated: FERRUM_EFORMAT for arrays that are short or of a wrong type, special ids outside the vocabulary,
- * merges that name no tokens; FERRUM_EUNSUPPORTED names an unknown tokenizer model or pre-tokenizer and the known ones. */
+ * merges that name no tokens; FERRUM_EUNSUPPORTED names an unknown tokenizer model or pre-tokenizer and the known ones. A
+ * gpt2 tokenizer without tokenizer.ggml.pre is refused too: a guess could make wrong ids of every text, unnoticed. */
 int fe_tokenizer_open(fe_tokenizer **out, const ferrum_gguf *g, ferrum_error *err);
 void fe_tokenizer_close(fe_tokenizer *t);
 
 uint32_t fe_tokenizer_size(const fe_tokenizer *t);
 
-/* As ferrum_tokenize. */
+/* As ferrum_tokenize. Special tokens are cut out first, the longest at each place: user-defined ones always, control tokens and the
+ * unknown token with FERRUM_PARSE_SPECIAL. With both flags a text that spells BOS at its start gets no second one.
+ * FERRUM_ELIMIT for 2 GiB and more; FERRUM_EUNSUPPORTED names a byte that has no token where there is no unknown one. */
 int fe_tokenizer_encode(const fe_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **ids, size_t *count,
                         ferrum_error *err);
 
@@ -33,7 +36,11 @@ bool fe_tokenizer_is_end(const fe_tokenizer *t, int32_t id); /* EOS, EOT, EOM an
 typedef enum fe_chat_format_id { FE_CHAT_NONE, FE_CHAT_CHATML, FE_CHAT_LLAMA3, FE_CHAT_GEMMA, FE_CHAT_MISTRAL } fe_chat_format_id;
 fe_chat_format_id fe_chat_detect(const char *template_text, size_t len);
 const char *fe_chat_name(fe_chat_format_id id); /* "chatml"; NULL for FE_CHAT_NONE */
-/* template_text decides the details that differ between models of one format: a default system prompt, an empty line. */
+/* template_text decides the details that differ between models of one format: a default system prompt, trimming, spaces. *out is
+ * appended to. Contents go in as they are: one that spells a control token ("<|im_end|>") becomes that token when the whole is
+ * tokenized with FERRUM_PARSE_SPECIAL, as with the models' own templates, so whoever lets strangers write the contents
+ * refuses such text first (fe_tokenizer_find knows the spellings).
+ * FERRUM_EINVAL: no message, an unknown role, or a turn out of the order that the format asks for. */
 int fe_chat_render(fe_chat_format_id id, const char *template_text, size_t template_len, const ferrum_message *messages,
                    size_t count, bool answer, fe_text *out, ferrum_error *err);
 

@@ -38,21 +38,21 @@ typedef struct fe_matmul_kernel {
     size_t gemm_rows;
 } fe_matmul_kernel;
 
-/* Attention of one KV head's group of query heads over one span of positions, for a block of query rows; see
- * attention_template.h. */
+/* The K cache stands in blocks of FE_KV_BLOCK positions, each [head_dim][FE_KV_BLOCK], so that the scores of a block's
+ * positions are lanes of one vector and no sum crosses lanes. The V cache stands row by row, [position][head_dim]. */
+enum { FE_KV_BLOCK = 16, FE_ATTENTION_ROWS = 32 };
+
+/* Attention of up to FE_ATTENTION_ROWS query vectors that share one KV head, over positions from … to-1: an online softmax,
+ * left unnormalised so that the parts of a split sequence can be joined. */
 typedef struct fe_attention_task {
-    const float *q;       /* [rows] query vectors, q_stride floats apart */
-    size_t q_stride;
-    const void *k, *v;    /* the KV head's first position */
-    size_t kv_stride;     /* bytes between positions */
-    size_t head_dim;
-    size_t rows;          /* at most FE_ATTENTION_ROWS */
-    const uint32_t *last; /* row r sees positions begin[r] … last[r] */
-    const uint32_t *begin;
+    size_t rows, head_dim;
+    const float *q[FE_ATTENTION_ROWS];
+    uint32_t begin[FE_ATTENTION_ROWS], end[FE_ATTENTION_ROWS]; /* row r sees the positions begin … end-1 */
+    const void *k, *v; /* the KV head's first position */
+    size_t from, to;
     float scale, softcap;
-    float *out;           /* [rows, head_dim]: Σ softmax · v, out_stride floats apart */
-    size_t out_stride;
-    float *scratch;
+    float *sum;     /* out: [rows][head_dim]: Σ e^(score - max) · v */
+    float *max, *total; /* out: [rows]: the largest score (-INFINITY: row saw none) and Σ e^(score - max) */
 } fe_attention_task;
 
 typedef struct fe_vector_kernels {
@@ -61,8 +61,10 @@ typedef struct fe_vector_kernels {
     void (*geglu)(float *out, const float *gate, const float *up, size_t n);
     void (*add)(float *out, const float *a, const float *b, size_t n);
     void (*axpy)(float *out, float alpha, const float *x, size_t n); /* out += alpha · x */
-    void (*to_f16)(uint16_t *out, const float *x, size_t n);
     float (*dot)(const float *a, const float *b, size_t n);
+    void (*to_f16)(uint16_t *out, const float *x, size_t n);
+    /* Turns pairs (j, j + half) of x by the angles whose cosines and sines stand in cs[0 … half-1], cs[half … 2·half-1]. */
+    void (*rope_half)(float *x, const float *cs, size_t half);
     void (*attention_f16)(const fe_attention_task *task);
     void (*attention_f32)(const fe_attention_task *task);
 } fe_vector_kernels;
@@ -75,7 +77,10 @@ typedef struct fe_cpu_table {
 
 /* What this machine has. */
 unsigned fe_cpu_probe(void);
-/* `flags` cut to a cap's name ("c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"): false for an unknown name. */
+/* The highest bundle's name: "avx512". */
+const char *fe_cpu_flags_name(unsigned flags);
+/* Cuts *flags to what a cap's name allows ("c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"): false for an unknown
+ * name. */
 bool fe_cpu_cap(unsigned *flags, const char *cap);
 void fe_cpu_table_init(fe_cpu_table *table, unsigned flags);
 

@@ -1,0 +1,169 @@
+/* The program's own shared parts. It uses the library through its public headers only. */
+#ifndef FERRUM_CLI_H
+#define FERRUM_CLI_H
+
+#include <ferrum/ferrum.h>
+#include <jansson.h>
+
+enum cli_status { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130, CLI_GO_ON = -1 };
+
+/* ---- Options: tables that parsing, checking, help and suggestions are made from ---------------------------------- */
+
+typedef enum cli_kind {
+    CLI_FLAG,    /* bool */
+    CLI_COUNT,   /* uint32_t */
+    CLI_SEED,    /* cli_seed */
+    CLI_NUMBER,  /* float */
+    CLI_STRING,  /* const char * */
+    CLI_STRINGS, /* cli_strings: the option may be repeated */
+} cli_kind;
+
+typedef struct cli_seed {
+    bool given;
+    uint64_t value;
+} cli_seed;
+
+enum { CLI_STRINGS_MAX = 32, CLI_ARGS_MAX = 2 };
+typedef struct cli_strings {
+    const char *items[CLI_STRINGS_MAX];
+    size_t count;
+} cli_strings;
+
+typedef struct cli_option {
+    const char *name; /* without its dashes; NULL ends a table */
+    char letter;      /* 0: none */
+    cli_kind kind;
+    size_t offset;        /* of the value in the command's struct */
+    const char *argument; /* its name in the help; NULL for flags */
+    const char *help;
+    double min, max; /* of a count or number; max may be INFINITY */
+    bool above_min;  /* min itself is not allowed */
+    const char *const *choices;
+} cli_option;
+
+/* A row of a table: what follows the help sets further fields by name. */
+#define CLI_OPTION(name_, letter_, kind_, offset_, argument_, ...) \
+    { .name = name_, .letter = letter_, .kind = kind_, .offset = offset_, .argument = argument_, .help = __VA_ARGS__ }
+
+typedef struct cli_command {
+    const char *name, *arguments, *about;
+    const char *details; /* paragraphs that the help ends with */
+    const cli_option *options;
+    size_t min_args, max_args;
+    int (*main)(int argc, char **argv); /* argv[0] is the command's name */
+} cli_command;
+
+extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command;
+
+typedef struct cli_args {
+    const char *items[CLI_ARGS_MAX];
+    size_t count;
+} cli_args;
+
+/* CLI_GO_ON, or the status to exit with: the help was asked for and printed, or a sentence told what is wrong. */
+int cli_parse(const cli_command *command, int argc, char **argv, void *values, cli_args *args);
+void cli_print_help(const cli_command *command);
+
+/* Calls back with index 0, 1, … for the known names, until NULL; the one with the least edit distance to `name`. */
+const char *cli_nearest(const char *name, const char *(*known)(const void *user, size_t index), const void *user);
+
+/* ---- Models ------------------------------------------------------------------------------------------------------ */
+
+/* What every command that opens a model takes. */
+typedef struct cli_model_options {
+    uint32_t threads;
+    const char *device, *cpu;
+    bool verbose;
+} cli_model_options;
+
+extern const char *const cli_devices[];
+
+#define CLI_MODEL_OPTIONS(type, field)                                                                                \
+    CLI_OPTION("threads", 't', CLI_COUNT, offsetof(type, field.threads), "N", "CPU threads; default: one a core",     \
+               .min = 1, .max = 1024),                                                                                \
+        CLI_OPTION("device", 0, CLI_STRING, offsetof(type, field.device), "NAME",                                     \
+                   "cpu (default), or ref: plain fp32 loops, slow, to check others by", .choices = cli_devices),      \
+        CLI_OPTION("cpu", 0, CLI_STRING, offsetof(type, field.cpu), "TIER",                                           \
+                   "use no more than these instruction sets: c, avx2, avxvnni, avx512, amx; default: FERRUM_CPU, or " \
+                   "the best there is"),                                                                              \
+        CLI_OPTION("verbose", 0, CLI_FLAG, offsetof(type, field.verbose), NULL,                                       \
+                   "tell about the model, speed and memory on standard error")
+
+/* The file that MODEL stands for: a path, or a known name, whose file is fetched if it is not cached. *path: release with
+ * free. CLI_GO_ON, or the status to exit with. */
+int cli_model_path(const char *model, char **path);
+void cli_print_known_models(void);
+
+/* Opens the file as the options say, with FERRUM_CPU where --cpu is not given. */
+int cli_model_load(ferrum_model **out, const char *path, const cli_model_options *options, ferrum_error *err);
+
+/* Resolves and opens MODEL. CLI_GO_ON, or the status to exit with. *seconds: what opening took. */
+int cli_model_open(ferrum_model **out, const char *model, const cli_model_options *options, double *seconds);
+
+/* ---- Output, input, signals -------------------------------------------------------------------------------------- */
+
+void cli_set_command(const char *name); /* what messages begin with: "ferrum run: " */
+
+/* Prints a line on standard error; the first returns `status`. */
+int cli_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Tells of a failure of the library: the status that it stands for. */
+int cli_fail_library(const ferrum_error *err);
+
+/* Tells why standard output could not be written, but for a reader that went away. */
+int cli_fail_stdout(void);
+
+/* Writes an object (NULL: memory ran out while it was made) and a newline; releases it. `digits` of reals: 9 carry a float. */
+int cli_print_json(json_t *object, size_t digits);
+
+/* A JSON string of bytes that need not be UTF-8: what is not becomes U+FFFD. */
+json_t *cli_json_text(const char *data, size_t len);
+json_t *cli_json_ids(const int32_t *ids, size_t count);
+json_t *cli_json_logprobs(const ferrum_logprob *pairs, size_t count);
+
+/* A whole file, or standard input for "-". *data is NUL-terminated; release with free. */
+int cli_read_file(const char *path, char **data, size_t *len);
+
+double cli_now(void); /* monotonic seconds */
+
+/* "93.8 MiB"; valid until the fourth call after it. */
+const char *cli_bytes(uint64_t bytes);
+
+/* SIGINT cancels the session that is watched (NULL: none) and is remembered. It ends the program at once, with status 130,
+ * where no session is watched and the program does not hold on for another reason, and when it comes a second time before
+ * cli_interrupt_clear. */
+void cli_interrupt_install(void);
+void cli_interrupt_watch(ferrum_session *session);
+void cli_interrupt_hold(bool hold);
+bool cli_interrupted(void);
+void cli_interrupt_clear(void);
+
+/* ---- Answers ----------------------------------------------------------------------------------------------------- */
+
+/* What `ferrum run` and its chat share. */
+typedef struct cli_answerer {
+    ferrum_model *model;
+    ferrum_model_info info;
+    ferrum_session *session;
+    const char *system; /* NULL: none */
+    bool chat;          /* the model's chat template is applied */
+    bool verbose;
+    bool silent; /* the text is collected only */
+} cli_answerer;
+
+/* Evaluates the ids and prints the answer as it comes. *text: the whole of it; release with free. CLI_OK also where the user
+ * stopped it (cli_interrupted tells). */
+int cli_answer(const cli_answerer *a, const int32_t *ids, size_t count, char **text, size_t *len);
+
+/* Speed of the last answer, on standard error. */
+void cli_print_timings(const ferrum_session *session);
+
+/* A chat at the terminal, until its end. */
+int cli_chat(cli_answerer *a);
+
+/* The file under the user's own folder of one kind: $VARIABLE, or HOME/fallback, then /ferrum/name. NULL where neither
+ * variable names an absolute path, or memory runs out; release with free. */
+char *cli_user_file(const char *variable, const char *fallback, const char *name);
+
+#endif

@@ -1,0 +1,313 @@
+/* ferrum run: a prompt, or a chat at the terminal, answered by a model. */
+#include "cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+typedef struct run_options {
+    cli_model_options model;
+    uint32_t max_tokens, context, top_k, logprobs;
+    float temperature, top_p, min_p, repetition_penalty;
+    cli_seed seed;
+    cli_strings stop;
+    const char *system;
+    bool raw, json, ignore_end;
+} run_options;
+
+#define AT(field) offsetof(run_options, field)
+
+static const cli_option options[] = {
+    CLI_OPTION("max-tokens", 'n', CLI_COUNT, AT(max_tokens), "N",
+               "tokens of an answer at most; default: until the model ends it or the context is full", .min = 1,
+               .max = UINT32_MAX),
+    CLI_OPTION(
+        "context", 'c', CLI_COUNT, AT(context), "N",
+        "tokens that prompt and answer may have together; default: 4096, or what the model was trained for if that is "
+        "less",
+        .min = 1, .max = UINT32_MAX),
+    CLI_OPTION("temperature", 0, CLI_NUMBER, AT(temperature), "T", "0 takes the likeliest token always; default 0.8",
+               .min = 0, .max = INFINITY),
+    CLI_OPTION("top-k", 0, CLI_COUNT, AT(top_k), "N", "draw from the N likeliest tokens; 0: from all; default 40",
+               .min = 0, .max = UINT32_MAX),
+    CLI_OPTION("top-p", 0, CLI_NUMBER, AT(top_p), "P",
+               "draw from the likeliest tokens that together have P; default 0.95", .min = 0, .max = 1,
+               .above_min = true),
+    CLI_OPTION("min-p", 0, CLI_NUMBER, AT(min_p), "P",
+               "leave out tokens less likely than P times the likeliest; default 0.05", .min = 0, .max = 1),
+    CLI_OPTION("repetition-penalty", 0, CLI_NUMBER, AT(repetition_penalty), "X",
+               "above 1: make the last 64 tokens less likely; default 1", .min = 0, .max = INFINITY, .above_min = true),
+    CLI_OPTION("seed", 0, CLI_SEED, AT(seed), "N", "the same seed gives the same text; default: a random one"),
+    CLI_OPTION("stop", 0, CLI_STRINGS, AT(stop), "TEXT", "end the answer before this text; may be repeated"),
+    CLI_OPTION("system", 0, CLI_STRING, AT(system), "TEXT", "the conversation's system message"),
+    CLI_OPTION("raw", 0, CLI_FLAG, AT(raw), NULL,
+               "complete the prompt as it stands, without the model's chat template"),
+    CLI_OPTION("ignore-end", 0, CLI_FLAG, AT(ignore_end), NULL, "go on after the model's end token"),
+    CLI_OPTION("json", 0, CLI_FLAG, AT(json), NULL, "print one JSON object in place of the text"),
+    CLI_OPTION("logprobs", 0, CLI_COUNT, AT(logprobs), "N",
+               "with --json: the N likeliest tokens at each of the answer's", .min = 0, .max = 100),
+    CLI_MODEL_OPTIONS(run_options, model),
+    {0},
+};
+
+static int load_seed(cli_seed *seed) {
+    if (seed->given) return CLI_GO_ON;
+    if (getentropy(&seed->value, sizeof seed->value) != 0)
+        return cli_fail(CLI_FAILED, "the system gives no random seed: %s; --seed sets one", strerror(errno));
+    seed->value >>= 11; /* 53 bits: whole in JSON wherever it is read */
+    return CLI_GO_ON;
+}
+
+/* *text: release with free. NULL where the terminal is to be asked. One newline at the end of standard input goes: pipes and
+ * editors add it. */
+static int read_prompt(const cli_args *args, char **text, size_t *len) {
+    *text = NULL;
+    *len = 0;
+    if (args->count > 1) {
+        *text = strdup(args->items[1]);
+        if (!*text) return cli_fail(CLI_FAILED, "out of memory for the prompt");
+        *len = strlen(*text);
+        return CLI_GO_ON;
+    }
+    if (isatty(STDIN_FILENO)) return CLI_GO_ON;
+    int status = cli_read_file("-", text, len);
+    if (status != CLI_GO_ON) return status;
+    if (*len > 0 && (*text)[*len - 1] == '\n') (*text)[--*len] = '\0';
+    if (*len > 0) return CLI_GO_ON;
+    free(*text);
+    *text = NULL;
+    return cli_fail(CLI_USAGE, "standard input holds no prompt");
+}
+
+static int check_options(const run_options *o, bool terminal) {
+    if (o->logprobs && !o->json) return cli_fail(CLI_USAGE, "--logprobs is told in JSON only: add --json");
+    if (o->json && terminal) return cli_fail(CLI_USAGE, "--json needs a prompt, as an argument or on standard input");
+    if (o->raw && o->system) return cli_fail(CLI_USAGE, "--raw leaves no place for --system");
+    return CLI_GO_ON;
+}
+
+static int open_session(cli_answerer *a, const run_options *o) {
+    ferrum_session_options s;
+    ferrum_session_options_init(&s);
+    s.context = o->context;
+    s.max_tokens = o->max_tokens;
+    s.sampling.temperature = o->temperature;
+    s.sampling.top_k = o->top_k;
+    s.sampling.top_p = o->top_p;
+    s.sampling.min_p = o->min_p;
+    s.sampling.repetition_penalty = o->repetition_penalty;
+    s.sampling.seed = o->seed.value;
+    s.stop = o->stop.items;
+    s.stop_count = o->stop.count;
+    s.logprobs = o->logprobs;
+    s.ignore_end = o->ignore_end;
+    ferrum_error err;
+    if (ferrum_session_open(&a->session, a->model, &s, &err) != 0) return cli_fail_library(&err);
+    cli_interrupt_watch(a->session);
+    return CLI_GO_ON;
+}
+
+/* Is the model's chat template applied, and does that suit the options? */
+static int choose_format(cli_answerer *a, const run_options *o) {
+    a->chat = !o->raw && a->info.chat_template;
+    a->system = o->system;
+    if (o->context > a->info.context_length)
+        cli_note("warning: the model was trained for %u tokens of context, fewer than --context %u",
+                 a->info.context_length, o->context);
+    if (a->chat || o->raw) return CLI_GO_ON;
+    bool unknown = ferrum_gguf_find(ferrum_model_gguf(a->model), "tokenizer.chat_template") != NULL;
+    if (o->system)
+        return cli_fail(CLI_FAILED, "--system needs a chat template, and the model has none%s",
+                        unknown ? " of a known format" : "");
+    if (unknown)
+        cli_note("warning: the model's chat template has no known format; the prompt is completed as it stands");
+    return CLI_GO_ON;
+}
+
+/* The prompt in the form that the model wants. */
+static int tokenize_prompt(const cli_answerer *a, const char *prompt, size_t len, int32_t **ids, size_t *count) {
+    ferrum_error err;
+    char *formatted = NULL;
+    if (a->chat) {
+        if (strlen(prompt) != len) return cli_fail(CLI_FAILED, "the prompt holds a NUL byte; only --raw takes it");
+        ferrum_message messages[2] = {{"system", a->system}, {"user", prompt}};
+        size_t skip = a->system ? 0 : 1;
+        if (ferrum_chat_format(a->model, messages + skip, 2 - skip, true, &formatted, &err) != 0)
+            return cli_fail_library(&err);
+        prompt = formatted;
+        len = strlen(formatted);
+    }
+    int rc = ferrum_tokenize(a->model, prompt, len, FERRUM_ADD_SPECIAL | FERRUM_PARSE_SPECIAL, ids, count, &err);
+    ferrum_free(formatted);
+    if (rc != 0) return cli_fail_library(&err);
+    if (*count > 0) return CLI_GO_ON;
+    ferrum_free(*ids);
+    return cli_fail(CLI_FAILED, "the prompt is empty, and the model has no begin token to start from");
+}
+
+int cli_answer(const cli_answerer *a, const int32_t *ids, size_t count, char **text, size_t *len) {
+    ferrum_error err;
+    if (ferrum_session_append(a->session, ids, count, &err) != 0) {
+        *text = NULL;
+        *len = 0;
+        return cli_fail_library(&err);
+    }
+    FILE *whole = open_memstream(text, len);
+    if (!whole) return cli_fail(CLI_FAILED, "out of memory for the answer");
+    char piece[1024];
+    int status = CLI_OK, got = 0;
+    while (status == CLI_OK && !cli_interrupted() &&
+           (got = ferrum_session_next(a->session, piece, sizeof piece, &err)) > 0) {
+        fwrite(piece, 1, (size_t)got, whole);
+        if (a->silent) continue;
+        fwrite(piece, 1, (size_t)got, stdout);
+        if (fflush(stdout) != 0) status = cli_fail_stdout();
+    }
+    if (got < 0 && err.code != FERRUM_ECANCELED) status = cli_fail_library(&err);
+    if (fclose(whole) != 0) return cli_fail(CLI_FAILED, "out of memory for the answer");
+    if (status == CLI_OK && !a->silent && *len > 0 && (*text)[*len - 1] != '\n' && putchar('\n') == EOF)
+        status = cli_fail_stdout();
+    if (ferrum_session_finish(a->session) == FERRUM_FINISH_CONTEXT)
+        cli_note("the answer ends here: the context of %u tokens is full (--context sets it)",
+                 ferrum_session_context(a->session));
+    return status;
+}
+
+static double rate(uint64_t count, double seconds) { return seconds > 0 ? (double)count / seconds : 0; }
+
+static json_t *timings_json(const ferrum_session *session, double load_seconds) {
+    ferrum_timings t;
+    ferrum_session_timings(session, &t);
+    return json_pack("{sf sI sf sf sI sf sf}", "load_seconds", load_seconds, "prompt_tokens",
+                     (json_int_t)t.prompt_tokens, "prompt_seconds", t.prompt_seconds, "prompt_tokens_per_second",
+                     rate(t.prompt_tokens, t.prompt_seconds), "answer_tokens", (json_int_t)t.answer_tokens,
+                     "answer_seconds", t.answer_seconds, "answer_tokens_per_second",
+                     rate(t.answer_tokens, t.answer_seconds));
+}
+
+static int print_json(const cli_answerer *a, const run_options *o, const int32_t *ids, size_t count, const char *text,
+                      size_t len, double load_seconds) {
+    size_t answered;
+    const int32_t *answer = ferrum_session_answer(a->session, &answered);
+    ferrum_finish finish = ferrum_session_finish(a->session);
+    if (finish == FERRUM_FINISH_NONE) finish = FERRUM_FINISH_CANCELED; /* stopped between two tokens */
+    json_t *object = json_pack("{so so so so ss ss so}", "model", cli_json_text(a->info.name, strlen(a->info.name)),
+                               "prompt_tokens", cli_json_ids(ids, count), "tokens", cli_json_ids(answer, answered),
+                               "text", cli_json_text(text, len), "finish_reason", ferrum_finish_name(finish), "device",
+                               a->info.device, "timings", timings_json(a->session, load_seconds));
+    if (object) json_object_set_new(object, "seed", json_integer((json_int_t)o->seed.value));
+    json_t *logprobs = o->logprobs ? json_array() : NULL;
+    for (size_t i = 0; logprobs && i < answered; i++) {
+        size_t n;
+        const ferrum_logprob *pairs = ferrum_session_logprobs(a->session, i, &n);
+        json_array_append_new(logprobs, cli_json_logprobs(pairs, n));
+    }
+    if (object && logprobs) json_object_set_new(object, "logprobs", logprobs);
+    return cli_print_json(object, 9);
+}
+
+static int complete(cli_answerer *a, const run_options *o, const char *prompt, size_t prompt_len, double load_seconds) {
+    int32_t *ids;
+    size_t count, len = 0;
+    int status = tokenize_prompt(a, prompt, prompt_len, &ids, &count);
+    if (status != CLI_GO_ON) return status;
+    char *text = NULL;
+    a->silent = o->json;
+    status = cli_interrupted() ? CLI_INTERRUPTED : cli_answer(a, ids, count, &text, &len);
+    if (status == CLI_OK && o->json) status = print_json(a, o, ids, count, text, len, load_seconds);
+    if (status == CLI_OK && a->verbose) cli_print_timings(a->session);
+    if (status == CLI_OK && cli_interrupted()) status = CLI_INTERRUPTED;
+    free(text);
+    ferrum_free(ids);
+    return status;
+}
+
+void cli_print_timings(const ferrum_session *session) {
+    ferrum_timings t;
+    ferrum_session_timings(session, &t);
+    cli_note("prompt %llu tokens in %.3f s, %.1f tokens/s; answer %llu tokens in %.3f s, %.1f tokens/s",
+             (unsigned long long)t.prompt_tokens, t.prompt_seconds, rate(t.prompt_tokens, t.prompt_seconds),
+             (unsigned long long)t.answer_tokens, t.answer_seconds, rate(t.answer_tokens, t.answer_seconds));
+}
+
+static void print_start(const cli_answerer *a, const run_options *o, double load_seconds) {
+    cli_note("%s: %s, %llu parameters; %s", a->info.name, a->info.architecture, (unsigned long long)a->info.parameters,
+             a->info.device);
+    cli_note("loaded in %.3f s; seed %llu; context %u tokens; format %s", load_seconds,
+             (unsigned long long)o->seed.value, ferrum_session_context(a->session),
+             a->chat ? a->info.chat_template : "none");
+}
+
+static void print_memory(const cli_answerer *a) {
+    ferrum_memory m;
+    ferrum_model_memory(a->model, ferrum_session_context(a->session), &m);
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+#ifdef __APPLE__
+    uint64_t unit = 1;
+#else
+    uint64_t unit = 1024;
+#endif
+    cli_note("mapped %s, KV cache %s, scratch %s; resident at most %s", cli_bytes(m.mapped), cli_bytes(m.kv),
+             cli_bytes(m.scratch), cli_bytes((uint64_t)usage.ru_maxrss * unit));
+}
+
+static int with_model(const char *model, const run_options *o, const char *prompt, size_t len) {
+    cli_answerer a = {.verbose = o->model.verbose};
+    double load_seconds;
+    int status = cli_model_open(&a.model, model, &o->model, &load_seconds);
+    if (status != CLI_GO_ON) return status;
+    ferrum_model_get_info(a.model, &a.info);
+    status = choose_format(&a, o);
+    if (status == CLI_GO_ON) status = open_session(&a, o);
+    if (status == CLI_GO_ON) {
+        if (a.verbose) print_start(&a, o, load_seconds);
+        status = prompt ? complete(&a, o, prompt, len, load_seconds) : cli_chat(&a);
+        if (a.verbose) print_memory(&a);
+    }
+    cli_interrupt_watch(NULL);
+    ferrum_session_close(a.session);
+    ferrum_model_close(a.model);
+    return status;
+}
+
+static int run(int argc, char **argv) {
+    ferrum_session_options defaults;
+    ferrum_session_options_init(&defaults);
+    run_options o = {.temperature = defaults.sampling.temperature,
+                     .top_k = defaults.sampling.top_k,
+                     .top_p = defaults.sampling.top_p,
+                     .min_p = defaults.sampling.min_p,
+                     .repetition_penalty = defaults.sampling.repetition_penalty};
+    cli_args args = {0};
+    int status = cli_parse(&cli_run_command, argc, argv, &o, &args);
+    if (status != CLI_GO_ON) return status;
+    status = check_options(&o, args.count == 1 && isatty(STDIN_FILENO));
+    if (status == CLI_GO_ON) status = load_seed(&o.seed);
+    char *prompt = NULL;
+    size_t len = 0;
+    if (status == CLI_GO_ON) status = read_prompt(&args, &prompt, &len);
+    if (status == CLI_GO_ON) status = with_model(args.items[0], &o, prompt, len);
+    free(prompt);
+    return status;
+}
+
+const cli_command cli_run_command = {
+    .name = "run",
+    .arguments = "MODEL [PROMPT]",
+    .about = "Answers a prompt, or chats at the terminal.",
+    .details = "The prompt is the argument; or else standard input, less one newline at its end;\n"
+               "or else typed at the terminal: a chat, where Ctrl-C stops an answer and Ctrl-D\n"
+               "leaves. The model's chat template is applied, unless the model has none or --raw\n"
+               "is given: then the text is completed as it stands. The text goes to standard\n"
+               "output as it comes, everything else to standard error.\n",
+    .options = options,
+    .min_args = 1,
+    .max_args = 2,
+    .main = run,
+};

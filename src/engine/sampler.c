@@ -1,0 +1,261 @@
+#include "engine/sampler.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+typedef ferrum_logprob candidate; /* an id and, until the very end, its logit */
+
+struct fe_sampler {
+    ferrum_sampling settings;
+    uint32_t vocab;
+    uint64_t state[4];
+    candidate *candidates; /* [vocab] */
+    uint64_t *seen;        /* a bit a token: penalised already; all clear between draws */
+};
+
+/* ---- Numbers that are the same on every machine -------------------------------------------------------------------- */
+
+/* splitmix64 (Steele, Lea, Flood 2014): spreads a seed over the generator's state. */
+static uint64_t splitmix64(uint64_t *x) {
+    uint64_t z = *x += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+}
+
+static uint64_t rotate(uint64_t x, int k) { return x << k | x >> (64 - k); }
+
+/* xoshiro256** (Blackman, Vigna 2018). */
+static uint64_t next_random(uint64_t s[4]) {
+    uint64_t result = rotate(s[1] * 5, 7) * 9, t = s[1] << 17;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= t;
+    s[3] = rotate(s[3], 45);
+    return result;
+}
+
+/* e^x for x <= 0 by additions and multiplications alone, so that no libm decides what is drawn. 2^n · e^r with |r| <= ln 2 / 2,
+ * Taylor's series to r^13: relative error under 1e-15. Below -700 it is 0. */
+static double exp_negative(double x) {
+    static const double inverse_factorial[14] = {
+        1,          1,           1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
+        1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
+    if (!(x > -700)) return 0;
+    int n = (int)(x * 1.4426950408889634 - 0.5);
+    double r = x - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10; /* ln 2 in two parts, as in fdlibm */
+    double sum = 0;
+    for (int k = 13; k >= 0; k--) sum = sum * r + inverse_factorial[k];
+    uint64_t bits = (uint64_t)(1023 + n) << 52;
+    double scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return sum * scale;
+}
+
+/* ---- Candidates ---------------------------------------------------------------------------------------------------- */
+
+/* Likelier, or as likely with the lower id. */
+static bool before(candidate a, candidate b) {
+    return a.logprob > b.logprob || (a.logprob == b.logprob && a.id < b.id);
+}
+
+/* Moves c down from `at` in a heap whose top comes last (worst_top) or first of all. */
+static void sift(candidate *heap, size_t n, size_t at, candidate c, bool worst_top) {
+    for (size_t down; (down = 2 * at + 1) < n; at = down) {
+        if (down + 1 < n && before(heap[down + 1], heap[down]) != worst_top) down++;
+        if (before(heap[down], c) == worst_top) break;
+        heap[at] = heap[down];
+    }
+    heap[at] = c;
+}
+
+static void heapify(candidate *heap, size_t n, bool worst_top) {
+    for (size_t i = n / 2; i-- > 0;) sift(heap, n, i, heap[i], worst_top);
+}
+
+/* Takes c into the k best so far, of which the worst is on top. */
+static void offer(candidate *heap, size_t k, candidate c) {
+    if (before(c, heap[0])) sift(heap, k, 0, c, true);
+}
+
+/* Sorts such a heap, the best first. */
+static void sort_best(candidate *heap, size_t k) {
+    for (size_t left = k; left > 1; left--) {
+        candidate worst = heap[0];
+        sift(heap, left - 1, 0, heap[left - 1], true);
+        heap[left - 1] = worst;
+    }
+}
+
+/* Leaves the k best of n in c[0 … k-1], the best first. O(n log k). */
+static void select_best(candidate *c, size_t n, size_t k) {
+    heapify(c, k, true);
+    for (size_t i = k; i < n; i++) offer(c, k, c[i]);
+    sort_best(c, k);
+}
+
+static float penalise(float logit, float penalty) { return logit > 0 ? logit / penalty : logit * penalty; }
+
+/* On the candidates while they still stand in the order of their ids. */
+static void apply_penalty(fe_sampler *s, const int32_t *history, size_t count) {
+    float penalty = s->settings.repetition_penalty;
+    if (penalty == 1) return;
+    size_t window = fe_min(count, s->settings.penalty_window);
+    history += count - window;
+    for (size_t i = 0; i < window; i++) {
+        uint32_t id = (uint32_t)history[i];
+        if (id >= s->vocab || s->seen[id / 64] >> id % 64 & 1) continue;
+        s->seen[id / 64] |= UINT64_C(1) << id % 64;
+        s->candidates[id].logprob = penalise(s->candidates[id].logprob, penalty);
+    }
+    for (size_t i = 0; i < window; i++)
+        if ((uint32_t)history[i] < s->vocab) s->seen[(uint32_t)history[i] / 64] = 0;
+}
+
+/* Drops what cannot be drawn (NaN, minus infinity) and finds the best. */
+static size_t compact(fe_sampler *s, candidate *best) {
+    size_t n = 0;
+    *best = (candidate){-1, -INFINITY};
+    for (uint32_t i = 0; i < s->vocab; i++) {
+        candidate c = s->candidates[i];
+        if (!(c.logprob > -INFINITY)) continue;
+        c.logprob = fminf(c.logprob, FLT_MAX);
+        if (c.logprob > best->logprob) *best = c;
+        s->candidates[n++] = c;
+    }
+    return n;
+}
+
+/* How many of c[0 … n-1], sorted, top-p keeps: the fewest whose probabilities sum to top_p. */
+static size_t keep_top_p(const candidate *c, size_t n, double top_p) {
+    double total = 0, sum = 0;
+    for (size_t i = 0; i < n; i++) total += exp_negative((double)c[i].logprob - c[0].logprob);
+    for (size_t i = 0; i < n; i++) {
+        sum += exp_negative((double)c[i].logprob - c[0].logprob);
+        if (sum >= top_p * total) return i + 1;
+    }
+    return n;
+}
+
+/* The same without sorting all: takes the best off a heap until they suffice. Those kept end up at the array's end. */
+static candidate *take_top_p(candidate *c, size_t n, double top_p, size_t *kept) {
+    double total = 0, sum = 0;
+    heapify(c, n, false);
+    float best = c[0].logprob;
+    for (size_t i = 0; i < n; i++) total += exp_negative((double)c[i].logprob - best);
+    size_t left = n;
+    while (left > 0 && (sum < top_p * total || left == n)) {
+        candidate top = c[0];
+        sum += exp_negative((double)top.logprob - best);
+        left--;
+        sift(c, left, 0, c[left], false);
+        c[left] = top;
+    }
+    *kept = n - left;
+    return c + left;
+}
+
+/* Keeps those at least min_p times as likely as the best. */
+static size_t keep_min_p(candidate *c, size_t n, float best, double min_p) {
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++)
+        if (exp_negative((double)c[i].logprob - best) >= min_p) c[kept++] = c[i];
+    return kept;
+}
+
+static int32_t draw_from(fe_sampler *s, const candidate *c, size_t n, float best) {
+    double total = 0, sum = 0, temperature = s->settings.temperature;
+    for (size_t i = 0; i < n; i++) total += exp_negative(((double)c[i].logprob - best) / temperature);
+    double at = (double)(next_random(s->state) >> 11) * 0x1p-53 * total;
+    int32_t id = -1;
+    for (size_t i = 0; i < n; i++) {
+        double weight = exp_negative(((double)c[i].logprob - best) / temperature);
+        if (weight > 0) id = c[i].id; /* where rounding leaves `at` above the sum, the last that has a weight */
+        sum += weight;
+        if (sum > at) break;
+    }
+    return id;
+}
+
+int32_t fe_sampler_draw(fe_sampler *s, const float *logits, const int32_t *history, size_t count) {
+    const ferrum_sampling *p = &s->settings;
+    for (uint32_t i = 0; i < s->vocab; i++) s->candidates[i] = (candidate){(int32_t)i, logits[i]};
+    apply_penalty(s, history, count);
+    candidate best, *c = s->candidates;
+    size_t n = compact(s, &best);
+    if (n == 0 || p->temperature == 0) return best.id;
+    if (p->top_k > 0 && p->top_k < n) {
+        select_best(c, n, p->top_k);
+        n = p->top_k;
+        if (p->top_p < 1) n = keep_top_p(c, n, p->top_p);
+    } else if (p->top_p < 1) {
+        c = take_top_p(c, n, p->top_p, &n);
+    }
+    if (p->min_p > 0) n = keep_min_p(c, n, best.logprob, p->min_p);
+    return draw_from(s, c, n, best.logprob);
+}
+
+/* ---- Opening ------------------------------------------------------------------------------------------------------- */
+
+static int check_settings(const ferrum_sampling *p, ferrum_error *err) {
+    if (!isfinite(p->temperature) || p->temperature < 0)
+        return fe_fail(err, FERRUM_EINVAL, "temperature is %g, but must be 0 or more", (double)p->temperature);
+    if (!(p->top_p > 0 && p->top_p <= 1))
+        return fe_fail(err, FERRUM_EINVAL, "top_p is %g, but must be above 0 and at most 1", (double)p->top_p);
+    if (!(p->min_p >= 0 && p->min_p <= 1))
+        return fe_fail(err, FERRUM_EINVAL, "min_p is %g, but must be from 0 to 1", (double)p->min_p);
+    if (!isfinite(p->repetition_penalty) || p->repetition_penalty <= 0)
+        return fe_fail(err, FERRUM_EINVAL, "repetition_penalty is %g, but must be above 0",
+                       (double)p->repetition_penalty);
+    return 0;
+}
+
+int fe_sampler_open(fe_sampler **out, const ferrum_sampling *settings, uint32_t vocab, ferrum_error *err) {
+    *out = NULL;
+    int rc = check_settings(settings, err);
+    if (rc < 0) return rc;
+    if (vocab == 0 || vocab > INT32_MAX)
+        return fe_fail(err, FERRUM_EINVAL, "a sampler over %u tokens, but it must be 1 to %d", vocab, INT32_MAX);
+    fe_sampler *s = calloc(1, sizeof *s);
+    if (!s) return fe_fail_memory(err, sizeof *s, "the sampler");
+    s->settings = *settings;
+    s->vocab = vocab;
+    s->candidates = malloc(vocab * sizeof *s->candidates);
+    s->seen = calloc((size_t)vocab / 64 + 1, sizeof *s->seen);
+    if (!s->candidates || !s->seen) {
+        fe_sampler_close(s);
+        return fe_fail_memory(err, vocab * sizeof *s->candidates, "the sampler");
+    }
+    uint64_t seed = settings->seed;
+    for (int i = 0; i < 4; i++) s->state[i] = splitmix64(&seed);
+    *out = s;
+    return 0;
+}
+
+void fe_sampler_close(fe_sampler *s) {
+    if (!s) return;
+    free(s->candidates);
+    free(s->seen);
+    free(s);
+}
+
+/* ---- Log-probabilities --------------------------------------------------------------------------------------------- */
+
+static candidate listed(const float *logits, size_t id) {
+    return (candidate){(int32_t)id, isnan(logits[id]) ? -INFINITY : fminf(logits[id], FLT_MAX)};
+}
+
+void fe_top_logprobs(const float *logits, size_t vocab, ferrum_logprob *out, size_t n) {
+    if (n == 0) return;
+    for (size_t i = 0; i < n; i++) out[i] = listed(logits, i);
+    heapify(out, n, true);
+    for (size_t i = n; i < vocab; i++) offer(out, n, listed(logits, i));
+    sort_best(out, n);
+    double best = out[0].logprob, total = 0;
+    if (out[0].logprob == -INFINITY) return; /* nothing has a probability */
+    for (size_t i = 0; i < vocab; i++) total += exp_negative(listed(logits, i).logprob - best);
+    for (size_t i = 0; i < n; i++) out[i].logprob = (float)(out[i].logprob - best - log(total));
+}

@@ -1,0 +1,351 @@
+/* A session: one timeline of tokens, its KV cache, its sampler, and the answer that is being drawn. */
+#include "engine/sampler.h"
+#include "model/model.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { DEFAULT_CONTEXT = 4096, MOST_LOGPROBS = 100 };
+
+struct ferrum_session {
+    const ferrum_model *model;
+    ferrum_session_options options;
+    fe_state state;
+    fe_sampler *sampler;
+    uint32_t context;
+    atomic_bool canceled;
+
+    int32_t *tokens; /* [context + 1]: those in the cache; behind them the last drawn one, not yet evaluated */
+    size_t count;    /* in the cache */
+    float *logits;   /* of the last position, inside the state; NULL before the first append */
+
+    size_t answer_first, answer_count; /* in tokens: what was drawn for the current answer */
+    ferrum_logprob *logprobs;          /* [answer_capacity][options.logprobs] */
+    size_t logprobs_capacity;
+    ferrum_finish finish;
+    fe_text text;    /* drawn and not yet handed out; may end inside a UTF-8 sequence or a stop string */
+    size_t handed;   /* bytes of it that were */
+    bool draining;   /* the answer has ended: what is left of text goes out as it is */
+
+    char **stop;
+    size_t stop_count, longest_stop;
+    ferrum_timings timings;
+};
+
+void ferrum_session_options_init(ferrum_session_options *options) {
+    *options = (ferrum_session_options){.sampling = {.temperature = 0.8f,
+                                                     .top_k = 40,
+                                                     .top_p = 0.95f,
+                                                     .min_p = 0.05f,
+                                                     .repetition_penalty = 1.0f,
+                                                     .penalty_window = 64}};
+}
+
+static int copy_stops(ferrum_session *s, const ferrum_session_options *options, ferrum_error *err) {
+    s->stop = fe_alloc(fe_max(options->stop_count, 1), sizeof *s->stop);
+    if (!s->stop) return fe_fail_memory(err, options->stop_count * sizeof *s->stop, "stop strings");
+    for (size_t i = 0; i < options->stop_count; i++) {
+        size_t len = strlen(options->stop[i]);
+        if (len == 0) return fe_fail(err, FERRUM_EINVAL, "a stop string is empty");
+        s->stop[i] = strdup(options->stop[i]);
+        if (!s->stop[i]) return fe_fail_memory(err, len + 1, "a stop string");
+        s->stop_count++;
+        s->longest_stop = fe_max(s->longest_stop, len);
+    }
+    return 0;
+}
+
+static int choose_context(ferrum_session *s, ferrum_error *err) {
+    uint32_t trained = s->model->h.context_length, asked = s->options.context;
+    if (asked > trained)
+        return fe_fail(err, FERRUM_ELIMIT, "a context of %u was asked for; the model was trained for %u", asked, trained);
+    s->context = asked ? asked : (uint32_t)fe_min(DEFAULT_CONTEXT, trained);
+    return 0;
+}
+
+int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const ferrum_session_options *options,
+                        ferrum_error *err) {
+    *out = NULL;
+    ferrum_session_options defaults;
+    ferrum_session_options_init(&defaults);
+    if (!options) options = &defaults;
+    if (options->logprobs > MOST_LOGPROBS)
+        return fe_fail(err, FERRUM_EINVAL, "%u log-probabilities a token were asked for; the most is %d", options->logprobs,
+                       MOST_LOGPROBS);
+    ferrum_session *s = fe_alloc(1, sizeof *s);
+    if (!s) return fe_fail_memory(err, sizeof *s, "a session");
+    s->model = model;
+    s->options = *options;
+    s->options.stop = NULL;
+    s->options.logprobs = (uint32_t)fe_min(options->logprobs, model->h.vocab);
+    int rc = choose_context(s, err);
+    if (!rc) rc = copy_stops(s, options, err);
+    if (!rc) rc = fe_sampler_open(&s->sampler, &options->sampling, model->h.vocab, err);
+    if (!rc) rc = fe_state_open(&s->state, model, s->context, err);
+    if (!rc) {
+        s->tokens = fe_alloc((size_t)s->context + 1, sizeof *s->tokens);
+        if (!s->tokens) rc = fe_fail_memory(err, ((size_t)s->context + 1) * sizeof *s->tokens, "tokens");
+    }
+    if (rc) ferrum_session_close(s);
+    else *out = s;
+    return rc;
+}
+
+void ferrum_session_close(ferrum_session *s) {
+    if (!s) return;
+    for (size_t i = 0; i < s->stop_count; i++) free(s->stop[i]);
+    free(s->stop);
+    fe_sampler_close(s->sampler);
+    fe_state_close(&s->state);
+    free(s->tokens);
+    free(s->logprobs);
+    fe_text_free(&s->text);
+    free(s);
+}
+
+/* ---- Evaluating ---- */
+
+static float *logits_row(ferrum_session *s, uint32_t row) {
+    const ferrum_tensor *t = &s->state.logits;
+    return (float *)((char *)ferrum_buffer_data(t->buffer) + t->offset + row * t->row_stride);
+}
+
+/* Where the caller wants every position's logits: those of the rows 0 … m-1 of the pass, as many at a time as there is room. */
+static int hand_out_logits(ferrum_session *s, uint32_t m, size_t index, ferrum_logits_fn fn, void *user, ferrum_error *err) {
+    for (uint32_t from = 0; from < m; from += s->state.logit_rows) {
+        uint32_t count = (uint32_t)fe_min(s->state.logit_rows, m - from);
+        fe_forward_logits(s->model, &s->state, from, count);
+        int rc = ferrum_stream_wait(s->state.stream, err);
+        if (rc) return rc;
+        for (uint32_t i = 0; i < count; i++) fn(user, index + from + i, logits_row(s, i), s->model->h.vocab);
+        s->logits = logits_row(s, count - 1);
+    }
+    return 0;
+}
+
+/* Evaluates ids behind the cache's tokens, a batch at a time. What was evaluated stays, also where it ends early. */
+static int evaluate(ferrum_session *s, const int32_t *ids, size_t count, ferrum_logits_fn fn, void *user, ferrum_error *err) {
+    for (size_t done = 0; done < count;) {
+        uint32_t m = (uint32_t)fe_min(s->state.batch, count - done);
+        if (atomic_load_explicit(&s->canceled, memory_order_relaxed))
+            return fe_fail(err, FERRUM_ECANCELED, "stopped after %zu of %zu tokens", done, count);
+        fe_forward(s->model, &s->state, ids + done, m, (uint32_t)s->count);
+        if (!fn && done + m == count) fe_forward_logits(s->model, &s->state, m - 1, 1);
+        int rc = ferrum_stream_wait(s->state.stream, err);
+        if (!rc && fn) rc = hand_out_logits(s, m, done, fn, user, err);
+        if (rc) return rc;
+        if (!fn) s->logits = done + m == count ? logits_row(s, 0) : NULL;
+        memmove(s->tokens + s->count, ids + done, m * sizeof *ids);
+        s->count += m;
+        done += m;
+    }
+    return 0;
+}
+
+static void begin_answer(ferrum_session *s) {
+    s->answer_first = s->count;
+    s->answer_count = 0;
+    s->finish = FERRUM_FINISH_NONE;
+    s->draining = false;
+    s->handed = 0;
+    s->text.len = 0;
+    s->timings = (ferrum_timings){0};
+}
+
+int ferrum_session_score(ferrum_session *s, const int32_t *ids, size_t count, ferrum_logits_fn fn, void *user,
+                         ferrum_error *err) {
+    if (count == 0) return fe_fail(err, FERRUM_EINVAL, "there are no tokens to evaluate");
+    if (count > s->context - s->count)
+        return fe_fail(err, FERRUM_ELIMIT, "%zu tokens behind the %zu that are there do not fit the context of %u", count,
+                       s->count, s->context);
+    for (size_t i = 0; i < count; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= s->model->h.vocab)
+            return fe_fail(err, FERRUM_EINVAL, "token id %d, at index %zu, is outside the vocabulary of %u", ids[i], i,
+                           s->model->h.vocab);
+    atomic_store(&s->canceled, false);
+    double start = fe_now();
+    int rc = evaluate(s, ids, count, fn, user, err);
+    begin_answer(s);
+    s->timings.prompt_tokens = count;
+    s->timings.prompt_seconds = fe_now() - start;
+    return rc;
+}
+
+int ferrum_session_append(ferrum_session *s, const int32_t *ids, size_t count, ferrum_error *err) {
+    return ferrum_session_score(s, ids, count, NULL, NULL, err);
+}
+
+const float *ferrum_session_logits(const ferrum_session *s) { return s->logits; }
+
+/* ---- Drawing ---- */
+
+static int keep_logprobs(ferrum_session *s, ferrum_error *err) {
+    uint32_t n = s->options.logprobs;
+    if (n == 0) return 0;
+    if (s->answer_count == s->logprobs_capacity) {
+        size_t capacity = fe_max(64, 2 * s->logprobs_capacity);
+        ferrum_logprob *grown = realloc(s->logprobs, capacity * n * sizeof *grown);
+        if (!grown) return fe_fail_memory(err, capacity * n * sizeof *grown, "log-probabilities");
+        s->logprobs = grown;
+        s->logprobs_capacity = capacity;
+    }
+    fe_top_logprobs(s->logits, s->model->h.vocab, s->logprobs + s->answer_count * n, n);
+    return 0;
+}
+
+static void end_answer(ferrum_session *s, ferrum_finish finish) {
+    s->finish = finish;
+    s->draining = true;
+}
+
+/* Draws one token and, where the answer goes on, appends its text. The token before it is evaluated first: the last one of an
+ * answer never is. */
+static int draw(ferrum_session *s, ferrum_error *err) {
+    if (s->options.max_tokens && s->answer_count >= s->options.max_tokens) {
+        end_answer(s, FERRUM_FINISH_LENGTH);
+        return 0;
+    }
+    if (atomic_load_explicit(&s->canceled, memory_order_relaxed)) {
+        end_answer(s, FERRUM_FINISH_CANCELED);
+        return 0;
+    }
+    size_t drawn = s->answer_first + s->answer_count;
+    if (drawn > s->count) {
+        if (s->count == s->context) {
+            end_answer(s, FERRUM_FINISH_CONTEXT);
+            return 0;
+        }
+        int32_t last = s->tokens[s->count];
+        int rc = evaluate(s, &last, 1, NULL, NULL, err);
+        if (rc) return rc;
+    }
+    int rc = keep_logprobs(s, err);
+    if (rc) return rc;
+    int32_t id = fe_sampler_draw(s->sampler, s->logits, s->tokens, drawn);
+    s->tokens[drawn] = id;
+    s->answer_count++;
+    bool end = ferrum_token_is_end(s->model, id);
+    if (end && !s->options.ignore_end) {
+        end_answer(s, FERRUM_FINISH_STOP);
+    } else if (s->model->tokenizer) {
+        fe_tokenizer_decode(s->model->tokenizer, id, false, false, &s->text);
+        if (s->text.failed) return fe_fail_memory(err, s->text.capacity, "text");
+    }
+    return 0;
+}
+
+/* Ends the answer before the first stop string in its text. Only what the last token added can complete one. */
+static void look_for_stop(ferrum_session *s, size_t before) {
+    size_t from = before > s->longest_stop ? before - s->longest_stop : 0, first = SIZE_MAX;
+    if (from < s->handed) from = s->handed;
+    for (size_t i = 0; i < s->stop_count; i++) {
+        const char *at = memmem(s->text.data + from, s->text.len - from, s->stop[i], strlen(s->stop[i]));
+        if (at) first = fe_min(first, (size_t)(at - s->text.data));
+    }
+    if (first == SIZE_MAX) return;
+    s->text.len = first;
+    s->finish = FERRUM_FINISH_STOP;
+    s->draining = true;
+}
+
+/* How much of the text at `from` may go out: not the start of a stop string, nor of a UTF-8 sequence. */
+static size_t ready(const ferrum_session *s) {
+    size_t len = s->text.len - s->handed;
+    if (s->draining || len == 0) return len;
+    const char *text = s->text.data + s->handed;
+    size_t held = fe_utf8_pending(text, len);
+    for (size_t i = 0; i < s->stop_count; i++) {
+        size_t n = fe_min(strlen(s->stop[i]) - 1, len);
+        while (n > held && memcmp(text + len - n, s->stop[i], n) != 0) n--;
+        held = fe_max(held, n);
+    }
+    return len - held;
+}
+
+/* Hands out whole sequences of the first `len` bytes; what is no UTF-8 becomes U+FFFD. */
+static int hand_out(ferrum_session *s, size_t len, char *out, size_t size) {
+    size_t to = 0;
+    const char *text = s->text.data + s->handed;
+    size_t at = 0;
+    while (at < len) {
+        uint32_t cp = 0xFFFD;
+        size_t n = fe_utf8_decode(text + at, len - at, &cp);
+        char sequence[4];
+        size_t bytes = fe_utf8_encode(n ? cp : 0xFFFD, sequence);
+        if (to + bytes > size) break;
+        memcpy(out + to, sequence, bytes);
+        to += bytes;
+        at += n ? n : 1;
+    }
+    s->handed += at;
+    if (s->handed == s->text.len) s->handed = s->text.len = 0;
+    return (int)to;
+}
+
+int ferrum_session_next(ferrum_session *s, char *text, size_t size, ferrum_error *err) {
+    if (size < 4) return fe_fail(err, FERRUM_EINVAL, "the buffer for text has %zu bytes; it needs 4 at least", size);
+    if (size > INT32_MAX) size = INT32_MAX;
+    if (!s->logits && s->finish == FERRUM_FINISH_NONE)
+        return fe_fail(err, FERRUM_EINVAL, "there is nothing to go on from: append tokens first");
+    double start = fe_now();
+    int rc = 0;
+    while (!ready(s) && !s->draining && !rc) {
+        size_t before = s->text.len;
+        rc = draw(s, err);
+        if (rc == FERRUM_ECANCELED) {
+            end_answer(s, FERRUM_FINISH_CANCELED);
+            rc = 0;
+        }
+        if (!rc && s->text.len > before) look_for_stop(s, before);
+    }
+    s->timings.answer_tokens = s->answer_count;
+    s->timings.answer_seconds += fe_now() - start;
+    return rc ? rc : hand_out(s, ready(s), text, size);
+}
+
+/* ---- Looking ---- */
+
+ferrum_finish ferrum_session_finish(const ferrum_session *s) { return s->finish; }
+
+const char *ferrum_finish_name(ferrum_finish f) {
+    switch (f) {
+    case FERRUM_FINISH_NONE: return "none";
+    case FERRUM_FINISH_STOP: return "stop";
+    case FERRUM_FINISH_LENGTH: return "length";
+    case FERRUM_FINISH_CONTEXT: return "length";
+    case FERRUM_FINISH_CANCELED: return "canceled";
+    }
+    return "?";
+}
+
+const int32_t *ferrum_session_answer(const ferrum_session *s, size_t *count) {
+    *count = s->answer_count;
+    return s->tokens + s->answer_first;
+}
+
+const ferrum_logprob *ferrum_session_logprobs(const ferrum_session *s, size_t index, size_t *count) {
+    *count = index < s->answer_count ? s->options.logprobs : 0;
+    return *count ? s->logprobs + index * s->options.logprobs : NULL;
+}
+
+const int32_t *ferrum_session_tokens(const ferrum_session *s, size_t *count) {
+    *count = s->count;
+    return s->tokens;
+}
+
+int ferrum_session_truncate(ferrum_session *s, size_t count, ferrum_error *err) {
+    if (count > s->count)
+        return fe_fail(err, FERRUM_EINVAL, "the session has %zu tokens; it cannot be cut to %zu", s->count, count);
+    if (count < s->count) s->logits = NULL;
+    s->count = count;
+    begin_answer(s);
+    return 0;
+}
+
+void ferrum_session_cancel(ferrum_session *s) { atomic_store(&s->canceled, true); }
+
+void ferrum_session_timings(const ferrum_session *s, ferrum_timings *out) { *out = s->timings; }
+
+uint32_t ferrum_session_context(const ferrum_session *s) { return s->context; }

@@ -1,0 +1,203 @@
+#include "kernels/cpu/backend.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static int cpu_open(ferrum_device *dev, const ferrum_device_options *options, ferrum_error *err) {
+    unsigned flags = fe_cpu_probe(), had = flags;
+    if (options->cpu) {
+        if (!fe_cpu_cap(&flags, options->cpu))
+            return fe_fail(err, FERRUM_EINVAL, "\"%s\" is no instruction set of this build", options->cpu);
+        if (strcmp(fe_cpu_flags_name(flags), options->cpu) != 0)
+            return fe_fail(err, FERRUM_EINVAL, "this CPU has no %s; its best is %s", options->cpu, fe_cpu_flags_name(had));
+    }
+    enum { MOST_THREADS = 1024 };
+    if (options->threads > MOST_THREADS)
+        return fe_fail(err, FERRUM_EINVAL, "%u threads are more than the most, %d", options->threads, MOST_THREADS);
+    cpu_device *cpu = fe_alloc(1, sizeof *cpu);
+    if (!cpu) return fe_fail_memory(err, sizeof *cpu, "a device");
+    fe_cpu_table_init(&cpu->table, flags);
+    unsigned threads = options->threads ? options->threads : fe_cpu_count();
+    int rc = fe_pool_open(&cpu->pool, threads, err);
+    if (rc) {
+        free(cpu);
+        return rc;
+    }
+    snprintf(dev->about, sizeof dev->about, "cpu: %s, %u thread%s", cpu->table.name, threads, threads == 1 ? "" : "s");
+    dev->state = cpu;
+    return 0;
+}
+
+static void cpu_close(ferrum_device *dev) {
+    cpu_device *cpu = dev->state;
+    fe_pool_close(cpu->pool);
+    free(cpu);
+}
+
+static int cpu_stream_open(ferrum_stream *s, ferrum_error *err) {
+    cpu_stream *stream = fe_alloc(1, sizeof *stream);
+    int32_t *ints = fe_alloc(CPU_INTS, sizeof *ints);
+    if (!stream || !ints) {
+        free(stream);
+        free(ints);
+        return fe_fail_memory(err, sizeof *stream + CPU_INTS * sizeof *ints, "a stream");
+    }
+    stream->device = s->device->state;
+    stream->ints = ints;
+    stream->ints_capacity = CPU_INTS;
+    s->state = stream;
+    return 0;
+}
+
+static void cpu_stream_close(ferrum_stream *s) {
+    cpu_stream *stream = s->state;
+    for (size_t i = 0; i < CPU_ANGLE_TABLES; i++) {
+        free(stream->angles[i].positions);
+        free(stream->angles[i].data);
+    }
+    free(stream->ints);
+    free(stream->shared);
+    free(stream->scratch);
+    free(stream);
+}
+
+static void run_steps(void *arg, unsigned index) {
+    cpu_stream *stream = arg;
+    cpu_device *dev = stream->device;
+    cpu_worker worker = {stream, &dev->table, dev->pool, index, fe_pool_threads(dev->pool),
+                         stream->scratch + index * stream->scratch_bytes};
+    for (size_t i = 0; i < stream->steps_count; i++) {
+        if (i) fe_pool_barrier(dev->pool);
+        stream->steps[i].run(&stream->steps[i], &worker);
+    }
+}
+
+/* Runs what is recorded. */
+static void flush(cpu_stream *stream) {
+    if (stream->steps_count && !stream->no_memory) fe_pool_run(stream->device->pool, run_steps, stream);
+    stream->steps_count = 0;
+    stream->ints_used = 0;
+}
+
+static bool grow(unsigned char **data, size_t *bytes, size_t want, size_t copies) {
+    if (want <= *bytes) return true;
+    size_t size = fe_round_up(want, 4096);
+    unsigned char *grown = fe_alloc(size, copies);
+    if (!grown) return false;
+    free(*data);
+    *data = grown;
+    *bytes = size;
+    return true;
+}
+
+/* The stream's own copy of a host array. */
+static const int32_t *keep_ints(cpu_stream *stream, const int32_t *ints, size_t count) {
+    if (stream->ints_used + count > stream->ints_capacity) {
+        flush(stream);
+        if (count > stream->ints_capacity) {
+            int32_t *grown = fe_alloc(count, sizeof *grown);
+            if (!grown) return NULL;
+            free(stream->ints);
+            stream->ints = grown;
+            stream->ints_capacity = count;
+        }
+    }
+    int32_t *kept = stream->ints + stream->ints_used;
+    memcpy(kept, ints, count * sizeof *kept);
+    stream->ints_used += count;
+    return kept;
+}
+
+static bool fill_angles(cpu_angles *a, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
+                        size_t count) {
+    size_t half = p->dims / 2;
+    if (count * p->dims > a->capacity) {
+        free(a->data);
+        free(a->positions);
+        a->data = fe_alloc(count * p->dims, sizeof *a->data);
+        a->positions = fe_alloc(count * p->dims, sizeof *a->positions);
+        a->capacity = a->data && a->positions ? count * p->dims : 0;
+        a->count = 0;
+        if (!a->capacity) return false;
+    }
+    a->params = *p;
+    a->factors = factors;
+    a->count = count;
+    memcpy(a->positions, positions, count * sizeof *positions);
+    for (size_t j = 0; j < half; j++) {
+        double rate = (double)p->freq_scale * pow(p->base, -2.0 * (double)j / p->dims);
+        if (factors) rate /= factors[j];
+        for (size_t i = 0; i < count; i++) {
+            a->data[i * p->dims + j] = (float)cos(positions[i] * rate);
+            a->data[i * p->dims + half + j] = (float)sin(positions[i] * rate);
+        }
+    }
+    return true;
+}
+
+static bool same_angles(const cpu_angles *a, const ferrum_rope_params *p, const void *factors, const int32_t *positions,
+                        size_t count) {
+    return a->count == count && a->params.dims == p->dims && a->params.base == p->base &&
+           a->params.freq_scale == p->freq_scale && a->factors == factors &&
+           memcmp(a->positions, positions, count * sizeof *positions) == 0;
+}
+
+/* Every layer turns by the same angles: they are worked out once for the positions at hand. */
+static const float *angles_for(cpu_stream *stream, const fe_op *op) {
+    const ferrum_rope_params *p = &op->u.rope.params;
+    const float *factors = op->u.rope.has_factors ? fe_row(&op->u.rope.factors, 0) : NULL;
+    cpu_angles *oldest = &stream->angles[0];
+    for (size_t i = 0; i < CPU_ANGLE_TABLES; i++) {
+        cpu_angles *a = &stream->angles[i];
+        if (same_angles(a, p, factors, op->ints, op->out.rows)) {
+            a->used = ++stream->clock;
+            return a->data;
+        }
+        if (a->used < oldest->used) oldest = a;
+    }
+    flush(stream); /* recorded steps may read the table that goes */
+    oldest->used = ++stream->clock;
+    return fill_angles(oldest, p, factors, op->ints, op->out.rows) ? oldest->data : NULL;
+}
+
+static void cpu_submit(ferrum_stream *s, const fe_op *op) {
+    cpu_stream *stream = s->state;
+    if (stream->no_memory) return;
+    if (stream->steps_count == CPU_STEPS) flush(stream);
+    cpu_step step = {.run = fe_cpu_step_run(op->kind), .op = *op};
+    cpu_needs needs = fe_cpu_step_needs(stream->device, op);
+    if (needs.shared > stream->shared_bytes || needs.scratch > stream->scratch_bytes) {
+        flush(stream);
+        stream->no_memory = !grow(&stream->shared, &stream->shared_bytes, needs.shared, 1) ||
+                            !grow(&stream->scratch, &stream->scratch_bytes, needs.scratch,
+                                  fe_pool_threads(stream->device->pool));
+    }
+    if (op->kind == FE_OP_ROPE) {
+        step.angles = angles_for(stream, op);
+        stream->no_memory |= !step.angles;
+    } else if (op->ints) {
+        step.op.ints = keep_ints(stream, op->ints, op->kind == FE_OP_EMBED ? op->out.rows : op->a.rows);
+        stream->no_memory |= !step.op.ints;
+    }
+    if (!stream->no_memory) stream->steps[stream->steps_count++] = step;
+}
+
+static int cpu_wait(ferrum_stream *s, ferrum_error *err) {
+    cpu_stream *stream = s->state;
+    flush(stream);
+    if (!stream->no_memory) return 0;
+    stream->no_memory = false;
+    return fe_fail(err, FERRUM_ENOMEM, "out of memory: scratch of the CPU device");
+}
+
+const fe_backend fe_backend_cpu = {
+    .name = "cpu",
+    .kv_type = FERRUM_F16,
+    .open = cpu_open,
+    .close = cpu_close,
+    .stream_open = cpu_stream_open,
+    .stream_close = cpu_stream_close,
+    .submit = cpu_submit,
+    .wait = cpu_wait,
+};

@@ -1,0 +1,89 @@
+/* The CPU backend's inside: a stream records steps, and a wait runs them all on the device's pool, in lock-step: every thread
+ * runs its share of a step, then they meet at a barrier. */
+#ifndef FE_CPU_BACKEND_H
+#define FE_CPU_BACKEND_H
+
+#include "core/pool.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/ops.h"
+
+#include <stdatomic.h>
+
+typedef struct cpu_device {
+    fe_pool *pool;
+    fe_cpu_table table;
+} cpu_device;
+
+typedef struct cpu_stream cpu_stream;
+
+/* What a step is given on one thread. */
+typedef struct cpu_worker {
+    cpu_stream *stream;
+    const fe_cpu_table *table;
+    fe_pool *pool;
+    unsigned index, count;
+    unsigned char *scratch; /* this thread's, stream->scratch_bytes long, aligned to 64 */
+} cpu_worker;
+
+typedef struct cpu_step cpu_step;
+typedef void (*cpu_run)(cpu_step *step, const cpu_worker *w);
+
+struct cpu_step {
+    cpu_run run;
+    fe_op op;
+    const float *angles;       /* ROPE: [positions][dims]: cosines, then sines */
+    atomic_size_t claimed[FE_MATMUL_MANY]; /* units of work that threads have taken */
+};
+
+enum { CPU_STEPS = 512, CPU_INTS = 1 << 15, CPU_ANGLE_TABLES = 4 };
+
+/* cos and sin of every (position, pair), kept from layer to layer. */
+typedef struct cpu_angles {
+    ferrum_rope_params params;
+    const void *factors;
+    int32_t *positions;
+    float *data;
+    size_t count, capacity; /* positions; floats */
+    uint64_t used;          /* when, for choosing which to drop */
+} cpu_angles;
+
+struct cpu_stream {
+    cpu_device *device;
+    size_t steps_count;
+    cpu_step steps[CPU_STEPS];
+    int32_t *ints;
+    size_t ints_used, ints_capacity;
+    /* Grown while nothing runs, before the first step that needs more. */
+    unsigned char *shared; /* activations as packed for the kernels, parts of attention, sorted experts */
+    size_t shared_bytes;
+    unsigned char *scratch; /* one piece a thread */
+    size_t scratch_bytes;
+    cpu_angles angles[CPU_ANGLE_TABLES];
+    uint64_t clock;
+    bool no_memory;
+};
+
+/* What an op needs before it can run: bytes shared by the threads, and bytes for each. */
+typedef struct cpu_needs {
+    size_t shared, scratch;
+} cpu_needs;
+
+cpu_run fe_cpu_step_run(fe_op_kind kind);
+cpu_needs fe_cpu_step_needs(const cpu_device *dev, const fe_op *op);
+
+/* Contiguous shares of `total` units of `grain`: thread `index` has *first … *last-1. */
+static inline void cpu_share(size_t total, size_t grain, unsigned index, unsigned count, size_t *first, size_t *last) {
+    size_t units = (total + grain - 1) / grain;
+    *first = fe_min(units * index / count * grain, total);
+    *last = fe_min(units * (index + 1) / count * grain, total);
+}
+
+/* The next unclaimed unit of `grain` among `total`: false when there is none left. */
+static inline bool cpu_claim(atomic_size_t *claimed, size_t total, size_t grain, size_t *first, size_t *count) {
+    *first = atomic_fetch_add_explicit(claimed, grain, memory_order_relaxed);
+    if (*first >= total) return false;
+    *count = fe_min(grain, total - *first);
+    return true;
+}
+
+#endif

@@ -1,0 +1,85 @@
+/* Which kernels this machine runs. */
+#include "kernels/cpu/cpu.h"
+
+#include <string.h>
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+
+static uint64_t saved_state(void) { /* XCR0: which registers the system saves */
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+/* Bits: Intel's Software Developer's Manual, volume 2, CPUID. */
+unsigned fe_cpu_probe(void) {
+    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, F16C = 1 << 29 };                    /* leaf 1, ecx */
+    enum { AVX2 = 1 << 5, BMI2 = 1 << 8, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30 }; /* leaf 7.0, ebx */
+    enum { VNNI = 1 << 11 };                                                      /* leaf 7.0, ecx */
+    enum { AVXVNNI = 1 << 4 };                                                    /* leaf 7.1, eax */
+    const uint32_t VL = UINT32_C(1) << 31;                                        /* leaf 7.0, ebx */
+    unsigned a, b, c, d, flags = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (FMA | OSXSAVE | F16C)) != (FMA | OSXSAVE | F16C)) return 0;
+    uint64_t state = saved_state();
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (state & 6) != 6) return 0;
+    uint32_t most = a; /* the last sub-leaf */
+    if ((b & (AVX2 | BMI2)) != (AVX2 | BMI2)) return 0;
+    flags |= FE_CPU_AVX2;
+    const uint32_t bundle = (uint32_t)F | DQ | BW | VL;
+    if ((b & bundle) == bundle && (c & VNNI) && (state & 0xE6) == 0xE6) flags |= FE_CPU_AVX512;
+    if (most >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVXVNNI)) flags |= FE_CPU_AVXVNNI;
+    return flags;
+}
+
+#else
+
+unsigned fe_cpu_probe(void) { return 0; }
+
+#endif
+
+/* Ascending: a cap allows its own row and those before it. */
+static const struct {
+    const char *name;
+    unsigned flag;
+} tiers[] = {
+    {"c", 0},
+    {"avx2", FE_CPU_AVX2},
+    {"avxvnni", FE_CPU_AVXVNNI},
+    {"avx512", FE_CPU_AVX512},
+};
+enum { TIERS = sizeof tiers / sizeof tiers[0] };
+
+bool fe_cpu_cap(unsigned *flags, const char *cap) {
+    unsigned allowed = 0;
+    for (size_t i = 0; i < TIERS; i++) {
+        allowed |= tiers[i].flag;
+        if (strcmp(tiers[i].name, cap) != 0) continue;
+        *flags &= allowed;
+        return true;
+    }
+    return false;
+}
+
+const char *fe_cpu_flags_name(unsigned flags) {
+    const char *name = tiers[0].name;
+    for (size_t i = 1; i < TIERS; i++)
+        if (flags & tiers[i].flag) name = tiers[i].name;
+    return name;
+}
+
+void fe_cpu_table_init(fe_cpu_table *table, unsigned flags) {
+    memset(table, 0, sizeof *table);
+    table->name = fe_cpu_flags_name(flags);
+    fe_matmul_init_c(table->matmul);
+    fe_vector_init_c(&table->vector);
+#if defined(__x86_64__)
+    if (!(flags & FE_CPU_AVX2)) return;
+    fe_matmul_init_avx2(table->matmul);
+    fe_vector_init_avx2(&table->vector);
+    if (!(flags & FE_CPU_AVX512)) return;
+    fe_matmul_init_avx512(table->matmul);
+    fe_vector_init_avx512(&table->vector);
+#endif
+}

@@ -1,0 +1,435 @@
+/* What each op does on one thread of the CPU backend. */
+#include "kernels/cpu/backend.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    ROW_GRAIN = 16,   /* outputs of a GEMV that threads split by: a cache line */
+    SPLIT_LEAST = 128 /* positions that are worth a thread of their own in attention */
+};
+
+/* ---- Products ---- */
+
+/* Where the activations of product i stand, behind one another; products that pack alike share one copy. */
+typedef struct act_layout {
+    const fe_matmul_kernel *kernel[FE_MATMUL_MANY]; /* NULL: rows that are no whole blocks take the dequantising path */
+    size_t offset[FE_MATMUL_MANY];
+    bool own[FE_MATMUL_MANY]; /* the first to use its copy */
+    size_t bytes, scratch;
+} act_layout;
+
+static const fe_matmul_kernel *kernel_for(const fe_cpu_table *table, const ferrum_tensor *w) {
+    return w->cols % fe_type_info_of(w->type)->block == 0 ? &table->matmul[w->type] : NULL;
+}
+
+static act_layout lay_out(const fe_cpu_table *table, const ferrum_tensor *w, size_t count, size_t m) {
+    act_layout l = {0};
+    size_t k = w[0].cols;
+    for (size_t i = 0; i < count; i++) {
+        const fe_matmul_kernel *kernel = l.kernel[i] = kernel_for(table, &w[i]);
+        if (!kernel) {
+            l.scratch = fe_max(l.scratch, k * sizeof(float));
+            continue;
+        }
+        if (m > 1) l.scratch = fe_max(l.scratch, kernel->gemm_scratch(m, k));
+        l.own[i] = true;
+        for (size_t j = 0; j < i && l.own[i]; j++)
+            if (l.kernel[j] && l.kernel[j]->pack == kernel->pack) {
+                l.own[i] = false;
+                l.offset[i] = l.offset[j];
+            }
+        if (!l.own[i]) continue;
+        l.offset[i] = l.bytes;
+        l.bytes += fe_round_up(kernel->act_bytes(m, k), 64);
+    }
+    return l;
+}
+
+/* Any row length and type: a row is dequantised into the thread's scratch and multiplied from there. */
+static void dequantised_rows(const cpu_worker *w, const ferrum_tensor *c, const ferrum_tensor *a, const ferrum_tensor *weights,
+                             size_t first, size_t last) {
+    float *row = (float *)w->scratch;
+    for (size_t r = first; r < last; r++) {
+        ferrum_dequantize(weights->type, row, fe_at(weights, 0, r), weights->cols);
+        for (size_t i = 0; i < c->rows; i++) fe_row(c, i)[r] = w->table->vector.dot(row, fe_row(a, i), weights->cols);
+    }
+}
+
+/* One row of activations: each thread packs it for itself, which is cheaper than meeting at a barrier. */
+static void gemv(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    act_layout l = lay_out(w->table, op->u.matmul.w, op->u.matmul.count, 1);
+    unsigned char *act = w->scratch + fe_round_up(l.scratch, 64);
+    for (size_t i = 0; i < op->u.matmul.count; i++) {
+        const ferrum_tensor *weights = &op->u.matmul.w[i], *c = &op->u.matmul.c[i];
+        size_t first, last;
+        cpu_share(weights->rows, ROW_GRAIN, w->index, w->count, &first, &last);
+        if (!l.kernel[i]) {
+            dequantised_rows(w, c, &op->a, weights, first, last);
+            continue;
+        }
+        if (l.own[i]) l.kernel[i]->pack(act + l.offset[i], fe_row(&op->a, 0), op->a.cols, 1, op->a.cols, 0, 1);
+        if (first < last)
+            l.kernel[i]->gemv(fe_row(c, 0) + first, fe_at(weights, 0, first), weights->row_stride, last - first,
+                              act + l.offset[i], op->a.cols);
+    }
+}
+
+static void matmul(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t m = op->a.rows, k = op->a.cols, first, last, count;
+    if (m == 1) {
+        gemv(step, w);
+        return;
+    }
+    act_layout l = lay_out(w->table, op->u.matmul.w, op->u.matmul.count, m);
+    unsigned char *act = w->stream->shared;
+    for (size_t i = 0; i < op->u.matmul.count; i++) {
+        if (!l.own[i]) continue;
+        cpu_share(m, l.kernel[i]->pack_group, w->index, w->count, &first, &last);
+        if (first < last)
+            l.kernel[i]->pack(act + l.offset[i], fe_row(&op->a, 0), op->a.row_stride / sizeof(float), m, k, first, last - first);
+    }
+    fe_pool_barrier(w->pool);
+    for (size_t i = 0; i < op->u.matmul.count; i++) {
+        const ferrum_tensor *weights = &op->u.matmul.w[i], *c = &op->u.matmul.c[i];
+        size_t grain = l.kernel[i] ? l.kernel[i]->gemm_rows : ROW_GRAIN;
+        while (cpu_claim(&step->claimed[i], weights->rows, grain, &first, &count)) {
+            if (!l.kernel[i]) dequantised_rows(w, c, &op->a, weights, first, first + count);
+            else
+                l.kernel[i]->gemm(fe_row(c, 0) + first, c->row_stride / sizeof(float), fe_at(weights, 0, first),
+                                  weights->row_stride, count, act + l.offset[i], m, k, w->scratch);
+        }
+    }
+}
+
+/* ---- Experts ----
+ * The rows are sorted by expert, so that each expert's weights are read once for all the tokens that chose it. */
+
+typedef struct expert_plan {
+    size_t rows, experts, act_row;
+    uint32_t *start; /* [experts + 1]: where each expert's rows begin among the sorted */
+    uint32_t *row;   /* [rows]: the output row that stands there */
+    float *x, *y;    /* [rows][k], [rows][n]: sorted activations and products */
+    unsigned char *act;
+    size_t bytes;
+} expert_plan;
+
+static expert_plan plan_experts(const fe_cpu_table *table, const fe_op *op, unsigned char *shared) {
+    const fe_matmul_kernel *kernel = kernel_for(table, &op->b);
+    expert_plan p = {.rows = op->out.rows, .experts = op->b.slices};
+    /* A row alone, or as one of many, takes at most this much once packed: groups begin at multiples of it. */
+    p.act_row = kernel ? fe_round_up(fe_max(kernel->act_bytes(1, op->a.cols), kernel->act_bytes(kernel->pack_group, op->a.cols)), 64) : 0;
+    size_t sizes[] = {(p.experts + 1) * sizeof *p.start, p.rows * sizeof *p.row, p.rows * op->a.cols * sizeof *p.x,
+                      p.rows * op->out.cols * sizeof *p.y, p.rows * p.act_row};
+    unsigned char *at[5];
+    for (size_t i = 0; i < 5; i++) {
+        at[i] = shared ? shared + p.bytes : NULL;
+        p.bytes += fe_round_up(sizes[i], 64);
+    }
+    p.start = (uint32_t *)at[0];
+    p.row = (uint32_t *)at[1];
+    p.x = (float *)at[2];
+    p.y = (float *)at[3];
+    p.act = at[4];
+    return p;
+}
+
+static size_t expert_of(const fe_op *op, size_t row) {
+    return (size_t)fe_row(&op->c, row / op->c.cols)[row % op->c.cols];
+}
+
+static void sort_by_expert(const fe_op *op, expert_plan *p) {
+    memset(p->start, 0, (p->experts + 1) * sizeof *p->start);
+    for (size_t r = 0; r < p->rows; r++) p->start[expert_of(op, r) + 1]++;
+    for (size_t e = 0; e < p->experts; e++) p->start[e + 1] += p->start[e];
+    for (size_t r = 0; r < p->rows; r++) p->row[p->start[expert_of(op, r)]++] = (uint32_t)r;
+    memmove(p->start + 1, p->start, p->experts * sizeof *p->start); /* filling moved each start to its end */
+    p->start[0] = 0;
+}
+
+static void expert_product(const cpu_worker *w, const fe_op *op, const expert_plan *p, size_t expert, size_t first,
+                           size_t count) {
+    const fe_matmul_kernel *kernel = kernel_for(w->table, &op->b);
+    size_t begin = p->start[expert], m = p->start[expert + 1] - begin, n = op->out.cols, k = op->a.cols;
+    const void *weights = fe_at(&op->b, expert, first);
+    float *y = p->y + begin * n + first;
+    const unsigned char *act = p->act + begin * p->act_row;
+    if (kernel && m == 1) kernel->gemv(y, weights, op->b.row_stride, count, act, k);
+    else if (kernel) kernel->gemm(y, n, weights, op->b.row_stride, count, act, m, k, w->scratch);
+    for (size_t r = 0; !kernel && r < count; r++) {
+        ferrum_dequantize(op->b.type, (float *)w->scratch, fe_at(&op->b, expert, first + r), k);
+        for (size_t i = 0; i < m; i++) y[i * n + r] = w->table->vector.dot((float *)w->scratch, p->x + (begin + i) * k, k);
+    }
+}
+
+static void matmul_experts(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    const fe_matmul_kernel *kernel = kernel_for(w->table, &op->b);
+    expert_plan p = plan_experts(w->table, op, w->stream->shared);
+    size_t k = op->a.cols, n = op->out.cols, first, last, count;
+    if (w->index == 0) sort_by_expert(op, &p);
+    fe_pool_barrier(w->pool);
+    /* Experts are dealt out to the threads for packing, row by row of the product afterwards. */
+    for (size_t e = w->index; e < p.experts; e += w->count) {
+        size_t begin = p.start[e], m = p.start[e + 1] - begin;
+        for (size_t i = 0; i < m; i++) {
+            size_t row = p.row[begin + i];
+            const float *x = fe_row(&op->a, op->a.rows == op->out.rows ? row : row / op->c.cols);
+            memcpy(p.x + (begin + i) * k, x, k * sizeof *x);
+        }
+        if (kernel && m) kernel->pack(p.act + begin * p.act_row, p.x + begin * k, k, m, k, 0, m);
+    }
+    fe_pool_barrier(w->pool);
+    size_t grain = kernel ? kernel->gemm_rows : ROW_GRAIN, units = (n + grain - 1) / grain;
+    while (cpu_claim(&step->claimed[0], p.experts * units, 1, &first, &count)) {
+        size_t expert = first / units, row = first % units * grain;
+        if (p.start[expert] < p.start[expert + 1]) expert_product(w, op, &p, expert, row, fe_min(grain, n - row));
+    }
+    fe_pool_barrier(w->pool);
+    cpu_share(p.rows, 1, w->index, w->count, &first, &last);
+    for (size_t r = first; r < last; r++) memcpy(fe_row(&op->out, p.row[r]), p.y + r * n, n * sizeof *p.y);
+}
+
+static void moe_route(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t experts = op->a.cols, used = op->out.cols, first, last;
+    cpu_share(op->a.rows, 1, w->index, w->count, &first, &last);
+    for (size_t i = first; i < last; i++) {
+        const float *logits = fe_row(&op->a, i);
+        float *ids = fe_row(&op->out, i), *weights = fe_row(&op->out2, i), total = 0, chosen = 0;
+        size_t found = 0;
+        for (size_t e = 0; e < experts; e++) { /* insertion into the sorted few, the lower index first where equal */
+            size_t at = found;
+            while (at > 0 && logits[e] > logits[(size_t)ids[at - 1]]) at--;
+            if (at == used) continue;
+            found = fe_min(found + 1, used);
+            memmove(ids + at + 1, ids + at, (found - 1 - at) * sizeof *ids);
+            ids[at] = (float)e;
+        }
+        float max = logits[(size_t)ids[0]];
+        for (size_t e = 0; e < experts; e++) total += expf(logits[e] - max);
+        for (size_t j = 0; j < used; j++) chosen += weights[j] = expf(logits[(size_t)ids[j]] - max) / total;
+        for (size_t j = 0; op->u.renormalise && j < used; j++) weights[j] /= chosen;
+    }
+}
+
+static void moe_sum(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t used = op->b.cols, first, last;
+    cpu_share(op->out.rows, 1, w->index, w->count, &first, &last);
+    for (size_t i = first; i < last; i++) {
+        float *out = fe_row(&op->out, i);
+        memset(out, 0, op->out.cols * sizeof *out);
+        for (size_t j = 0; j < used; j++)
+            w->table->vector.axpy(out, fe_row(&op->b, i)[j], fe_row(&op->a, i * used + j), op->out.cols);
+    }
+}
+
+/* ---- Attention ---- */
+
+typedef struct attention_plan {
+    size_t group, rows, blocks, splits; /* query heads a KV head, query rows and row blocks a KV head, parts of a sequence */
+    size_t part;                        /* floats of one unit's result: sums, then maxima, then totals */
+} attention_plan;
+
+static attention_plan plan_attention(const fe_op *op, size_t threads) {
+    const ferrum_attention_params *p = &op->u.attention;
+    attention_plan plan = {.group = p->heads / op->b.slices};
+    plan.rows = op->a.rows * plan.group;
+    plan.blocks = (plan.rows + FE_ATTENTION_ROWS - 1) / FE_ATTENTION_ROWS;
+    size_t units = plan.blocks * op->b.slices, length = p->first + op->a.rows;
+    if (p->window) length = fe_min(length, p->window + op->a.rows);
+    plan.splits = 1;
+    if (threads > 1 && units < 4 * threads)
+        plan.splits = fe_max(1, fe_min(length / SPLIT_LEAST, (4 * threads + units - 1) / units));
+    plan.part = FE_ATTENTION_ROWS * ((size_t)p->head_dim + 2);
+    return plan;
+}
+
+/* Row r of a KV head's rows is query head r % group of token r / group. */
+static fe_attention_task attention_task(const fe_op *op, const attention_plan *plan, size_t slice, size_t block, float *part) {
+    const ferrum_attention_params *p = &op->u.attention;
+    fe_attention_task t = {.head_dim = p->head_dim, .scale = p->scale, .softcap = p->softcap};
+    size_t first = block * FE_ATTENTION_ROWS;
+    t.rows = fe_min(FE_ATTENTION_ROWS, plan->rows - first);
+    t.from = SIZE_MAX;
+    for (size_t r = 0; r < t.rows; r++) {
+        size_t token = (first + r) / plan->group, head = slice * plan->group + (first + r) % plan->group;
+        t.q[r] = fe_row(&op->a, token) + head * p->head_dim;
+        t.end[r] = (uint32_t)(p->first + token + 1);
+        t.begin[r] = p->window && t.end[r] > p->window ? t.end[r] - p->window : 0;
+        t.from = fe_min(t.from, t.begin[r]);
+        t.to = fe_max(t.to, t.end[r]);
+    }
+    t.k = fe_at(&op->b, slice, 0);
+    t.v = fe_at(&op->c, slice, 0);
+    t.sum = part;
+    t.max = part + FE_ATTENTION_ROWS * p->head_dim;
+    t.total = t.max + FE_ATTENTION_ROWS;
+    return t;
+}
+
+/* Joins the parts of a split sequence: each is brought to the largest score of all and weighed in. */
+static void join(const fe_op *op, const attention_plan *plan, size_t slice, size_t block, const float *parts, size_t stride) {
+    const ferrum_attention_params *p = &op->u.attention;
+    size_t dim = p->head_dim, first = block * FE_ATTENTION_ROWS;
+    for (size_t r = 0; r < fe_min(FE_ATTENTION_ROWS, plan->rows - first); r++) {
+        size_t token = (first + r) / plan->group, head = slice * plan->group + (first + r) % plan->group;
+        float *out = fe_row(&op->out, token) + head * dim, max = -INFINITY, total = 0;
+        const float *maxima = parts + FE_ATTENTION_ROWS * dim + r, *totals = maxima + FE_ATTENTION_ROWS;
+        for (size_t i = 0; i < plan->splits; i++) max = fmaxf(max, maxima[i * stride]);
+        for (size_t i = 0; i < plan->splits; i++) total += totals[i * stride] * expf(maxima[i * stride] - max);
+        memset(out, 0, dim * sizeof *out);
+        for (size_t i = 0; i < plan->splits; i++) {
+            float weight = expf(maxima[i * stride] - max) / total;
+            const float *sum = parts + i * stride + r * dim;
+            for (size_t d = 0; d < dim; d++) out[d] += weight * sum[d];
+        }
+    }
+}
+
+static void attention(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    attention_plan plan = plan_attention(op, w->count);
+    void (*attend)(const fe_attention_task *) =
+        op->b.type == FERRUM_F16 ? w->table->vector.attention_f16 : w->table->vector.attention_f32;
+    size_t slices = op->b.slices, blocks = plan.blocks * slices, unit, count;
+    float *parts = (float *)w->stream->shared;
+    while (cpu_claim(&step->claimed[0], blocks * plan.splits, 1, &unit, &count)) {
+        /* The last tokens see the most: they come first, so that the threads end together. */
+        size_t split = unit % plan.splits, slice = unit / plan.splits % slices;
+        size_t block = plan.blocks - 1 - unit / plan.splits / slices;
+        size_t index = block * slices + slice;
+        float *part = plan.splits == 1 ? (float *)w->scratch : parts + (index * plan.splits + split) * plan.part;
+        fe_attention_task t = attention_task(op, &plan, slice, block, part);
+        size_t from = t.from / FE_KV_BLOCK, to = (t.to + FE_KV_BLOCK - 1) / FE_KV_BLOCK, end = t.to;
+        t.from = (from + (to - from) * split / plan.splits) * FE_KV_BLOCK;
+        t.to = fe_min((from + (to - from) * (split + 1) / plan.splits) * FE_KV_BLOCK, end);
+        attend(&t);
+        if (plan.splits == 1) join(op, &plan, slice, block, part, 0);
+    }
+    if (plan.splits == 1) return;
+    fe_pool_barrier(w->pool);
+    for (size_t i = w->index; i < blocks; i += w->count)
+        join(op, &plan, i % slices, i / slices, parts + i * plan.splits * plan.part, plan.part);
+}
+
+static void store(const fe_cpu_table *table, const ferrum_tensor *cache, void *to, const float *x) {
+    if (cache->type == FERRUM_F16) table->vector.to_f16(to, x, cache->cols);
+    else memcpy(to, x, cache->cols * sizeof *x);
+}
+
+/* Keys stand in blocks of FE_KV_BLOCK positions, values row by row: see cpu.h. */
+static void kv_append(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    const ferrum_tensor *keys = &op->out, *values = &op->out2;
+    size_t dim = keys->cols, first, last;
+    cpu_share(op->a.rows * keys->slices, 1, w->index, w->count, &first, &last);
+    for (size_t i = first; i < last; i++) {
+        size_t row = i / keys->slices, head = i % keys->slices, position = (size_t)op->ints[row];
+        const float *k = fe_row(&op->a, row) + head * dim;
+        size_t lane = position % FE_KV_BLOCK;
+        void *block = fe_at(keys, head, position - lane);
+        if (keys->type == FERRUM_F16) {
+            uint16_t half[FE_KV_BLOCK];
+            for (size_t d = 0; d < dim; d++) {
+                if (d % FE_KV_BLOCK == 0) w->table->vector.to_f16(half, k + d, FE_KV_BLOCK);
+                ((uint16_t *)block)[d * FE_KV_BLOCK + lane] = half[d % FE_KV_BLOCK];
+            }
+        } else {
+            for (size_t d = 0; d < dim; d++) ((float *)block)[d * FE_KV_BLOCK + lane] = k[d];
+        }
+        store(w->table, values, fe_at(values, head, position), fe_row(&op->b, row) + head * dim);
+    }
+}
+
+/* ---- Rows and elements ---- */
+
+static void embed(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t first, last;
+    cpu_share(op->out.rows, 1, w->index, w->count, &first, &last);
+    for (size_t i = first; i < last; i++) {
+        float *out = fe_row(&op->out, i);
+        ferrum_dequantize(op->a.type, out, fe_at(&op->a, 0, (size_t)op->ints[i]), op->out.cols);
+        for (size_t j = 0; j < op->out.cols && op->u.scale != 1.0f; j++) out[j] *= op->u.scale;
+    }
+}
+
+static void rms_norm(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t first, last;
+    cpu_share(op->a.rows, 1, w->index, w->count, &first, &last);
+    for (size_t i = first; i < last; i++)
+        w->table->vector.rms_norm(fe_row(&op->out, i), fe_row(&op->a, i), fe_row(&op->b, 0), op->a.cols, op->u.eps);
+}
+
+static void rope_pairs(float *x, const float *cs, size_t half) {
+    for (size_t j = 0; j < half; j++) {
+        float a = x[2 * j], b = x[2 * j + 1];
+        x[2 * j] = a * cs[j] - b * cs[half + j];
+        x[2 * j + 1] = a * cs[half + j] + b * cs[j];
+    }
+}
+
+static void rope(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    const ferrum_rope_params *p = &op->u.rope.params;
+    size_t heads = op->out.cols / p->head_dim, first, last;
+    void (*turn)(float *, const float *, size_t) = p->interleaved ? rope_pairs : w->table->vector.rope_half;
+    cpu_share(op->out.rows * heads, 1, w->index, w->count, &first, &last);
+    for (size_t i = first; i < last; i++)
+        turn(fe_row(&op->out, i / heads) + i % heads * p->head_dim, step->angles + i / heads * p->dims, p->dims / 2);
+}
+
+static void elementwise(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    const fe_vector_kernels *v = &w->table->vector;
+    void (*f)(float *, const float *, const float *, size_t) =
+        op->kind == FE_OP_ADD ? v->add : op->kind == FE_OP_SWIGLU ? v->swiglu : v->geglu;
+    size_t first = 0, last = op->a.rows, begin = 0, end = op->a.cols;
+    if (op->a.rows == 1) cpu_share(op->a.cols, ROW_GRAIN, w->index, w->count, &begin, &end);
+    else cpu_share(op->a.rows, 1, w->index, w->count, &first, &last);
+    for (size_t i = first; i < last; i++)
+        f(fe_row(&op->out, i) + begin, fe_row(&op->a, i) + begin, fe_row(&op->b, op->b.rows == 1 ? 0 : i) + begin, end - begin);
+}
+
+/* ---- The table ---- */
+
+cpu_run fe_cpu_step_run(fe_op_kind kind) {
+    static const cpu_run table[FE_OP_KINDS] = {
+        [FE_OP_EMBED] = embed,
+        [FE_OP_RMS_NORM] = rms_norm,
+        [FE_OP_MATMUL] = matmul,
+        [FE_OP_MATMUL_EXPERTS] = matmul_experts,
+        [FE_OP_MOE_ROUTE] = moe_route,
+        [FE_OP_MOE_SUM] = moe_sum,
+        [FE_OP_ROPE] = rope,
+        [FE_OP_KV_APPEND] = kv_append,
+        [FE_OP_ATTENTION] = attention,
+        [FE_OP_SWIGLU] = elementwise,
+        [FE_OP_GEGLU] = elementwise,
+        [FE_OP_ADD] = elementwise,
+    };
+    return table[kind];
+}
+
+cpu_needs fe_cpu_step_needs(const cpu_device *dev, const fe_op *op) {
+    cpu_needs needs = {0};
+    if (op->kind == FE_OP_MATMUL) {
+        act_layout l = lay_out(&dev->table, op->u.matmul.w, op->u.matmul.count, op->a.rows);
+        needs.scratch = fe_round_up(l.scratch, 64) + (op->a.rows == 1 ? l.bytes : 0);
+        needs.shared = op->a.rows == 1 ? 0 : l.bytes;
+    } else if (op->kind == FE_OP_MATMUL_EXPERTS) {
+        const fe_matmul_kernel *kernel = kernel_for(&dev->table, &op->b);
+        needs.shared = plan_experts(&dev->table, op, NULL).bytes;
+        needs.scratch = kernel ? kernel->gemm_scratch(op->out.rows, op->a.cols) : op->a.cols * sizeof(float);
+    } else if (op->kind == FE_OP_ATTENTION) {
+        attention_plan plan = plan_attention(op, fe_pool_threads(dev->pool));
+        needs.scratch = plan.part * sizeof(float);
+        needs.shared = plan.splits == 1 ? 0 : plan.blocks * op->b.slices * plan.splits * plan.part * sizeof(float);
+    }
+    return needs;
+}

@@ -1,0 +1,434 @@
+/* Matmul for AVX2, FMA and F16C.
+ *
+ * GEMV: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; quants are unpacked in registers and
+ * multiplied by the activations with vpmaddubsw, and there is no horizontal sum before the row's end.
+ *
+ * GEMM: a unit of 16 rows. Panel by panel of 256 columns the blocks are unpacked into scratch with rows in lanes: a dword
+ * holds 4 consecutive k of a row, 8 rows to a vector. The inner kernel takes 16 rows x 4 tokens, broadcasting 4 activations
+ * of a token at a time. The sums of all tokens stay in scratch until the last panel.
+ *
+ * vpmaddubsw saturates at 32767. Two products of quants up to 15, 31 and 63 with activations up to 127 are at most 3810,
+ * 7874 and 16002, so that 8, 4 and 2 such sums can be added in 16 bits. Q8_0 takes |w| (at most 128) times x with w's sign:
+ * at most 32512. */
+#include "kernels/cpu/simd_avx2.h"
+
+enum { ROWS = 16, TOKENS = 4, GEMV_AHEAD = 2048 };
+#include "kernels/cpu/x86/pack.h"
+
+/* ---- GEMV --------------------------------------------------------------------------------------------------------- */
+
+typedef __m256i (*quants_fn)(const uint8_t *w, size_t g);
+
+typedef struct sums {
+    __m256 product[2], add;
+} sums;
+
+/* Group g of a panel; *sum is one of two, so that their latencies overlap. `is_signed`: quants are signed bytes. */
+FE_INLINE void gemv_group_32(__m256 *sum, const uint8_t *w, const fe_act_panel *x, size_t g, const float *scale,
+                             quants_fn quants, bool is_signed) {
+    __m256i u = quants(w, g), v = load_256(x->q + g * 32);
+    if (is_signed) {
+        v = _mm256_sign_epi8(v, u);
+        u = _mm256_abs_epi8(u);
+    }
+    __m256i product = _mm256_madd_epi16(_mm256_maddubs_epi16(u, v), _mm256_set1_epi16(1));
+    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_broadcast_ss(scale + g), *sum);
+}
+
+/* A panel's scales times the activations', and the sum of its addends; `has_add`: they are not always 0. */
+FE_INLINE void gemv_scales_32(float scale[8], sums *sum, const uint8_t *w, const fe_act_panel *x, size_t groups,
+                              scales_32_fn scales, bool has_add) {
+    scales_32 s = scales(w, groups);
+    _mm256_store_ps(scale, _mm256_mul_ps(s.scale, _mm256_load_ps(x->d)));
+    if (has_add) sum->add = _mm256_fmadd_ps(s.add, _mm256_load_ps(x->ds), sum->add);
+}
+
+FE_INLINE void gemv_32(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
+                       size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add, bool is_signed) {
+    float scale[8] __attribute__((aligned(32)));
+    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32;
+    for (size_t r = 0; r < n; r++, w += stride) {
+        sums sum = {{_mm256_setzero_ps(), _mm256_setzero_ps()}, _mm256_setzero_ps()};
+        for (size_t p = 0; p < panels; p++) {
+            const uint8_t *b = w + p * bytes;
+            prefetch(b, GEMV_AHEAD, bytes);
+            gemv_scales_32(scale, &sum, b, x + p, 8, scales, has_add);
+            FE_UNROLL for (size_t g = 0; g < 8; g++) {
+                gemv_group_32(&sum.product[g % 2], b, x + p, g, scale, quants, is_signed);
+            }
+        }
+        if (rest) {
+            const uint8_t *b = w + panels * bytes;
+            prefetch(b, GEMV_AHEAD, bytes / 8 * rest);
+            gemv_scales_32(scale, &sum, b, x + panels, rest, scales, has_add);
+            for (size_t g = 0; g < rest; g++)
+                gemv_group_32(&sum.product[0], b, x + panels, g, scale, quants, is_signed);
+        }
+        y[r] = vf_sum(_mm256_add_ps(_mm256_add_ps(sum.product[0], sum.product[1]), sum.add));
+    }
+}
+
+/* The even scales of 16 in the low, the odd ones in the high half, as 16-bit integers: word j of both halves belongs to
+ * group j's two sixteens. */
+FE_INLINE __m256i spread_scales(__m128i scale) {
+    __m128i even_odd = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    return _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scale, even_odd));
+}
+
+/* Super-blocks with a scale per 16; w = d · scale · (q - offset) - dmin · min. The integer scales are multiplied in by the
+ * vpmaddwd that has to widen the products anyhow: at most 2 · 16002 · 128. */
+FE_INLINE void gemv_16(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
+                       size_t bytes, quants_fn quants, scales_16_fn scales, int offset, size_t ahead) {
+    float scale[8] __attribute__((aligned(32)));
+    for (size_t r = 0; r < n; r++, w += stride) {
+        sums sum = {{_mm256_setzero_ps(), _mm256_setzero_ps()}, _mm256_setzero_ps()};
+        for (size_t p = 0; p < k / FE_PANEL; p++) {
+            const uint8_t *b = w + p * bytes;
+            prefetch(b, ahead, bytes);
+            scales_16 s = scales(b);
+            __m256i spread = spread_scales(s.scale), x16 = load_256(x[p].s16);
+            __m256 xd = _mm256_load_ps(x[p].d);
+            _mm256_store_ps(scale, _mm256_mul_ps(_mm256_set1_ps(s.d), xd));
+            __m256i taken = _mm256_madd_epi16(_mm256_cvtepi8_epi16(offset ? s.scale : s.min), x16);
+            __m256 by = _mm256_mul_ps(xd, _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin));
+            sum.add = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(taken), by, sum.add);
+            FE_UNROLL for (size_t g = 0; g < 8; g++) {
+                __m256i words = _mm256_set1_epi16((short)(g * 2 | (g * 2 + 1) << 8));
+                __m256i product = _mm256_maddubs_epi16(quants(b, g), load_256(x[p].q + g * 32));
+                product = _mm256_madd_epi16(product, _mm256_shuffle_epi8(spread, words));
+                sum.product[g % 2] =
+                    _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_broadcast_ss(scale + g), sum.product[g % 2]);
+            }
+        }
+        y[r] = vf_sum(_mm256_add_ps(_mm256_add_ps(sum.product[0], sum.product[1]), sum.add));
+    }
+}
+
+/* ---- GEMM: panels ------------------------------------------------------------------------------------------------- */
+
+typedef struct panel_32 {
+    uint8_t q[8][8][ROWS][4]; /* [group][step of 4 k][row][k] */
+    float scale[8][ROWS], add[8][ROWS];
+} panel_32;
+
+typedef struct panel_16 {
+    uint8_t q[8][8][ROWS][4];
+    int16_t scale[8][2][ROWS][2]; /* [group][sixteen][row], twice */
+    int16_t pair[8][ROWS][2];     /* both sixteens' -offset · scale, or min */
+    float d[ROWS], dmin[ROWS];
+} panel_16;
+
+static size_t gemm_scratch(size_t m, size_t k) {
+    (void)k;
+    return fe_round_up(sizeof(panel_16), 64) + m * ROWS * sizeof(float);
+}
+
+/* Group g's quants of 8 rows. */
+FE_INLINE void unpack_quants(uint8_t q[8][ROWS][4], const uint8_t *const *rows, size_t g, quants_fn quants) {
+    __m256i v[8];
+    FE_UNROLL for (int i = 0; i < 8; i++) v[i] = quants(rows[i], g);
+    transpose_8x8(v);
+    FE_UNROLL for (int i = 0; i < 8; i++) _mm256_store_si256((__m256i *)q[i], v[i]);
+}
+
+/* 8 rows of 8 floats, to columns ROWS floats apart. */
+FE_INLINE void store_columns(float *columns, __m256i v[8]) {
+    transpose_8x8(v);
+    FE_UNROLL for (int i = 0; i < 8; i++) _mm256_store_ps(columns + i * ROWS, _mm256_castsi256_ps(v[i]));
+}
+
+FE_INLINE void unpack_32(panel_32 *panel, const uint8_t *const *rows, size_t groups, quants_fn quants,
+                         scales_32_fn scales) {
+    for (size_t r = 0; r < ROWS; r += 8) {
+        __m256i scale[8], add[8];
+        for (size_t i = 0; i < 8; i++) {
+            scales_32 s = scales(rows[r + i], groups);
+            scale[i] = _mm256_castps_si256(s.scale);
+            add[i] = _mm256_castps_si256(s.add);
+        }
+        store_columns(&panel->scale[0][r], scale);
+        store_columns(&panel->add[0][r], add);
+        for (size_t g = 0; g < groups; g++)
+            unpack_quants((uint8_t(*)[ROWS][4]) & panel->q[g][0][r], rows + r, g, quants);
+    }
+}
+
+FE_INLINE void unpack_16(panel_16 *panel, const uint8_t *const *rows, quants_fn quants, scales_16_fn scales,
+                         int offset) {
+    for (size_t r = 0; r < ROWS; r += 8) {
+        __m256i even[8], odd[8], pair[8];
+        for (size_t i = 0; i < 8; i++) {
+            scales_16 s = scales(rows[r + i]);
+            panel->d[r + i] = s.d;
+            panel->dmin[r + i] = s.dmin;
+            __m256i words = _mm256_cvtepi8_epi16(s.scale); /* dword g: the scales of group g */
+            even[i] = _mm256_blend_epi16(words, _mm256_slli_epi32(words, 16), 0xAA);
+            odd[i] = _mm256_blend_epi16(words, _mm256_srli_epi32(words, 16), 0x55);
+            pair[i] =
+                offset ? _mm256_mullo_epi16(words, _mm256_set1_epi16((short)-offset)) : _mm256_cvtepi8_epi16(s.min);
+        }
+        transpose_8x8(even);
+        transpose_8x8(odd);
+        transpose_8x8(pair);
+        for (size_t g = 0; g < 8; g++) {
+            _mm256_store_si256((__m256i *)panel->scale[g][0][r], even[g]);
+            _mm256_store_si256((__m256i *)panel->scale[g][1][r], odd[g]);
+            _mm256_store_si256((__m256i *)panel->pair[g][r], pair[g]);
+            unpack_quants((uint8_t(*)[ROWS][4]) & panel->q[g][0][r], rows + r, g, quants);
+        }
+    }
+}
+
+/* ---- GEMM: the inner kernels, acc[token][row] += panel · tile for `tokens` tokens --------------------------------- */
+
+FE_INLINE __m256i broadcast_4(const int8_t *q) { return _mm256_set1_epi32((int)load_u32(q)); }
+
+/* Adds scale · d · product + add · ds. */
+FE_INLINE void accumulate_32(float *acc, const panel_32 *w, size_t g, const act_tile *x, size_t t, __m256i product[2],
+                             bool has_add) {
+    __m256 d = _mm256_broadcast_ss(x->d + t), ds = _mm256_broadcast_ss(x->ds + t);
+    FE_UNROLL for (size_t v = 0; v < 2; v++) {
+        __m256 sum = _mm256_load_ps(acc + t * ROWS + v * 8), scale = _mm256_load_ps(w->scale[g] + v * 8);
+        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product[v]), _mm256_mul_ps(scale, d), sum);
+        if (has_add) sum = _mm256_fmadd_ps(_mm256_load_ps(w->add[g] + v * 8), ds, sum);
+        _mm256_store_ps(acc + t * ROWS + v * 8, sum);
+    }
+}
+
+/* `steps` products are added in 16 bits: 8 for quants up to 15, 4 for quants up to 31. */
+FE_INLINE void inner_unsigned(float *acc, const panel_32 *w, const act_tile *x, size_t groups, size_t tokens, size_t steps) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (size_t g = 0; g < groups; g++, x++) {
+        __m256i sum[TOKENS][2];
+        FE_UNROLL for (size_t first = 0; first < 8; first += steps) {
+            __m256i part[TOKENS][2];
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) part[t][0] = part[t][1] = _mm256_setzero_si256();
+            FE_UNROLL for (size_t s = first; s < first + steps; s++) {
+                __m256i u0 = load_256(w->q[g][s][0]), u1 = load_256(w->q[g][s][8]);
+                FE_KEEP(u0);
+                FE_KEEP(u1);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                    __m256i v = broadcast_4(x->q[t] + s * 4);
+                    part[t][0] = _mm256_add_epi16(part[t][0], _mm256_maddubs_epi16(u0, v));
+                    part[t][1] = _mm256_add_epi16(part[t][1], _mm256_maddubs_epi16(u1, v));
+                    FE_KEEP(part[t][0]);
+                    FE_KEEP(part[t][1]);
+                }
+            }
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                __m256i p0 = _mm256_madd_epi16(part[t][0], ones), p1 = _mm256_madd_epi16(part[t][1], ones);
+                sum[t][0] = first ? _mm256_add_epi32(sum[t][0], p0) : p0;
+                sum[t][1] = first ? _mm256_add_epi32(sum[t][1], p1) : p1;
+            }
+        }
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) accumulate_32(acc, w, g, x, t, sum[t], true);
+    }
+}
+
+FE_INLINE void inner_signed(float *acc, const panel_32 *w, const act_tile *x, size_t groups, size_t tokens) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (size_t g = 0; g < groups; g++, x++) {
+        __m256i sum[TOKENS][2];
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+        for (size_t s = 0; s < 8; s++) {
+            FE_UNROLL for (size_t v = 0; v < 2; v++) {
+                __m256i u = load_256(w->q[g][s][v * 8]), magnitude = _mm256_abs_epi8(u);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                    __m256i p = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(broadcast_4(x->q[t] + s * 4), u));
+                    sum[t][v] = _mm256_add_epi32(sum[t][v], _mm256_madd_epi16(p, ones));
+                }
+            }
+        }
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) accumulate_32(acc, w, g, x, t, sum[t], false);
+    }
+}
+
+/* With a scale per 16: two products are added in 16 bits, then multiplied by the integer scales. */
+FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t tokens, bool has_min) {
+    for (size_t g = 0; g < 8; g++, x++) {
+        __m256i sum[TOKENS][2];
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+            FE_UNROLL for (size_t v = 0; v < 2; v++) {
+                __m256i s16 = _mm256_set1_epi32((int)load_u32(x->s16[t]));
+                sum[t][v] = has_min ? _mm256_setzero_si256() : _mm256_madd_epi16(load_256(w->pair[g][v * 8]), s16);
+            }
+        }
+        for (size_t s = 0; s < 8; s += 2) {
+            FE_UNROLL for (size_t v = 0; v < 2; v++) {
+                __m256i u0 = load_256(w->q[g][s][v * 8]), u1 = load_256(w->q[g][s + 1][v * 8]);
+                __m256i scale = load_256(w->scale[g][s / 4][v * 8]);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                    __m256i p = _mm256_add_epi16(_mm256_maddubs_epi16(u0, broadcast_4(x->q[t] + s * 4)),
+                                                 _mm256_maddubs_epi16(u1, broadcast_4(x->q[t] + s * 4 + 4)));
+                    sum[t][v] = _mm256_add_epi32(sum[t][v], _mm256_madd_epi16(p, scale));
+                }
+            }
+        }
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+            __m256 d = _mm256_broadcast_ss(x->d + t);
+            FE_UNROLL for (size_t v = 0; v < 2; v++) {
+                __m256 f = _mm256_load_ps(acc + t * ROWS + v * 8), by = _mm256_mul_ps(_mm256_load_ps(w->d + v * 8), d);
+                f = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t][v]), by, f);
+                if (has_min) {
+                    __m256i s16 = _mm256_set1_epi32((int)load_u32(x->s16[t]));
+                    __m256i taken = _mm256_madd_epi16(load_256(w->pair[g][v * 8]), s16);
+                    by = _mm256_mul_ps(_mm256_load_ps(w->dmin + v * 8), d);
+                    f = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(taken), by, f);
+                }
+                _mm256_store_ps(acc + t * ROWS + v * 8, f);
+            }
+        }
+    }
+}
+
+typedef void (*inner_fn)(float *acc, const void *w, const act_tile *x, size_t groups, size_t tokens);
+
+/* Fewer tokens than 4 only at the end. */
+#define INNER(name, call)                                                                         \
+    static void name(float *acc, const void *w, const act_tile *x, size_t groups, size_t count) { \
+        (void)groups;                                                                             \
+        enum { all = TOKENS };                                                                    \
+        switch (count) {                                                                          \
+        case 1: call(1); break;                                                                   \
+        case 2: call(2); break;                                                                   \
+        case 3: call(3); break;                                                                   \
+        default: call(all);                                                                       \
+        }                                                                                         \
+    }
+#define CALL_U4(tokens)     inner_unsigned(acc, w, x, groups, tokens, 8)
+#define CALL_U5(tokens)     inner_unsigned(acc, w, x, groups, tokens, 4)
+#define CALL_S8(tokens)     inner_signed(acc, w, x, groups, tokens)
+#define CALL_16(tokens)     inner_16(acc, w, x, tokens, false)
+#define CALL_16_MIN(tokens) inner_16(acc, w, x, tokens, true)
+INNER(inner_u4, CALL_U4)
+INNER(inner_u5, CALL_U5)
+INNER(inner_s8, CALL_S8)
+INNER(inner_k16, CALL_16)
+INNER(inner_k16_min, CALL_16_MIN)
+
+/* ---- GEMM: units of 16 rows --------------------------------------------------------------------------------------- */
+
+/* c[i·ldc + r] for the first n of 16 rows. */
+static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t n) {
+    for (size_t i = 0; i < m; i++, c += ldc, acc += ROWS) {
+        if (n == ROWS) {
+            _mm256_storeu_ps(c, _mm256_load_ps(acc));
+            _mm256_storeu_ps(c + 8, _mm256_load_ps(acc + 8));
+        } else
+            memcpy(c, acc, n * sizeof *c);
+    }
+}
+
+typedef struct problem {
+    float *c;
+    size_t ldc;
+    const uint8_t *w;
+    size_t stride, n;
+    const act_tile *act;
+    size_t m, k, bytes;
+    void *scratch;
+} problem;
+
+/* Pointers to panel p of 16 rows from r on; the last row stands in for those past the end. The next panel is prefetched. */
+FE_INLINE void unit_rows(const uint8_t *rows[ROWS], const problem *a, size_t r, size_t p) {
+    for (size_t i = 0; i < ROWS; i++) {
+        rows[i] = a->w + fe_min(r + i, a->n - 1) * a->stride + p * a->bytes;
+        prefetch(rows[i], a->bytes, a->bytes);
+    }
+}
+
+static void multiply_panel(const problem *a, float *acc, const void *panel, size_t p, size_t groups, inner_fn inner) {
+    for (size_t i = 0; i < a->m; i += TOKENS)
+        inner(acc + i * ROWS, panel, a->act + i / TOKENS * (a->k / 32) + p * 8, groups, fe_min(TOKENS, a->m - i));
+}
+
+FE_INLINE void gemm_32(const problem *a, quants_fn quants, scales_32_fn scales, inner_fn inner) {
+    panel_32 *panel = a->scratch;
+    float *acc = (float *)a->scratch + fe_round_up(sizeof(panel_16), 64) / sizeof(float);
+    for (size_t r = 0; r < a->n; r += ROWS) {
+        memset(acc, 0, a->m * ROWS * sizeof *acc);
+        for (size_t p = 0; p < fe_act_panels(a->k); p++) {
+            const uint8_t *rows[ROWS];
+            size_t groups = fe_panel_groups(a->k, p);
+            unit_rows(rows, a, r, p);
+            unpack_32(panel, rows, groups, quants, scales);
+            multiply_panel(a, acc, panel, p, groups, inner);
+        }
+        store_unit(a->c + r, a->ldc, acc, a->m, fe_min(ROWS, a->n - r));
+    }
+}
+
+FE_INLINE void gemm_16(const problem *a, quants_fn quants, scales_16_fn scales, int offset, inner_fn inner) {
+    panel_16 *panel = a->scratch;
+    float *acc = (float *)a->scratch + fe_round_up(sizeof(panel_16), 64) / sizeof(float);
+    for (size_t r = 0; r < a->n; r += ROWS) {
+        memset(acc, 0, a->m * ROWS * sizeof *acc);
+        for (size_t p = 0; p < a->k / FE_PANEL; p++) {
+            const uint8_t *rows[ROWS];
+            unit_rows(rows, a, r, p);
+            unpack_16(panel, rows, quants, scales, offset);
+            multiply_panel(a, acc, panel, p, 8, inner);
+        }
+        store_unit(a->c + r, a->ldc, acc, a->m, fe_min(ROWS, a->n - r));
+    }
+}
+
+#define GEMM(type, bytes, ...)                                                                                       \
+    static void gemm_##type(float *c, size_t ldc, const void *w, size_t stride, size_t n, const void *act, size_t m, \
+                            size_t k, void *scratch) {                                                               \
+        problem a = {c, ldc, w, stride, n, act, m, k, bytes, scratch};                                               \
+        __VA_ARGS__;                                                                                                 \
+    }
+#define SCALE_32(type, bytes, has_add, is_signed, inner)                                                   \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
+        gemv_32(y, w, stride, n, act, k, bytes, quants_##type, scales_##type, has_add, is_signed);         \
+    }                                                                                                      \
+    GEMM(type, bytes, gemm_32(&a, quants_##type, scales_##type, inner))
+#define SCALE_16(type, bytes, offset, ahead, inner)                                                        \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
+        gemv_16(y, w, stride, n, act, k, bytes, quants_##type, scales_##type, offset, ahead);              \
+    }                                                                                                      \
+    GEMM(type, bytes, gemm_16(&a, quants_##type, scales_##type, offset, inner))
+
+SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), true, false, inner_u4)
+SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), true, false, inner_u4)
+SCALE_32(q5_0, 8 * sizeof(fe_block_q5_0), true, false, inner_u5)
+SCALE_32(q5_1, 8 * sizeof(fe_block_q5_1), true, false, inner_u5)
+SCALE_32(q8_0, 8 * sizeof(fe_block_q8_0), false, true, inner_s8)
+SCALE_32(q4_k, sizeof(fe_block_q4_k), true, false, inner_u4)
+SCALE_32(q5_k, sizeof(fe_block_q5_k), true, false, inner_u5)
+SCALE_16(q2_k, sizeof(fe_block_q2_k), 0, GEMV_AHEAD, inner_k16_min)
+SCALE_16(q3_k, sizeof(fe_block_q3_k), 4, GEMV_AHEAD, inner_k16)
+SCALE_16(q6_k, sizeof(fe_block_q6_k), 32, 1536, inner_k16)
+
+/* ---- Float weights ------------------------------------------------------------------------------------------------ */
+
+FE_INLINE vf load_f32(const uint8_t *w) { return _mm256_castsi256_ps(load_256(w)); }
+FE_INLINE vf load_f16(const uint8_t *w) { return _mm256_cvtph_ps(load_128(w)); }
+FE_INLINE vf load_bf16(const uint8_t *w) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_128(w)), 16));
+}
+
+enum { FLOAT_TOKENS = 3 };
+#include "kernels/cpu/matmul_float_template.h"
+
+/* ---- Table -------------------------------------------------------------------------------------------------------- */
+
+#define ROW(type) \
+    { #type " avx2", act_bytes, pack, TOKENS, gemv_##type, gemm_##type, gemm_scratch, ROWS }
+
+void fe_matmul_init_avx2(fe_matmul_kernel rows[FE_TYPES]) {
+    rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "avx2");
+    rows[FERRUM_F16] = (fe_matmul_kernel)FLOAT_ROW(f16, "avx2");
+    rows[FERRUM_BF16] = (fe_matmul_kernel)FLOAT_ROW(bf16, "avx2");
+    rows[FERRUM_Q4_0] = (fe_matmul_kernel)ROW(q4_0);
+    rows[FERRUM_Q4_1] = (fe_matmul_kernel)ROW(q4_1);
+    rows[FERRUM_Q5_0] = (fe_matmul_kernel)ROW(q5_0);
+    rows[FERRUM_Q5_1] = (fe_matmul_kernel)ROW(q5_1);
+    rows[FERRUM_Q8_0] = (fe_matmul_kernel)ROW(q8_0);
+    rows[FERRUM_Q2_K] = (fe_matmul_kernel)ROW(q2_k);
+    rows[FERRUM_Q3_K] = (fe_matmul_kernel)ROW(q3_k);
+    rows[FERRUM_Q4_K] = (fe_matmul_kernel)ROW(q4_k);
+    rows[FERRUM_Q5_K] = (fe_matmul_kernel)ROW(q5_k);
+    rows[FERRUM_Q6_K] = (fe_matmul_kernel)ROW(q6_k);
+}

@@ -1,0 +1,524 @@
+/* Matmul for AVX-512 with VNNI: F, BW, DQ, VL, VNNI.
+ *
+ * GEMV: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; 64 quants are unpacked in registers
+ * and multiplied by the activations with vpdpbusd, and there is no horizontal sum before the row's end.
+ *
+ * GEMM: a unit of 32 rows. Panel by panel of 256 columns the blocks are unpacked into scratch with rows in lanes: a dword
+ * holds 4 consecutive k of a row, 16 rows to a vector. The inner kernel takes 32 rows x 6 tokens, broadcasting 4 activations
+ * of a token at a time. The sums of all tokens stay in scratch until the last panel.
+ *
+ * vpdpbusd takes unsigned quants; what a type subtracts from them is taken off the integer sums by starting these at
+ * -offset · Σ q. */
+#include "kernels/cpu/simd_avx512.h"
+
+enum { ROWS = 32, TOKENS = 6, GEMV_AHEAD = 2048 };
+#include "kernels/cpu/x86/pack.h"
+
+/* ---- Quants: 64 elements, groups 2·c and 2·c + 1 of a panel, as unsigned bytes ------------------------------------- */
+
+/* Past the last group of a panel of blocks of 32, the first one is read again. */
+typedef __m512i (*quants_fn)(const uint8_t *w, size_t c, size_t groups);
+
+/* Words of 16 bits shifted right, by a in the low and by b in the high half, and masked. */
+FE_INLINE __m512i halves(__m512i x, int a, int b, int mask) {
+    __m512i counts = _mm512_inserti64x4(_mm512_set1_epi16((short)a), _mm256_set1_epi16((short)b), 1);
+    return _mm512_and_si512(_mm512_srlv_epi16(x, counts), _mm512_set1_epi8((char)mask));
+}
+FE_INLINE __m512i twice(const uint8_t *p) { return _mm512_broadcast_i64x4(load_256(p)); }
+
+/* Two times 16 bytes: their low nibbles, then their high ones. */
+FE_INLINE __m512i nibbles_2(const uint8_t *a, const uint8_t *b) {
+    __m512i x = _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(load_128(a)), 0xFF00, load_128(b));
+    __m512i counts =
+        _mm512_set_epi64(0x0004000400040004, 0x0004000400040004, 0, 0, 0x0004000400040004, 0x0004000400040004, 0, 0);
+    return _mm512_and_si512(_mm512_srlv_epi16(x, counts), _mm512_set1_epi8(15));
+}
+/* Adds 16 where a bit is set in a's 32, then b's. */
+FE_INLINE __m512i add_fifth_bits(__m512i x, const uint8_t *a, const uint8_t *b) {
+    __mmask64 bit = load_u32(a) | (uint64_t)load_u32(b) << 32;
+    return _mm512_mask_add_epi8(x, bit, x, _mm512_set1_epi8(16));
+}
+
+FE_INLINE __m512i wide_q4_0(const uint8_t *w, size_t c, size_t groups) {
+    return nibbles_2(w + c * 36 + 2, block_at(w, 18, 2 * c + 1, groups) + 2);
+}
+FE_INLINE __m512i wide_q4_1(const uint8_t *w, size_t c, size_t groups) {
+    return nibbles_2(w + c * 40 + 4, block_at(w, 20, 2 * c + 1, groups) + 4);
+}
+FE_INLINE __m512i wide_q5_0(const uint8_t *w, size_t c, size_t groups) {
+    const uint8_t *a = w + c * 44, *b = block_at(w, 22, 2 * c + 1, groups);
+    return add_fifth_bits(nibbles_2(a + 6, b + 6), a + 2, b + 2);
+}
+FE_INLINE __m512i wide_q5_1(const uint8_t *w, size_t c, size_t groups) {
+    const uint8_t *a = w + c * 48, *b = block_at(w, 24, 2 * c + 1, groups);
+    return add_fifth_bits(nibbles_2(a + 8, b + 8), a + 4, b + 4);
+}
+FE_INLINE __m512i wide_q8_0(const uint8_t *w, size_t c, size_t groups) { /* signed */
+    const uint8_t *b = block_at(w, 34, 2 * c + 1, groups);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(load_256(w + c * 68 + 2)), load_256(b + 2), 1);
+}
+FE_INLINE __m512i wide_q4_k(const uint8_t *w, size_t c, size_t groups) {
+    (void)groups;
+    return halves(twice(w + 16 + c * 32), 0, 4, 15);
+}
+/* Where bit 2·c, in the high half bit 2·c + 1, of 32 bytes is set. */
+FE_INLINE __mmask64 bit_of(const uint8_t *p, size_t c) {
+    __m512i bit = _mm512_inserti64x4(_mm512_set1_epi8((char)(1 << 2 * c)), _mm256_set1_epi8((char)(2 << 2 * c)), 1);
+    return _mm512_test_epi8_mask(twice(p), bit);
+}
+FE_INLINE __m512i wide_q5_k(const uint8_t *w, size_t c, size_t groups) {
+    (void)groups;
+    __m512i low = halves(twice(w + 48 + c * 32), 0, 4, 15);
+    return _mm512_mask_add_epi8(low, bit_of(w + 16, c), low, _mm512_set1_epi8(16));
+}
+FE_INLINE __m512i wide_q6_k(const uint8_t *w, size_t c, size_t groups) {
+    (void)groups;
+    __m512i low = _mm512_loadu_si512(w + c / 2 * 64), high = twice(w + 128 + c / 2 * 32);
+    if (c % 2) {
+        low = _mm512_srli_epi16(low, 4);
+        high = halves(high, 0, 2, 48);
+    } else {
+        __m512i counts = _mm512_inserti64x4(_mm512_set1_epi16(4), _mm256_set1_epi16(2), 1);
+        high = _mm512_and_si512(_mm512_sllv_epi16(high, counts), _mm512_set1_epi8(48));
+    }
+    return _mm512_or_si512(_mm512_and_si512(low, _mm512_set1_epi8(15)), high);
+}
+FE_INLINE __m512i wide_q3_k(const uint8_t *w, size_t c, size_t groups) {
+    (void)groups;
+    __m512i low = halves(twice(w + 32 + c / 2 * 32), c % 2 * 4, c % 2 * 4 + 2, 3);
+    return _mm512_mask_add_epi8(low, bit_of(w, c), low, _mm512_set1_epi8(4));
+}
+FE_INLINE __m512i wide_q2_k(const uint8_t *w, size_t c, size_t groups) {
+    (void)groups;
+    return halves(twice(w + 16 + c / 2 * 32), c % 2 * 4, c % 2 * 4 + 2, 3);
+}
+
+/* ---- GEMV --------------------------------------------------------------------------------------------------------- */
+
+typedef struct sums {
+    __m512 product[2];
+    __m256 add;
+} sums;
+
+FE_INLINE float total(const sums *s) {
+    __m512 v = _mm512_add_ps(s->product[0], s->product[1]);
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    half = _mm256_add_ps(half, s->add);
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+
+/* Chunk c of a panel; `scale` holds a scale per 32 in its low half, or per 16. `is_signed`: quants are signed bytes. */
+FE_INLINE void gemv_chunk(sums *sum, __m512i u, const fe_act_panel *x, size_t c, __m512 scale, int per,
+                          bool is_signed) {
+    __m512i v = _mm512_load_si512(x->q + c * 64);
+    if (is_signed) {
+        v = _mm512_mask_sub_epi8(v, _mm512_movepi8_mask(u), _mm512_setzero_si512(), v);
+        u = _mm512_abs_epi8(u);
+    }
+    __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i index =
+        _mm512_add_epi32(_mm512_srli_epi32(lane, per == 32 ? 3 : 2), _mm512_set1_epi32((int)(c * 64) / per));
+    __m512 product = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(_mm512_setzero_si512(), u, v));
+    sum->product[c % 2] = _mm512_fmadd_ps(product, _mm512_permutexvar_ps(index, scale), sum->product[c % 2]);
+}
+
+/* A panel's scales times the activations', and the sum of its addends; `has_add`: they are not always 0. */
+FE_INLINE __m512 gemv_scales_32(sums *sum, const uint8_t *w, const fe_act_panel *x, size_t groups, scales_32_fn scales,
+                                bool has_add) {
+    scales_32 s = scales(w, groups);
+    if (has_add) sum->add = _mm256_fmadd_ps(s.add, _mm256_load_ps(x->ds), sum->add);
+    return _mm512_castps256_ps512(_mm256_mul_ps(s.scale, _mm256_load_ps(x->d)));
+}
+
+FE_INLINE void gemv_32(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
+                       size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add, bool is_signed) {
+    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32;
+    for (size_t r = 0; r < n; r++, w += stride) {
+        sums sum = {{_mm512_setzero_ps(), _mm512_setzero_ps()}, _mm256_setzero_ps()};
+        for (size_t p = 0; p < panels; p++) {
+            const uint8_t *b = w + p * bytes;
+            prefetch(b, GEMV_AHEAD, bytes);
+            __m512 scale = gemv_scales_32(&sum, b, x + p, 8, scales, has_add);
+            FE_UNROLL for (size_t c = 0; c < 4; c++) gemv_chunk(&sum, quants(b, c, 8), x + p, c, scale, 32, is_signed);
+        }
+        if (rest) {
+            const uint8_t *b = w + panels * bytes;
+            prefetch(b, GEMV_AHEAD, bytes / 8 * rest);
+            __m512 scale = gemv_scales_32(&sum, b, x + panels, rest, scales, has_add);
+            for (size_t c = 0; c < (rest + 1) / 2; c++)
+                gemv_chunk(&sum, quants(b, c, rest), x + panels, c, scale, 32, is_signed);
+        }
+        y[r] = total(&sum);
+    }
+}
+
+/* Super-blocks with a scale per 16; w = d · scale · (q - offset) - dmin · min. */
+FE_INLINE void gemv_16(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
+                       size_t bytes, quants_fn quants, scales_16_fn scales, int offset, size_t ahead) {
+    const __m512i pairs = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    for (size_t r = 0; r < n; r++, w += stride) {
+        sums sum = {{_mm512_setzero_ps(), _mm512_setzero_ps()}, _mm256_setzero_ps()};
+        for (size_t p = 0; p < k / FE_PANEL; p++) {
+            const uint8_t *b = w + p * bytes;
+            prefetch(b, ahead, bytes);
+            scales_16 s = scales(b);
+            __m256 d = _mm256_load_ps(x[p].d),
+                   by = _mm256_mul_ps(d, _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin));
+            __m256i taken = _mm256_madd_epi16(_mm256_cvtepi8_epi16(offset ? s.scale : s.min), load_256(x[p].s16));
+            sum.add = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(taken), by, sum.add);
+            __m512 scale = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(s.scale)), _mm512_set1_ps(s.d));
+            scale = _mm512_mul_ps(scale, _mm512_permutexvar_ps(pairs, _mm512_castps256_ps512(d)));
+            FE_UNROLL for (size_t c = 0; c < 4; c++) gemv_chunk(&sum, quants(b, c, 8), x + p, c, scale, 16, false);
+        }
+        y[r] = total(&sum);
+    }
+}
+
+/* ---- GEMM: panels ------------------------------------------------------------------------------------------------- */
+
+typedef struct panel_32 {
+    uint8_t q[8][8][ROWS][4]; /* [group][step of 4 k][row][k] */
+    float scale[8][ROWS], add[8][ROWS];
+} panel_32;
+
+typedef struct panel_16 {
+    uint8_t q[8][8][ROWS][4];
+    float scale[16][ROWS];
+    int16_t min[8][ROWS][2]; /* [group][row][sixteen] */
+    float dmin[ROWS];
+} panel_16;
+
+static size_t gemm_scratch(size_t m, size_t k) {
+    (void)k;
+    return sizeof(panel_16) + m * ROWS * sizeof(float);
+}
+
+/* 16 rows of 16 dwords to columns. */
+FE_INLINE void transpose_16x16(__m512i r[16]) {
+    __m512i t[16];
+    FE_UNROLL for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    FE_UNROLL for (int i = 0; i < 16; i += 4) { /* r[i + j]: column j of each 128-bit lane, of rows i … i + 3 */
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    FE_UNROLL for (int j = 0; j < 4; j++) {
+        __m512i even_a = _mm512_shuffle_i32x4(r[j], r[j + 4], 0x88), odd_a = _mm512_shuffle_i32x4(r[j], r[j + 4], 0xDD);
+        __m512i even_b = _mm512_shuffle_i32x4(r[j + 8], r[j + 12], 0x88);
+        __m512i odd_b = _mm512_shuffle_i32x4(r[j + 8], r[j + 12], 0xDD);
+        t[j] = _mm512_shuffle_i32x4(even_a, even_b, 0x88);
+        t[j + 4] = _mm512_shuffle_i32x4(odd_a, odd_b, 0x88);
+        t[j + 8] = _mm512_shuffle_i32x4(even_a, even_b, 0xDD);
+        t[j + 12] = _mm512_shuffle_i32x4(odd_a, odd_b, 0xDD);
+    }
+    FE_UNROLL for (int i = 0; i < 16; i++) r[i] = t[i];
+}
+
+/* Chunk c's quants of 16 rows. `flip` is exclusive-ored: 0x80 makes signed bytes unsigned ones. */
+FE_INLINE void unpack_quants(uint8_t *q, const uint8_t *const *rows, size_t c, size_t groups, quants_fn quants,
+                             int flip) {
+    __m512i v[16];
+    FE_UNROLL for (int i = 0; i < 16; i++) {
+        v[i] = quants(rows[i], c, groups);
+        if (flip) v[i] = _mm512_xor_si512(v[i], _mm512_set1_epi8((char)flip));
+    }
+    transpose_16x16(v);
+    FE_UNROLL for (int i = 0; i < 16; i++) _mm512_store_si512(q + ((c * 16 + (size_t)i) * ROWS) * 4, v[i]);
+}
+
+/* The first `count` columns of 16 rows of dwords, to columns ROWS dwords apart. */
+FE_INLINE void store_columns(void *columns, __m512i v[16], size_t first, size_t count) {
+    FE_UNROLL for (size_t i = 0; i < count; i++) _mm512_store_si512((float *)columns + i * ROWS, v[first + i]);
+}
+
+FE_INLINE void unpack_32(panel_32 *panel, const uint8_t *const *rows, size_t groups, quants_fn quants,
+                         scales_32_fn scales, int flip) {
+    for (size_t r = 0; r < ROWS; r += 16) {
+        __m512i v[16];
+        for (size_t i = 0; i < 16; i++) {
+            scales_32 s = scales(rows[r + i], groups);
+            v[i] =
+                _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_castps_si256(s.scale)), _mm256_castps_si256(s.add), 1);
+        }
+        transpose_16x16(v);
+        store_columns(&panel->scale[0][r], v, 0, 8);
+        store_columns(&panel->add[0][r], v, 8, 8);
+        for (size_t c = 0; c < (groups + 1) / 2; c++)
+            unpack_quants(panel->q[0][0][r], rows + r, c, groups, quants, flip);
+    }
+}
+
+FE_INLINE void unpack_16(panel_16 *panel, const uint8_t *const *rows, quants_fn quants, scales_16_fn scales,
+                         bool has_min) {
+    for (size_t r = 0; r < ROWS; r += 16) {
+        __m512i scale[16], min[16];
+        for (size_t i = 0; i < 16; i++) {
+            scales_16 s = scales(rows[r + i]);
+            __m512 f = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(s.scale)), _mm512_set1_ps(s.d));
+            scale[i] = _mm512_castps_si512(f);
+            min[i] = _mm512_castsi256_si512(_mm256_cvtepi8_epi16(s.min));
+            panel->dmin[r + i] = s.dmin;
+        }
+        transpose_16x16(scale);
+        store_columns(&panel->scale[0][r], scale, 0, 16);
+        if (has_min) {
+            transpose_16x16(min);
+            store_columns(&panel->min[0][r], min, 0, 8);
+        }
+        for (size_t c = 0; c < 4; c++) unpack_quants(panel->q[0][0][r], rows + r, c, 8, quants, 0);
+    }
+}
+
+/* ---- GEMM: the inner kernels, acc[token][row] += panel · tile for `tokens` tokens --------------------------------- */
+
+FE_INLINE __m512i broadcast_4(const void *q) { return _mm512_set1_epi32((int)load_u32(q)); }
+
+FE_INLINE void load_sums(__m512 f[TOKENS][2], const float *acc, size_t tokens) {
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+        f[t][0] = _mm512_load_ps(acc + t * ROWS);
+        f[t][1] = _mm512_load_ps(acc + t * ROWS + 16);
+    }
+}
+FE_INLINE void store_sums(float *acc, __m512 f[TOKENS][2], size_t tokens) {
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+        _mm512_store_ps(acc + t * ROWS, f[t][0]);
+        _mm512_store_ps(acc + t * ROWS + 16, f[t][1]);
+    }
+}
+
+/* sum += quants · activations for steps first … last-1 of group g. */
+FE_INLINE void multiply(__m512i sum[TOKENS][2], const uint8_t q[8][ROWS][4], const act_tile *x, size_t first,
+                        size_t last, size_t tokens) {
+    FE_UNROLL for (size_t s = first; s < last; s++) {
+        __m512i u0 = _mm512_load_si512(q[s][0]), u1 = _mm512_load_si512(q[s][16]);
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+            __m512i v = broadcast_4(x->q[t] + s * 4);
+            sum[t][0] = _mm512_dpbusd_epi32(sum[t][0], u0, v);
+            sum[t][1] = _mm512_dpbusd_epi32(sum[t][1], u1, v);
+        }
+    }
+}
+
+/* One scale per 32. The integer sums start at the sums of the activations' two sixteens times the words of `start`. */
+FE_INLINE void inner_32(float *acc, const panel_32 *w, const act_tile *x, size_t groups, size_t tokens, int offset,
+                        bool has_add) {
+    const __m512i start = _mm512_set1_epi16((short)-offset);
+    __m512 f[TOKENS][2];
+    load_sums(f, acc, tokens);
+    for (size_t g = 0; g < groups; g++, x++) {
+        __m512i sum[TOKENS][2];
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+            sum[t][0] = _mm512_setzero_si512();
+            if (!has_add) sum[t][0] = _mm512_dpwssd_epi32(sum[t][0], start, broadcast_4(x->s16[t]));
+            sum[t][1] = sum[t][0];
+        }
+        multiply(sum, w->q[g], x, 0, 8, tokens);
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+            __m512 d = _mm512_set1_ps(x->d[t]), ds = _mm512_set1_ps(x->ds[t]);
+            FE_UNROLL for (size_t v = 0; v < 2; v++) {
+                __m512 by = _mm512_mul_ps(_mm512_load_ps(w->scale[g] + v * 16), d);
+                f[t][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][v]), by, f[t][v]);
+                if (has_add) f[t][v] = _mm512_fmadd_ps(_mm512_load_ps(w->add[g] + v * 16), ds, f[t][v]);
+            }
+        }
+    }
+    store_sums(acc, f, tokens);
+}
+
+/* One scale per 16. */
+FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t tokens, int offset, bool has_min) {
+    __m512 f[TOKENS][2];
+    load_sums(f, acc, tokens);
+    for (size_t g = 0; g < 8; g++, x++) {
+        FE_UNROLL for (size_t h = 0; h < 2; h++) {
+            const __m512i start = _mm512_set1_epi32(h ? (int)((unsigned)-offset << 16) : -offset & 0xFFFF);
+            __m512i sum[TOKENS][2];
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                sum[t][0] = _mm512_setzero_si512();
+                if (!has_min) sum[t][0] = _mm512_dpwssd_epi32(sum[t][0], start, broadcast_4(x->s16[t]));
+                sum[t][1] = sum[t][0];
+            }
+            multiply(sum, w->q[g], x, h * 4, h * 4 + 4, tokens);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                __m512 d = _mm512_set1_ps(x->d[t]);
+                FE_UNROLL for (size_t v = 0; v < 2; v++) {
+                    __m512 by = _mm512_mul_ps(_mm512_load_ps(w->scale[g * 2 + h] + v * 16), d);
+                    f[t][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][v]), by, f[t][v]);
+                }
+            }
+        }
+        if (has_min) {
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                __m512i s16 = broadcast_4(x->s16[t]);
+                FE_UNROLL for (size_t v = 0; v < 2; v++) {
+                    __m512i m = _mm512_madd_epi16(_mm512_load_si512(w->min[g][v * 16]), s16);
+                    __m512 by = _mm512_mul_ps(_mm512_load_ps(w->dmin + v * 16), _mm512_set1_ps(x->d[t]));
+                    f[t][v] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(m), by, f[t][v]);
+                }
+            }
+        }
+    }
+    store_sums(acc, f, tokens);
+}
+
+typedef void (*inner_fn)(float *acc, const void *w, const act_tile *x, size_t groups, size_t tokens);
+
+/* Fewer tokens than 6 only at the end. */
+#define INNER(name, call)                                                                         \
+    static void name(float *acc, const void *w, const act_tile *x, size_t groups, size_t count) { \
+        (void)groups;                                                                             \
+        enum { all = TOKENS };                                                                    \
+        switch (count) {                                                                          \
+        case 1: call(1); break;                                                                   \
+        case 2: call(2); break;                                                                   \
+        case 3: call(3); break;                                                                   \
+        case 4: call(4); break;                                                                   \
+        case 5: call(5); break;                                                                   \
+        default: call(all);                                                                       \
+        }                                                                                         \
+    }
+#define CALL_ADD(tokens) inner_32(acc, w, x, groups, tokens, 0, true)
+#define CALL_8(tokens)   inner_32(acc, w, x, groups, tokens, 8, false)
+#define CALL_16(tokens)  inner_32(acc, w, x, groups, tokens, 16, false)
+#define CALL_128(tokens) inner_32(acc, w, x, groups, tokens, 128, false)
+#define CALL_Q2(tokens)  inner_16(acc, w, x, tokens, 0, true)
+#define CALL_Q3(tokens)  inner_16(acc, w, x, tokens, 4, false)
+#define CALL_Q6(tokens)  inner_16(acc, w, x, tokens, 32, false)
+INNER(inner_add, CALL_ADD)
+INNER(inner_q4_0, CALL_8)
+INNER(inner_q5_0, CALL_16)
+INNER(inner_q8_0, CALL_128)
+INNER(inner_q2_k, CALL_Q2)
+INNER(inner_q3_k, CALL_Q3)
+INNER(inner_q6_k, CALL_Q6)
+
+/* ---- GEMM: units of 32 rows --------------------------------------------------------------------------------------- */
+
+/* c[i·ldc + r] for the first n of 32 rows. */
+static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t n) {
+    __mmask32 mask = n < ROWS ? (1u << n) - 1 : ~0u;
+    for (size_t i = 0; i < m; i++, c += ldc, acc += ROWS) {
+        _mm512_mask_storeu_ps(c, (__mmask16)mask, _mm512_load_ps(acc));
+        _mm512_mask_storeu_ps(c + 16, (__mmask16)(mask >> 16), _mm512_load_ps(acc + 16));
+    }
+}
+
+typedef struct problem {
+    float *c;
+    size_t ldc;
+    const uint8_t *w;
+    size_t stride, n;
+    const act_tile *act;
+    size_t m, k, bytes;
+    void *scratch;
+} problem;
+
+/* Pointers to panel p of 32 rows from r on; the last row stands in for those past the end. The next panel is prefetched. */
+FE_INLINE void unit_rows(const uint8_t *rows[ROWS], const problem *a, size_t r, size_t p) {
+    for (size_t i = 0; i < ROWS; i++) {
+        rows[i] = a->w + fe_min(r + i, a->n - 1) * a->stride + p * a->bytes;
+        prefetch(rows[i], a->bytes, a->bytes);
+    }
+}
+
+static void multiply_panel(const problem *a, float *acc, const void *panel, size_t p, size_t groups, inner_fn inner) {
+    for (size_t i = 0; i < a->m; i += TOKENS)
+        inner(acc + i * ROWS, panel, a->act + i / TOKENS * (a->k / 32) + p * 8, groups, fe_min(TOKENS, a->m - i));
+}
+
+FE_INLINE void gemm_32(const problem *a, quants_fn quants, scales_32_fn scales, inner_fn inner, int flip) {
+    panel_32 *panel = a->scratch;
+    float *acc = (float *)((char *)a->scratch + sizeof(panel_16));
+    for (size_t r = 0; r < a->n; r += ROWS) {
+        memset(acc, 0, a->m * ROWS * sizeof *acc);
+        for (size_t p = 0; p < fe_act_panels(a->k); p++) {
+            const uint8_t *rows[ROWS];
+            size_t groups = fe_panel_groups(a->k, p);
+            unit_rows(rows, a, r, p);
+            unpack_32(panel, rows, groups, quants, scales, flip);
+            multiply_panel(a, acc, panel, p, groups, inner);
+        }
+        store_unit(a->c + r, a->ldc, acc, a->m, fe_min(ROWS, a->n - r));
+    }
+}
+
+FE_INLINE void gemm_16(const problem *a, quants_fn quants, scales_16_fn scales, inner_fn inner, bool has_min) {
+    panel_16 *panel = a->scratch;
+    float *acc = (float *)((char *)a->scratch + sizeof(panel_16));
+    for (size_t r = 0; r < a->n; r += ROWS) {
+        memset(acc, 0, a->m * ROWS * sizeof *acc);
+        for (size_t p = 0; p < a->k / FE_PANEL; p++) {
+            const uint8_t *rows[ROWS];
+            unit_rows(rows, a, r, p);
+            unpack_16(panel, rows, quants, scales, has_min);
+            multiply_panel(a, acc, panel, p, 8, inner);
+        }
+        store_unit(a->c + r, a->ldc, acc, a->m, fe_min(ROWS, a->n - r));
+    }
+}
+
+#define GEMM(type, bytes, ...)                                                                                       \
+    static void gemm_##type(float *c, size_t ldc, const void *w, size_t stride, size_t n, const void *act, size_t m, \
+                            size_t k, void *scratch) {                                                               \
+        problem a = {c, ldc, w, stride, n, act, m, k, bytes, scratch};                                               \
+        __VA_ARGS__;                                                                                                 \
+    }
+#define SCALE_32(type, bytes, has_add, is_signed, inner)                                                   \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
+        gemv_32(y, w, stride, n, act, k, bytes, wide_##type, scales_##type, has_add, is_signed);           \
+    }                                                                                                      \
+    GEMM(type, bytes, gemm_32(&a, wide_##type, scales_##type, inner, is_signed ? 0x80 : 0))
+#define SCALE_16(type, bytes, offset, ahead)                                                               \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
+        gemv_16(y, w, stride, n, act, k, bytes, wide_##type, scales_##type, offset, ahead);                \
+    }                                                                                                      \
+    GEMM(type, bytes, gemm_16(&a, wide_##type, scales_##type, inner_##type, !(offset)))
+
+SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), true, false, inner_q4_0)
+SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), true, false, inner_add)
+SCALE_32(q5_0, 8 * sizeof(fe_block_q5_0), true, false, inner_q5_0)
+SCALE_32(q5_1, 8 * sizeof(fe_block_q5_1), true, false, inner_add)
+SCALE_32(q8_0, 8 * sizeof(fe_block_q8_0), false, true, inner_q8_0)
+SCALE_32(q4_k, sizeof(fe_block_q4_k), true, false, inner_add)
+SCALE_32(q5_k, sizeof(fe_block_q5_k), true, false, inner_add)
+SCALE_16(q2_k, sizeof(fe_block_q2_k), 0, GEMV_AHEAD)
+SCALE_16(q3_k, sizeof(fe_block_q3_k), 4, GEMV_AHEAD)
+SCALE_16(q6_k, sizeof(fe_block_q6_k), 32, 1536)
+
+/* ---- Float weights ------------------------------------------------------------------------------------------------ */
+
+FE_INLINE vf load_f32(const uint8_t *w) { return _mm512_castsi512_ps(_mm512_loadu_si512(w)); }
+FE_INLINE vf load_f16(const uint8_t *w) { return _mm512_cvtph_ps(load_256(w)); }
+FE_INLINE vf load_bf16(const uint8_t *w) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_256(w)), 16));
+}
+
+enum { FLOAT_TOKENS = 6 };
+#include "kernels/cpu/matmul_float_template.h"
+
+/* ---- Table -------------------------------------------------------------------------------------------------------- */
+
+#define ROW(type) \
+    { #type " avx512", act_bytes, pack, TOKENS, gemv_##type, gemm_##type, gemm_scratch, ROWS }
+
+void fe_matmul_init_avx512(fe_matmul_kernel rows[FE_TYPES]) {
+    rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "avx512");
+    rows[FERRUM_F16] = (fe_matmul_kernel)FLOAT_ROW(f16, "avx512");
+    rows[FERRUM_BF16] = (fe_matmul_kernel)FLOAT_ROW(bf16, "avx512");
+    rows[FERRUM_Q4_0] = (fe_matmul_kernel)ROW(q4_0);
+    rows[FERRUM_Q4_1] = (fe_matmul_kernel)ROW(q4_1);
+    rows[FERRUM_Q5_0] = (fe_matmul_kernel)ROW(q5_0);
+    rows[FERRUM_Q5_1] = (fe_matmul_kernel)ROW(q5_1);
+    rows[FERRUM_Q8_0] = (fe_matmul_kernel)ROW(q8_0);
+    rows[FERRUM_Q2_K] = (fe_matmul_kernel)ROW(q2_k);
+    rows[FERRUM_Q3_K] = (fe_matmul_kernel)ROW(q3_k);
+    rows[FERRUM_Q4_K] = (fe_matmul_kernel)ROW(q4_k);
+    rows[FERRUM_Q5_K] = (fe_matmul_kernel)ROW(q5_k);
+    rows[FERRUM_Q6_K] = (fe_matmul_kernel)ROW(q6_k);
+}

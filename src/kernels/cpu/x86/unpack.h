@@ -1,0 +1,224 @@
+/* How the x86 kernels read blocks: the quants of 32 elements as unsigned bytes in their order (quants_*), and the scales of
+ * a panel of 256 elements (scales_*). AVX2 and F16C; included by the files of every instruction set from AVX2 on.
+ * `w` is the panel's first byte, at any alignment: a super-block, or up to 8 blocks of 32 (`groups` of them). `g` is the
+ * group of 32 within it. Layouts: quant/quant.h, and the reference in src/quant. */
+#ifndef FE_UNPACK_H
+#define FE_UNPACK_H
+
+#include "kernels/cpu/act.h"
+#include "kernels/cpu/cpu.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+#define FE_INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define FE_UNROLL _Pragma("clang loop unroll(full)")
+#define FE_ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define FE_UNROLL _Pragma("GCC unroll 16")
+#define FE_ROLLED _Pragma("GCC unroll 1")
+#endif
+
+/* Keeps a vector in a register as it is: GCC would reorder sums of many vectors, and load operands again and again. */
+#define FE_KEEP(v) __asm__("" : "+x"(v))
+
+FE_INLINE __m128i load_128(const void *p) { return _mm_loadu_si128(p); }
+FE_INLINE __m256i load_256(const void *p) { return _mm256_loadu_si256(p); }
+FE_INLINE uint32_t load_u32(const void *p) {
+    uint32_t u;
+    memcpy(&u, p, sizeof u);
+    return u;
+}
+FE_INLINE uint64_t load_u64(const void *p) {
+    uint64_t u;
+    memcpy(&u, p, sizeof u);
+    return u;
+}
+FE_INLINE int load_u16(const void *p) {
+    uint16_t u;
+    memcpy(&u, p, sizeof u);
+    return u;
+}
+FE_INLINE float load_half(const uint8_t *p) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(load_u16(p)))); }
+
+/* The lines from p on that hold `bytes` bytes; p may lie anywhere, even outside of the weights. */
+FE_INLINE void prefetch(const uint8_t *p, size_t ahead, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)((uintptr_t)p + ahead + i), _MM_HINT_T0);
+}
+
+/* ---- Quants ------------------------------------------------------------------------------------------------------- */
+
+/* Shifts within bytes: what crosses into the neighbour is masked off by the caller. */
+FE_INLINE __m256i shift(__m256i x, int left) {
+    return left >= 0 ? _mm256_slli_epi16(x, left) : _mm256_srli_epi16(x, -left);
+}
+FE_INLINE __m256i bits(__m256i x, int left, int mask) {
+    return _mm256_and_si256(left ? shift(x, left) : x, _mm256_set1_epi8((char)mask));
+}
+
+/* 16 bytes: their low nibbles, then their high ones. */
+FE_INLINE __m256i nibbles(const uint8_t *qs) {
+    __m128i x = load_128(qs);
+    return bits(_mm256_inserti128_si256(_mm256_castsi128_si256(x), _mm_srli_epi16(x, 4), 1), 0, 15);
+}
+
+/* 32 bits, to 16 in byte i where bit i is set. */
+FE_INLINE __m256i fifth_bits(const uint8_t *qh) {
+    __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3,
+                                      3, 3, 3, 3, 3);
+    __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
+    __m256i x = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int)load_u32(qh)), spread), bit);
+    return _mm256_and_si256(_mm256_cmpeq_epi8(x, bit), _mm256_set1_epi8(16));
+}
+
+FE_INLINE __m256i quants_q4_0(const uint8_t *w, size_t g) { return nibbles(w + g * 18 + 2); }
+FE_INLINE __m256i quants_q4_1(const uint8_t *w, size_t g) { return nibbles(w + g * 20 + 4); }
+FE_INLINE __m256i quants_q5_0(const uint8_t *w, size_t g) {
+    return _mm256_or_si256(nibbles(w + g * 22 + 6), fifth_bits(w + g * 22 + 2));
+}
+FE_INLINE __m256i quants_q5_1(const uint8_t *w, size_t g) {
+    return _mm256_or_si256(nibbles(w + g * 24 + 8), fifth_bits(w + g * 24 + 4));
+}
+FE_INLINE __m256i quants_q8_0(const uint8_t *w, size_t g) { return load_256(w + g * 34 + 2); } /* signed */
+
+FE_INLINE __m256i quants_q4_k(const uint8_t *w, size_t g) {
+    return bits(load_256(w + 16 + g / 2 * 32), g % 2 ? -4 : 0, 15);
+}
+FE_INLINE __m256i quants_q5_k(const uint8_t *w, size_t g) {
+    __m256i low = bits(load_256(w + 48 + g / 2 * 32), g % 2 ? -4 : 0, 15);
+    return _mm256_or_si256(low, bits(load_256(w + 16), 4 - (int)g, 16));
+}
+FE_INLINE __m256i quants_q6_k(const uint8_t *w, size_t g) {
+    __m256i low = bits(load_256(w + g / 4 * 64 + g % 2 * 32), g % 4 / 2 ? -4 : 0, 15);
+    return _mm256_or_si256(low, bits(load_256(w + 128 + g / 4 * 32), 4 - (int)(g % 4) * 2, 48));
+}
+FE_INLINE __m256i quants_q3_k(const uint8_t *w, size_t g) {
+    __m256i low = bits(load_256(w + 32 + g / 4 * 32), -(int)(g % 4) * 2, 3);
+    return _mm256_or_si256(low, bits(load_256(w), 2 - (int)g, 4));
+}
+FE_INLINE __m256i quants_q2_k(const uint8_t *w, size_t g) {
+    return bits(load_256(w + 16 + g / 4 * 32), -(int)(g % 4) * 2, 3);
+}
+
+/* ---- Scales of types with one per 32: w = scale · q + add --------------------------------------------------------- */
+
+typedef struct scales_32 {
+    __m256 scale, add;
+} scales_32;
+
+typedef scales_32 (*scales_32_fn)(const uint8_t *w, size_t groups);
+
+/* Where group g's block is. Past the end, where the activations' scales are zero, block 0 stands in. */
+FE_INLINE const uint8_t *block_at(const uint8_t *w, size_t bytes, size_t g, size_t groups) {
+    return w + (g < groups ? g : 0) * bytes;
+}
+
+/* The fp16 scales of blocks of `bytes` bytes; add = scale · offset. */
+FE_INLINE scales_32 scales_d(const uint8_t *w, size_t bytes, size_t groups, float offset) {
+    __m128i h = _mm_cvtsi32_si128(load_u16(w));
+    h = _mm_insert_epi16(h, load_u16(block_at(w, bytes, 1, groups)), 1);
+    h = _mm_insert_epi16(h, load_u16(block_at(w, bytes, 2, groups)), 2);
+    h = _mm_insert_epi16(h, load_u16(block_at(w, bytes, 3, groups)), 3);
+    h = _mm_insert_epi16(h, load_u16(block_at(w, bytes, 4, groups)), 4);
+    h = _mm_insert_epi16(h, load_u16(block_at(w, bytes, 5, groups)), 5);
+    h = _mm_insert_epi16(h, load_u16(block_at(w, bytes, 6, groups)), 6);
+    h = _mm_insert_epi16(h, load_u16(block_at(w, bytes, 7, groups)), 7);
+    __m256 d = _mm256_cvtph_ps(h);
+    return (scales_32){d, _mm256_mul_ps(d, _mm256_set1_ps(offset))};
+}
+
+/* The fp16 scales and minimums. */
+FE_INLINE scales_32 scales_dm(const uint8_t *w, size_t bytes, size_t groups) {
+    __m128i a = _mm_cvtsi32_si128((int)load_u32(w));
+    a = _mm_insert_epi32(a, (int)load_u32(block_at(w, bytes, 1, groups)), 1);
+    a = _mm_insert_epi32(a, (int)load_u32(block_at(w, bytes, 2, groups)), 2);
+    a = _mm_insert_epi32(a, (int)load_u32(block_at(w, bytes, 3, groups)), 3);
+    __m128i b = _mm_cvtsi32_si128((int)load_u32(block_at(w, bytes, 4, groups)));
+    b = _mm_insert_epi32(b, (int)load_u32(block_at(w, bytes, 5, groups)), 1);
+    b = _mm_insert_epi32(b, (int)load_u32(block_at(w, bytes, 6, groups)), 2);
+    b = _mm_insert_epi32(b, (int)load_u32(block_at(w, bytes, 7, groups)), 3);
+    __m128i low = _mm_set1_epi32(0xFFFF);
+    __m128i d = _mm_packus_epi32(_mm_and_si128(a, low), _mm_and_si128(b, low));
+    __m128i m = _mm_packus_epi32(_mm_srli_epi32(a, 16), _mm_srli_epi32(b, 16));
+    return (scales_32){_mm256_cvtph_ps(d), _mm256_cvtph_ps(m)};
+}
+
+/* Q4_K's and Q5_K's 6-bit scales and minimums: bytes 0 … 3 and 4 … 7 hold the first four of each in their low six bits,
+ * and above them the upper two of the other four, whose low four bits are in bytes 8 … 11, scale below minimum. */
+FE_INLINE scales_32 scales_6_bit(const uint8_t *w) {
+    uint32_t a = load_u32(w + 4), b = load_u32(w + 8), c = load_u32(w + 12);
+    uint64_t s = (a & 0x3F3F3F3F) | (uint64_t)((c & 0x0F0F0F0F) | (a >> 2 & 0x30303030)) << 32;
+    uint64_t m = (b & 0x3F3F3F3F) | (uint64_t)((c >> 4 & 0x0F0F0F0F) | (b >> 2 & 0x30303030)) << 32;
+    __m128 d = _mm_cvtph_ps(_mm_cvtsi32_si128((int)load_u32(w)));
+    __m256 scale = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)s)));
+    __m256 min = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)m)));
+    __m256 minus_dmin = _mm256_xor_ps(_mm256_broadcastss_ps(_mm_movehdup_ps(d)), _mm256_set1_ps(-0.0f));
+    return (scales_32){_mm256_mul_ps(scale, _mm256_broadcastss_ps(d)), _mm256_mul_ps(min, minus_dmin)};
+}
+
+FE_INLINE scales_32 scales_q4_0(const uint8_t *w, size_t groups) { return scales_d(w, 18, groups, -8); }
+FE_INLINE scales_32 scales_q4_1(const uint8_t *w, size_t groups) { return scales_dm(w, 20, groups); }
+FE_INLINE scales_32 scales_q5_0(const uint8_t *w, size_t groups) { return scales_d(w, 22, groups, -16); }
+FE_INLINE scales_32 scales_q5_1(const uint8_t *w, size_t groups) { return scales_dm(w, 24, groups); }
+FE_INLINE scales_32 scales_q8_0(const uint8_t *w, size_t groups) { return scales_d(w, 34, groups, 0); }
+FE_INLINE scales_32 scales_q4_k(const uint8_t *w, size_t groups) {
+    (void)groups;
+    return scales_6_bit(w);
+}
+FE_INLINE scales_32 scales_q5_k(const uint8_t *w, size_t groups) {
+    (void)groups;
+    return scales_6_bit(w);
+}
+
+/* ---- Scales of types with one per 16: w = d · scale · (q - offset) - dmin · min ----------------------------------- */
+
+typedef struct scales_16 {
+    __m128i scale, min; /* 16 signed bytes */
+    float d, dmin;
+} scales_16;
+
+typedef scales_16 (*scales_16_fn)(const uint8_t *w);
+
+FE_INLINE scales_16 scales_q6_k(const uint8_t *w) {
+    return (scales_16){load_128(w + 192), _mm_setzero_si128(), load_half(w + 208), 0};
+}
+
+/* Six-bit scales plus 32: low four bits in the nibbles of bytes 0 … 7, upper two in bytes 8 … 11, a pair of bits a four. */
+FE_INLINE scales_16 scales_q3_k(const uint8_t *w) {
+    const uint64_t four = 0x0F0F0F0F0F0F0F0F, two = 0x3030303030303030;
+    uint64_t low = load_u64(w + 96), high = load_u32(w + 104);
+    uint64_t a = (low & four) | ((high << 4 | high << 34) & two);
+    uint64_t b = (low >> 4 & four) | ((high | high << 30) & two);
+    __m128i scale = _mm_sub_epi8(_mm_set_epi64x((long long)b, (long long)a), _mm_set1_epi8(32));
+    return (scales_16){scale, _mm_setzero_si128(), load_half(w + 108), 0};
+}
+
+FE_INLINE scales_16 scales_q2_k(const uint8_t *w) {
+    __m128i x = load_128(w), four = _mm_set1_epi8(15);
+    return (scales_16){_mm_and_si128(x, four), _mm_and_si128(_mm_srli_epi16(x, 4), four), load_half(w + 80),
+                       load_half(w + 82)};
+}
+
+/* ---- Transposition ------------------------------------------------------------------------------------------------ */
+
+/* 8 rows of 8 dwords to columns. */
+FE_INLINE void transpose_8x8(__m256i r[8]) {
+    __m256i t[8], u[8];
+    FE_UNROLL for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    FE_UNROLL for (int i = 0; i < 8; i += 4) {
+        u[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
+        u[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
+        u[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
+        u[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    FE_UNROLL for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x31);
+    }
+}
+
+#endif

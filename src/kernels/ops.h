@@ -1,0 +1,94 @@
+/* What a backend implements. The public functions of ferrum/kernels.h validate shapes, types and ranges once, here above
+ * every backend, and hand each op down as one fe_op: kernels cannot fail. */
+#ifndef FE_OPS_H
+#define FE_OPS_H
+
+#include "core/core.h"
+#include <ferrum/kernels.h>
+
+enum { FE_MATMUL_MANY = 3 };
+
+typedef enum fe_op_kind {
+    FE_OP_EMBED,
+    FE_OP_RMS_NORM,
+    FE_OP_MATMUL,
+    FE_OP_MATMUL_EXPERTS,
+    FE_OP_MOE_ROUTE,
+    FE_OP_MOE_SUM,
+    FE_OP_ROPE,
+    FE_OP_KV_APPEND,
+    FE_OP_ATTENTION,
+    FE_OP_SWIGLU,
+    FE_OP_GEGLU,
+    FE_OP_ADD,
+    FE_OP_KINDS,
+} fe_op_kind;
+
+/* An op as it was asked for. `ints` is a host array of out.rows (EMBED) or x.rows entries that the stream owns. */
+typedef struct fe_op {
+    fe_op_kind kind;
+    ferrum_tensor out;     /* for ROPE also the input, for KV_APPEND the keys' cache */
+    ferrum_tensor out2;    /* MOE_ROUTE: the weights; KV_APPEND: the values' cache */
+    ferrum_tensor a, b, c; /* inputs in the order of the public function */
+    const int32_t *ints;
+    union {
+        float scale, eps;
+        bool renormalise;
+        struct {
+            size_t count;
+            ferrum_tensor c[FE_MATMUL_MANY], w[FE_MATMUL_MANY];
+        } matmul; /* a is op.a */
+        struct {
+            ferrum_rope_params params;
+            ferrum_tensor factors;
+            bool has_factors;
+        } rope;
+        ferrum_attention_params attention;
+    } u;
+} fe_op;
+
+typedef struct fe_backend {
+    const char *name;
+    ferrum_type kv_type; /* that sessions should give their KV caches */
+    int (*open)(ferrum_device *dev, const ferrum_device_options *options, ferrum_error *err);
+    void (*close)(ferrum_device *dev);
+    int (*stream_open)(ferrum_stream *s, ferrum_error *err);
+    void (*stream_close)(ferrum_stream *s);
+    void (*submit)(ferrum_stream *s, const fe_op *op); /* copies op->ints if it does not run at once */
+    int (*wait)(ferrum_stream *s, ferrum_error *err);
+} fe_backend;
+
+struct ferrum_device {
+    const fe_backend *backend;
+    char about[96];
+    void *state; /* the backend's */
+};
+
+struct ferrum_buffer {
+    ferrum_device *device;
+    unsigned char *data;
+    size_t bytes;
+    bool writable;
+    size_t unmap; /* bytes to unmap with the buffer; 0: the memory is another's */
+};
+
+struct ferrum_stream {
+    ferrum_device *device;
+    ferrum_error error; /* the first bad op's */
+    bool failed;
+    void *state; /* the backend's */
+};
+
+extern const fe_backend fe_backend_ref;
+extern const fe_backend fe_backend_cpu;
+
+/* The caches that a session on this device should have. */
+ferrum_type fe_device_kv_type(const ferrum_device *dev);
+
+/* Host address of element (slice, row, 0), for backends on the host. */
+static inline void *fe_at(const ferrum_tensor *t, size_t slice, size_t row) {
+    return t->buffer->data + t->offset + slice * t->slice_stride + row * t->row_stride;
+}
+static inline float *fe_row(const ferrum_tensor *t, size_t row) { return fe_at(t, 0, row); }
+
+#endif

@@ -1,0 +1,187 @@
+/* Opening a model: file, device, hyper-parameters, tokenizer, weights; and what is asked of it afterwards. */
+#include "model/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void ferrum_model_options_init(ferrum_model_options *options) { *options = (ferrum_model_options){.device = "cpu"}; }
+
+static int wrap_parts(ferrum_model *m, ferrum_error *err) {
+    uint32_t parts = ferrum_gguf_parts(m->gguf);
+    m->buffers = fe_alloc(parts, sizeof *m->buffers);
+    if (!m->buffers) return fe_fail_memory(err, parts * sizeof *m->buffers, "the file's buffers");
+    for (; m->buffer_count < parts; m->buffer_count++) {
+        uint64_t bytes;
+        const void *data = ferrum_gguf_part(m->gguf, m->buffer_count, &bytes);
+        int rc = ferrum_buffer_wrap(&m->buffers[m->buffer_count], m->device, data, bytes, err);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+static int read_arch(ferrum_model *m, ferrum_error *err) {
+    const char *path = ferrum_gguf_path(m->gguf);
+    ferrum_str name;
+    int got = ferrum_gguf_get_str(m->gguf, "general.architecture", &name, err);
+    if (got < 0) return got;
+    if (got == 0) return fe_fail(err, FERRUM_EFORMAT, "%s: the key general.architecture is missing", path);
+    m->arch = fe_arch_find(name.data, name.len, path, err);
+    return m->arch ? fe_hparams_read(&m->h, m->arch, m->gguf, err) : FERRUM_EUNSUPPORTED;
+}
+
+/* The embedding says how many tokens there are; the tokenizer must agree. */
+static int read_vocab(ferrum_model *m, ferrum_error *err) {
+    const char *path = ferrum_gguf_path(m->gguf);
+    const ferrum_gguf_tensor *t = ferrum_gguf_find_tensor(m->gguf, "token_embd.weight");
+    if (!t) return fe_fail(err, FERRUM_EFORMAT, "%s: the tensor token_embd.weight is missing", path);
+    if (t->rank != 2 || t->shape[1] > INT32_MAX)
+        return fe_fail(err, FERRUM_EFORMAT, "%s: the tensor token_embd.weight has %u dimensions and %llu rows", path, t->rank,
+                       (unsigned long long)t->shape[1]);
+    m->h.vocab = (uint32_t)t->shape[1];
+    int rc = fe_tokenizer_open(&m->tokenizer, m->gguf, err);
+    if (rc) return rc;
+    if (m->tokenizer && fe_tokenizer_size(m->tokenizer) != m->h.vocab)
+        return fe_fail(err, FERRUM_EFORMAT, "%s: tokenizer.ggml.tokens has %u tokens, token_embd.weight %u rows", path,
+                       fe_tokenizer_size(m->tokenizer), m->h.vocab);
+    return 0;
+}
+
+/* The file's general.name, or the file's own. */
+static int read_name(ferrum_model *m, const char *path, ferrum_error *err) {
+    ferrum_str name = {0};
+    if (ferrum_gguf_get_str(m->gguf, "general.name", &name, NULL) != 1 || name.len == 0) {
+        const char *slash = strrchr(path, '/');
+        name.data = slash ? slash + 1 : path;
+        name.len = strlen(name.data);
+    }
+    size_t size = fe_min(name.len, 256) + 1;
+    m->name = malloc(size);
+    if (!m->name) return fe_fail_memory(err, size, "the model's name");
+    fe_printable(m->name, size, name.data, name.len);
+    return 0;
+}
+
+static int read_chat(ferrum_model *m, ferrum_error *err) {
+    int got = ferrum_gguf_get_str(m->gguf, "tokenizer.chat_template", &m->chat_template, err);
+    if (got < 0) return got;
+    if (got == 1 && m->tokenizer) m->chat = fe_chat_detect(m->chat_template.data, m->chat_template.len);
+    return 0;
+}
+
+int ferrum_model_open(ferrum_model **out, const char *path, const ferrum_model_options *options, ferrum_error *err) {
+    *out = NULL;
+    ferrum_model_options defaults;
+    ferrum_model_options_init(&defaults);
+    if (!options) options = &defaults;
+    ferrum_model *m = fe_alloc(1, sizeof *m);
+    if (!m) return fe_fail_memory(err, sizeof *m, "a model");
+    int rc = ferrum_gguf_open(&m->gguf, path, err);
+    if (!rc) rc = ferrum_device_open(&m->device, options->device ? options->device : "cpu", &options->cpu, err);
+    if (!rc) rc = wrap_parts(m, err);
+    if (!rc) rc = read_arch(m, err);
+    if (!rc) rc = read_vocab(m, err);
+    if (!rc) rc = fe_weights_bind(&m->w, m, err);
+    if (!rc) rc = read_name(m, path, err);
+    if (!rc) rc = read_chat(m, err);
+    if (rc) ferrum_model_close(m);
+    else *out = m;
+    if (!rc && options->log && m->chat_template.len && m->tokenizer && m->chat == FE_CHAT_NONE)
+        options->log(options->log_user, FERRUM_LOG_WARN, "the model's chat template is of no known kind");
+    return rc;
+}
+
+void ferrum_model_close(ferrum_model *m) {
+    if (!m) return;
+    free(m->name);
+    free(m->w.layers);
+    fe_tokenizer_close(m->tokenizer);
+    for (uint32_t i = 0; i < m->buffer_count; i++) ferrum_buffer_free(m->buffers[i]);
+    free(m->buffers);
+    ferrum_device_close(m->device);
+    ferrum_gguf_close(m->gguf);
+    free(m);
+}
+
+void ferrum_model_get_info(const ferrum_model *m, ferrum_model_info *info) {
+    *info = (ferrum_model_info){.name = m->name,
+                                .architecture = m->arch->name,
+                                .device = ferrum_device_about(m->device),
+                                .parameters = m->w.parameters,
+                                .weight_bytes = m->w.bytes,
+                                .context_length = m->h.context_length,
+                                .vocab_size = m->h.vocab,
+                                .embedding_length = m->h.width,
+                                .block_count = m->h.layers,
+                                .head_count = m->h.heads,
+                                .head_count_kv = m->h.kv_heads,
+                                .head_dim = m->h.head_dim,
+                                .expert_count = m->h.experts,
+                                .chat_template = fe_chat_name(m->chat),
+                                .has_tokenizer = m->tokenizer != NULL};
+}
+
+const ferrum_gguf *ferrum_model_gguf(const ferrum_model *m) { return m->gguf; }
+
+void ferrum_model_memory(const ferrum_model *m, uint32_t context, ferrum_memory *out) {
+    *out = (ferrum_memory){0};
+    for (uint32_t i = 0; i < ferrum_gguf_parts(m->gguf); i++) {
+        uint64_t bytes;
+        ferrum_gguf_part(m->gguf, i, &bytes);
+        out->mapped += bytes;
+    }
+    fe_state_memory(m, context, &out->kv, &out->scratch);
+}
+
+/* ---- Tokens ---- */
+
+static int no_tokenizer(const ferrum_model *m, ferrum_error *err) {
+    return fe_fail(err, FERRUM_EUNSUPPORTED, "%s: the file has no tokenizer; the model runs on token ids alone",
+                   ferrum_gguf_path(m->gguf));
+}
+
+int ferrum_tokenize(const ferrum_model *m, const char *text, size_t len, unsigned flags, int32_t **ids, size_t *count,
+                    ferrum_error *err) {
+    if (!m->tokenizer) return no_tokenizer(m, err);
+    return fe_tokenizer_encode(m->tokenizer, text, len, flags, ids, count, err);
+}
+
+int ferrum_detokenize(const ferrum_model *m, const int32_t *ids, size_t count, bool special, char **text, size_t *len,
+                      ferrum_error *err) {
+    if (!m->tokenizer) return no_tokenizer(m, err);
+    fe_text out = {0};
+    fe_text_append(&out, "", 0);
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (uint32_t)ids[i] >= m->h.vocab) {
+            fe_text_free(&out);
+            return fe_fail(err, FERRUM_EINVAL, "token id %d is outside the vocabulary of %u", ids[i], m->h.vocab);
+        }
+        fe_tokenizer_decode(m->tokenizer, ids[i], special, i == 0, &out);
+    }
+    if (out.failed) {
+        fe_text_free(&out);
+        return fe_fail_memory(err, out.capacity, "text");
+    }
+    *text = out.data;
+    *len = out.len;
+    return 0;
+}
+
+bool ferrum_token_is_end(const ferrum_model *m, int32_t id) {
+    return m->tokenizer && id >= 0 && (uint32_t)id < m->h.vocab && fe_tokenizer_is_end(m->tokenizer, id);
+}
+
+int ferrum_chat_format(const ferrum_model *m, const ferrum_message *messages, size_t count, bool answer, char **text,
+                       ferrum_error *err) {
+    if (!m->tokenizer) return no_tokenizer(m, err);
+    if (m->chat == FE_CHAT_NONE)
+        return fe_fail(err, FERRUM_EUNSUPPORTED, m->chat_template.len ? "%s: its chat template is of no known kind"
+                                                                      : "%s: the file has no chat template",
+                       ferrum_gguf_path(m->gguf));
+    fe_text out = {0};
+    fe_text_append(&out, "", 0);
+    int rc = fe_chat_render(m->chat, m->chat_template.data, m->chat_template.len, messages, count, answer, &out, err);
+    if (!rc && out.failed) rc = fe_fail_memory(err, out.capacity, "a conversation");
+    if (rc) fe_text_free(&out);
+    else *text = out.data;
+    return rc;
+}

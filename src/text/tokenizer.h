@@ -1,0 +1,53 @@
+/* Inside the tokenizers. */
+#ifndef FE_TOKENIZER_H
+#define FE_TOKENIZER_H
+
+#include "text/merge.h"
+#include "text/split.h"
+#include "text/text.h"
+#include "text/vocab.h"
+
+/* One merge rule of BPE, in a hash table by its two halves; left is -1 in an empty slot. */
+typedef struct fe_pair {
+    int32_t left, right, result;
+    uint32_t rank;
+} fe_pair;
+
+typedef struct fe_pairs {
+    fe_pair *slots;
+    uint32_t mask;
+} fe_pairs;
+
+struct fe_tokenizer {
+    fe_vocab vocab;
+    /* BPE */
+    const fe_split_rule *rule;
+    fe_split split;
+    fe_pairs pairs;
+    /* SentencePiece: the last bytes of characters that stand before U+2581 inside a token. */
+    bool joins_space[256];
+};
+
+/* The ids of a text while they come. */
+typedef struct fe_encoder {
+    const fe_tokenizer *t;
+    ferrum_error *err;
+    int32_t *ids;
+    size_t count, capacity;
+    fe_merger merger;
+    char *spelled;      /* BPE: scratch for a piece in GPT-2's alphabet; NULL where whole pieces are not looked up */
+    bool after_unknown; /* SentencePiece: the last id stands for a run of unknown characters */
+} fe_encoder;
+
+int fe_encoder_push(fe_encoder *e, int32_t id);
+
+/* Rules out of the file, for fe_tokenizer_open. */
+int fe_bpe_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err);
+int fe_spm_open(fe_tokenizer *t, ferrum_error *err);
+
+/* Appends the ids of text that holds no special tokens (BPE), or none but user-defined ones (SentencePiece). `space`: a space is
+ * put before it. */
+int fe_bpe_encode(fe_encoder *e, const char *text, size_t len);
+int fe_spm_encode(fe_encoder *e, const char *text, size_t len, bool space);
+
+#endif

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Writes what tests/unit/test_tokenizer.c and test_chat.c expect: bpe.json, spm.json, spm.gguf and chat.json, beside this file.
+
+Ids of byte-level BPE are those of the tokenizers package with the vocabulary of ../tiny/tiny-llama.gguf and, for each
+pre-tokenizer, the pipeline of its models' tokenizer.json ("default": the rule that llama.cpp publishes for it). Ids of
+SentencePiece are those of the sentencepiece package with a model trained here on the GPL-3. Chats are rendered by jinja2.
+Needs the PyPI packages tokenizers, sentencepiece, protobuf, jinja2, gguf; written with Python 3.11, whose Unicode is 14.
+"""
+import io, json, os, random, unicodedata
+import jinja2, sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+from gguf import GGUFReader, GGUFWriter
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers as P
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+GPL = open("/usr/share/common-licenses/GPL-3").read()
+rnd = random.Random(20260907)
+assigned = [chr(c) for c in range(1, 0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")]
+
+
+def texts():
+    out = ["", " ", "a", "\n", "Hello, world!", "The capital of France is", "I'm you're he'll we've I'd it's don't",
+           "I'M YOU'RE HE'LL WE'VE I'D IT'S DON'T", "'s 'S 'ſ 'ſx '’s ’s 'll'LL'Ll", "1 2 3 12 123 1234 12345 1234567890",
+           "a1b22c333d4444", " 1", "  1", "\n 51 Franklin Street", "x = 3.14159; y = -2e10", "½ ² Ⅷ ٣٤٥ 一二三 ⑩⑪", "١٢٣٤٥ १२३४५",
+           "tabs\tand\t\ttabs", "  two  spaces  ", "   leading", "trailing   ", "a \n b", "a\n\n\nb", "a\r\nb\r\n\r\nc", " \n \n ", "\n \n\t\n",
+           "\u00a0\u00a0x", "\u2003x\u2003\u2003y", "\u3000全角", "\u180ex\u180e \u180e", "\u200bx\u200b", "\u0085x\u0085 y", "\u1680a \u1680 b",
+           "\u2028x\u2029y\u2028\u2028", "\x1c\x1d\x1e\x1f a \x1c", "\x0b\x0c a\x0b", "naïve café Ångström", "e\u0301a\u0300 n\u0303",
+           "日本語のテキスト", "中文，标点。符号！", "한국어 텍스트", "Привет, мир!", "مرحبا بالعالم", "हिन्दी में", "ไทยไม่มีวรรค",
+           "🙂🙃👩\u200d👩\u200d👧\u200d👦🇩🇪", "👍🏽 ok", "a🙂b 🙂 c", "#!@$%^&*()_+-=[]{}|;:'\",.<>/?`~\\", "...!!!???", "a...b!!!c", "$100 + €5 = ¥7 ^~|<=>",
+           "<html><body class=\"x\">&amp;</body></html>", "for (int i = 0; i < 10; i++) { x[i] += i; }", "def f(x):\n    return x\n\n\nclass A:\n\tpass\n",
+           "a_b-c.d/e\\f", "http://example.org/a?b=c&d=%20#e", "ALL CAPS TEXT", "MiXeD cAsE", "don''t '' ' s 's's", "x'sy x'Sy 'sx",
+           "<|im_start|>user\nHi<|im_end|>\n", "<|im_end|><|im_end|>", "<|im_start", "|im_end|>", "<|bos|>text<|eos|>", "a<|im_end|>b <|im_end|> c",
+           "<|<|im_end|>|>", "<<|im_end|>", "ſ K Å ß ﬁ İ ı", "ǅ ʰ ª º", "a\u0000b", "\u0000\u0000", "\ufeffBOM", "\ufffd\ufffd", "￿ \U0010ffff",
+           "x" * 100, " " * 100, "ab" * 60, "1" * 40, "\n" * 40, "the the the " * 10]
+    kinds = [list("abcdefghijklmnopqrstuvwxyz"), list("ABCXYZ'"), list("0123456789"), list(" \t\n\r"), list(".,;:!?-_'\"()"),
+             list("éüñçøß"), list("一二三四五六七八九十"), list("😀😁😂🤣"), list("\u0301\u0300\u20e3\ufe0f")]
+    for _ in range(150):  # runs of one kind after another
+        out.append("".join("".join(rnd.choices(rnd.choice(kinds), k=rnd.randint(1, 5))) for _ in range(rnd.randint(1, 10))))
+    for _ in range(80):  # any characters at all
+        out.append("".join(rnd.choice(assigned) + (" " if rnd.random() < 0.2 else "") for _ in range(rnd.randint(1, 12))))
+    for _ in range(40):  # prose
+        i = rnd.randrange(len(GPL) - 80)
+        out.append(GPL[i:i + rnd.randint(1, 80)])
+    return out
+
+
+def pipelines():
+    gpt2 = Regex(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+    later = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    start = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+    split = lambda pattern: P.Split(pattern if isinstance(pattern, Regex) else Regex(pattern), "isolated")
+    last = P.ByteLevel(add_prefix_space=False, use_regex=False)
+    return {
+        "gpt-2": P.ByteLevel(add_prefix_space=False),
+        "smollm": P.Sequence([P.Digits(individual_digits=True), P.ByteLevel(add_prefix_space=False)]),
+        "llama-bpe": P.Sequence([split(start + r"\p{N}{1,3}" + later), last]),
+        "qwen2": P.Sequence([split(start + r"\p{N}" + later), last]),
+        "default": P.Sequence([split(r"[\p{P}$+<=>^~|]+"), split(gpt2), split(r"\p{N}+"), split("[0-9][0-9][0-9]"), last]),
+    }
+
+
+def bpe():
+    f = GGUFReader(os.path.join(HERE, "../tiny/tiny-llama.gguf")).fields
+    tokens = f["tokenizer.ggml.tokens"].contents()
+    merges = [tuple(m.split(" ")) for m in f["tokenizer.ggml.merges"].contents()]
+    control = [t for t, k in zip(tokens, f["tokenizer.ggml.token_type"].contents()) if k == 3]
+    cases = texts()
+    res = {"texts": [t.encode().hex() for t in cases], "ids": {}}
+    for name, pre in pipelines().items():
+        def make(add):
+            t = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges, ignore_merges=name == "llama-bpe"))
+            t.pre_tokenizer = pre
+            add(t)
+            return [t.encode(s).ids for s in cases]
+        added = [AddedToken(c, special=False, normalized=False) for c in control[2:]]
+        plain = make(lambda t: None)
+        parsed = make(lambda t: t.add_special_tokens([AddedToken(c, special=True, normalized=False) for c in control]))
+        user = make(lambda t: t.add_tokens(added))  # <|im_start|> and <|im_end|> as user-defined tokens
+        diff = lambda a: {str(i): x for i, (x, y) in enumerate(zip(a, plain)) if x != y}
+        res["ids"][name] = {"plain": plain, "parsed": diff(parsed), "user": diff(user)}
+    return res
+
+
+def spm():
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(GPL.splitlines()), model_writer=model, vocab_size=700, model_type="bpe", byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, character_coverage=0.9995, num_threads=1,
+        user_defined_symbols=["<sep>", "▁▁", "\n", "\n\n", "a▁b"], minloglevel=2)
+    m = sentencepiece_model_pb2.ModelProto()
+    m.ParseFromString(model.getvalue())
+    w = GGUFWriter(os.path.join(HERE, "spm.gguf"), "llama")
+    w.add_tokenizer_model("llama")
+    # As converters of models do, user-defined tokens are spelled with spaces.
+    w.add_token_list([p.piece.replace("▁", " ") if p.type == 4 else p.piece for p in m.pieces])
+    w.add_token_scores([p.score for p in m.pieces])
+    w.add_token_types([p.type for p in m.pieces])
+    w.add_bos_token_id(1); w.add_eos_token_id(2); w.add_unk_token_id(0)
+    w.write_header_to_file(); w.write_kv_data_to_file(); w.write_tensors_to_file(); w.close()
+    cases = [t for t in texts() if "\0" not in t] + ["<s>", "</s> x", "a<sep>b", "<sep>", " <sep> ", "▁", " ▁ ", "a b", "a  b", "xa b a bx", "<0x41>", "<unk>"]
+    res = {"texts": [t.encode().hex() for t in cases]}
+    for space in (True, False):
+        m.normalizer_spec.add_dummy_prefix = space
+        sp = sentencepiece.SentencePieceProcessor(model_proto=m.SerializeToString())
+        res["space" if space else "no_space"] = [sp.encode(t) for t in cases]
+        if space:
+            res["decoded"] = [sp.decode(i).encode().hex() for i in res["space"]]
+    # Without byte tokens: unknown characters.
+    m.trainer_spec.byte_fallback = False
+    m.normalizer_spec.add_dummy_prefix = True
+    for p in m.pieces:
+        if p.type == 6: p.type = 5  # unused
+    sp = sentencepiece.SentencePieceProcessor(model_proto=m.SerializeToString())
+    res["no_bytes"] = [sp.encode(t) for t in cases]
+    return res
+
+
+# Templates: SmolLM2's own, and short ones with the literals and the rules of the others.
+TURN_CHECK = ("{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate') }}"
+              "{% endif %}")
+SYSTEM_APART = ("{%- if messages[0]['role'] == 'system' %}{%- set system_message = messages[0]['content'] %}{%- set loop_messages = "
+                "messages[1:] %}{%- else %}{%- set loop_messages = messages %}{%- endif %}")
+TEMPLATES = {
+    "smollm2": ("chatml", "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+                "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + "
+                "message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
+                "{{ '<|im_start|>assistant\n' }}{% endif %}"),
+    "chatml-plain": ("chatml", "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n'}}{% endfor %}"
+                     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"),
+    "qwen2.5": ("chatml", "{%- if tools %}{{- '<|im_start|>system\\n' }}{{- 'You have tools.' }}{{- '<|im_end|>\\n' }}{%- else %}"
+                "{%- if messages[0]['role'] == 'system' %}{{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}{%- else %}"
+                "{{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}{%- endif %}"
+                "{%- endif %}{%- for message in messages %}{%- if (message.role == 'user') or (message.role == 'system' and not loop.first) or "
+                "(message.role == 'assistant') %}{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}{%- endif %}"
+                "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"),
+    "qwen3": ("chatml", "{%- set ns = namespace(last_query_index=messages|length - 1) %}{%- for m in messages %}{%- if m.role == 'user' %}"
+              "{%- set ns.last_query_index = loop.index0 %}{%- endif %}{%- endfor %}{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}"
+              "{%- if m.role == 'assistant' %}{%- set content = m.content %}{%- set thought = '' %}{%- if '</think>' in content %}{%- set thought = "
+              "content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}{%- set content = content.split('</think>')[-1]"
+              ".lstrip('\\n') %}{%- endif %}{%- if loop.index0 > ns.last_query_index and (loop.last or thought) %}{{- '<think>\\n' + thought.strip('\\n')"
+              " + '\\n</think>\\n\\n' + content.lstrip('\\n') }}{%- else %}{{- content }}{%- endif %}{%- else %}{{- m.content }}{%- endif %}"
+              "{{- '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"),
+    "llama3": ("llama3", "{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | "
+               "trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"),
+    "llama3.1": ("llama3", "{%- if not date_string is defined %}{%- set date_string = \"26 Jul 2024\" %}{%- endif %}"
+                 "{%- if messages[0]['role'] == 'system' %}{%- set system_message = messages[0]['content']|trim %}{%- set messages = messages[1:] %}"
+                 "{%- else %}{%- set system_message = \"\" %}{%- endif %}{{- \"<|start_header_id|>system<|end_header_id|>\\n\\n\" }}"
+                 "{{- \"Cutting Knowledge Date: December 2023\\n\" }}{{- \"Today Date: \" + date_string + \"\\n\\n\" }}{{- system_message }}"
+                 "{{- \"<|eot_id|>\" }}{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ "
+                 "message['content'] | trim + '<|eot_id|>' }}{%- endfor %}{%- if add_generation_prompt %}"
+                 "{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"),
+    "gemma2": ("gemma", "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages "
+               "%}" + TURN_CHECK + "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' + message['content'] | "
+               "trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}"),
+    "gemma3": ("gemma", SYSTEM_APART.replace("set system_message = messages[0]['content']", "set first_user_prefix = messages[0]['content'] + '\n\n'")
+               .replace("{%- else %}", "{%- else %}{%- set first_user_prefix = '' %}") + "{%- for message in loop_messages %}" + TURN_CHECK +
+               "{{- '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' + (first_user_prefix if loop.first else '') }}"
+               "{{- message['content'] | trim }}{{- '<end_of_turn>\n' }}{%- endfor %}{%- if add_generation_prompt %}{{-'<start_of_turn>model\n'}}{%- endif %}"),
+    "mistral-v0.1": ("mistral", "{% for message in messages %}" + TURN_CHECK + "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+                     "{% else %}{{ message['content'] + eos_token + ' ' }}{% endif %}{% endfor %}"),
+    "mistral-v1": ("mistral", SYSTEM_APART + "{%- for message in loop_messages %}" + TURN_CHECK + "{%- if message['role'] == 'user' %}{%- if loop.first and "
+                   "system_message is defined %}{{- ' [INST] ' + system_message + '\\n\\n' + message['content'] + ' [/INST]' }}{%- else %}"
+                   "{{- ' [INST] ' + message['content'] + ' [/INST]' }}{%- endif %}{%- else %}{{- ' ' + message['content'] + eos_token}}{%- endif %}{%- endfor %}"),
+    "mistral-v3": ("mistral", SYSTEM_APART + "{%- for message in loop_messages %}" + TURN_CHECK + "{%- if message['role'] == 'user' %}{%- if loop.last and "
+                   "system_message is defined %}{{- \"[INST] \" + system_message + \"\\n\\n\" + message[\"content\"] + \"[/INST]\" }}{%- else %}"
+                   "{{- \"[INST] \" + message[\"content\"] + \"[/INST]\" }}{%- endif %}{%- else %}{{- \" \" + message[\"content\"]|trim + eos_token}}{%- endif %}{%- endfor %}"),
+    "mistral-nemo": ("mistral", SYSTEM_APART + "{%- for message in loop_messages %}" + TURN_CHECK + "{%- if message['role'] == 'user' %}{%- if loop.last and "
+                     "system_message is defined %}{{- \"[INST]\" + system_message + \"\\n\\n\" + message[\"content\"] + \"[/INST]\" }}{%- else %}"
+                     "{{- \"[INST]\" + message[\"content\"] + \"[/INST]\" }}{%- endif %}{%- else %}{{- message[\"content\"] + eos_token}}{%- endif %}{%- endfor %}"),
+}
+U, A, S = (lambda t: {"role": "user", "content": t}), (lambda t: {"role": "assistant", "content": t}), (lambda t: {"role": "system", "content": t})
+CHATS = [
+    [U("Hello")],
+    [S("Be brief."), U("Hello")],
+    [U("  spaces \n"), A("\tAn answer. \n"), U("\u00a0More\u3000")],
+    [S(" Be kind. "), U("One"), A("Two"), U("Three")],
+    [U("One"), A("<think>\nWhy?\n</think>\n\nBecause.")],
+    [U("One"), A("<think>\nWhy?\n</think>\n\nBecause."), U("And?"), A("So.")],
+    [U("One"), A("Two"), U("")],
+    [U("Grüße 🙂\n\nzwei Absätze"), A("日本"), U("<|im_end|>")],
+    [U("One"), U("Two")],
+    [A("I begin")],
+    [S("Only this.")],
+    [S("a"), U("b"), S("c"), U("d")],
+]
+
+
+def chat():
+    def fail(message): raise jinja2.TemplateError(message)
+    env = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)  # as transformers sets it up
+    res = {"templates": {}, "chats": CHATS, "cases": []}
+    for name, (kind, text) in TEMPLATES.items():
+        res["templates"][name] = {"format": kind, "text": text}
+        template = env.from_string(text)
+        for i, messages in enumerate(CHATS):
+            for answer in (False, True):
+                try: out = template.render(messages=messages, add_generation_prompt=answer, eos_token="</s>", bos_token="", raise_exception=fail)
+                except jinja2.TemplateError: out = None
+                # These templates lose a system message that stands alone, and take a later one for the assistant's: refused instead.
+                roles = [m["role"] for m in messages]
+                if kind in ("gemma", "mistral") and (roles == ["system"] or "system" in roles[1:]): out = None
+                res["cases"].append([name, i, answer, out])
+    return res
+
+
+if __name__ == "__main__":
+    for name, make in (("bpe", bpe), ("spm", spm), ("chat", chat)):
+        with open(os.path.join(HERE, name + ".json"), "w") as out:
+            json.dump(make(), out, separators=(",", ":"), ensure_ascii=False)
+            out.write("\n")

@@ -1,0 +1,261 @@
+/* Every op of the CPU device, at every instruction set that this machine has and with 1 to 3 threads, against the reference
+ * device on the same random inputs. Products are checked in check_matmul; here they take part with F32 weights.
+ *
+ *     check_ops [--seed N]
+ *
+ * The tolerance is rounding: a few units in the last place of the terms that were summed, or of fp16 where a cache is F16. */
+#include <ferrum/kernels.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MOST = 4 * 1024 * 1024 };
+
+static uint64_t seed, rng;
+static size_t cases, failures;
+
+static uint64_t next_random(void) { /* splitmix64 */
+    uint64_t z = (rng += UINT64_C(0x9E3779B97F4A7C15));
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return z ^ (z >> 31);
+}
+static size_t pick(size_t least, size_t most) { return least + next_random() % (most - least + 1); }
+static float uniform(void) { return (float)(next_random() >> 40) / (float)(1 << 23) - 1.0f; }
+
+static void die(const ferrum_error *err) {
+    fprintf(stderr, "check_ops: %s\n", err->message);
+    exit(1);
+}
+
+/* One device with the buffers that ops run on. */
+typedef struct side {
+    ferrum_device *device;
+    ferrum_stream *stream;
+    ferrum_buffer *buffer;
+    float *data;
+} side;
+
+static side open_side(const char *name, const char *cpu, unsigned threads) {
+    ferrum_error err = {0};
+    side s = {0};
+    if (ferrum_device_open(&s.device, name, &(ferrum_device_options){.threads = threads, .cpu = cpu}, &err) ||
+        ferrum_stream_open(&s.stream, s.device, &err) ||
+        ferrum_buffer_new(&s.buffer, s.device, MOST * sizeof(float), &err))
+        die(&err);
+    s.data = ferrum_buffer_data(s.buffer);
+    return s;
+}
+
+static void close_side(side *s) {
+    ferrum_stream_close(s->stream);
+    ferrum_buffer_free(s->buffer);
+    ferrum_device_close(s->device);
+}
+
+static void wait_for(side *s) {
+    ferrum_error err = {0};
+    if (ferrum_stream_wait(s->stream, &err)) die(&err);
+}
+
+/* Floats from `at` on, rows × cols. */
+static ferrum_tensor view(side *s, size_t at, size_t rows, size_t cols) {
+    return ferrum_tensor_view(s->buffer, at * sizeof(float), FERRUM_F32, rows, cols);
+}
+
+static void fill(side *a, side *b, size_t at, size_t count, float range) {
+    for (size_t i = 0; i < count; i++) a->data[at + i] = b->data[at + i] = range * uniform();
+}
+
+static void compare(const char *op, side *ref, side *cpu, size_t at, size_t count, double tolerance) {
+    cases++;
+    for (size_t i = 0; i < count; i++) {
+        double want = ref->data[at + i], got = cpu->data[at + i];
+        if (fabs(want - got) <= tolerance * (1 + fabs(want))) continue;
+        failures++;
+        printf("%s: %s: element %zu of %zu is %.9g, the reference has %.9g (seed %llu)\n", ferrum_device_about(cpu->device), op,
+               i, count, got, want, (unsigned long long)seed);
+        return;
+    }
+}
+
+static void check_rows(side *ref, side *cpu) {
+    size_t m = pick(1, 9), n = pick(1, 300);
+    size_t x = 0, w = m * n, out = w + n, all = m * n + n;
+    fill(ref, cpu, 0, all, 3.0f);
+    side *sides[2] = {ref, cpu};
+    for (int i = 0; i < 2; i++) {
+        side *s = sides[i];
+        ferrum_tensor tx = view(s, x, m, n), tw = view(s, w, 1, n), to = view(s, out, m, n), ts = view(s, out + m * n, m, n);
+        ferrum_tensor tg = view(s, out + 2 * m * n, m, n), ta = view(s, out + 3 * m * n, m, n);
+        ferrum_rms_norm(s->stream, &to, &tx, &tw, 1e-5f);
+        ferrum_swiglu(s->stream, &ts, &tx, &to);
+        ferrum_geglu(s->stream, &tg, &tx, &to);
+        ferrum_add(s->stream, &ta, &tg, &tw);
+        wait_for(s);
+    }
+    compare("rms_norm", ref, cpu, out, m * n, 2e-6);
+    compare("swiglu", ref, cpu, out + m * n, m * n, 4e-6);
+    compare("geglu", ref, cpu, out + 2 * m * n, m * n, 4e-6);
+    compare("add", ref, cpu, out + 3 * m * n, m * n, 4e-6);
+}
+
+static void check_matmul(side *ref, side *cpu) {
+    size_t m = pick(1, 20), n = pick(1, 70), k = pick(1, 200), experts = pick(1, 9), used = pick(1, experts);
+    size_t a = 0, w = a + m * k, c = w + experts * n * k, ids = c + m * n, weights = ids + m * used, logits = weights + m * used;
+    size_t y = logits + m * experts, sum = y + m * used * n;
+    fill(ref, cpu, 0, c, 1.0f);
+    fill(ref, cpu, logits, m * experts, 5.0f);
+    side *sides[2] = {ref, cpu};
+    for (int i = 0; i < 2; i++) {
+        side *s = sides[i];
+        ferrum_tensor ta = view(s, a, m, k), tw = view(s, w, n, k), tc = view(s, c, m, n), ty = view(s, y, m * used, n);
+        ferrum_tensor stack = ferrum_tensor_stack(s->buffer, w * sizeof(float), FERRUM_F32, (uint32_t)experts, n, k);
+        ferrum_tensor ti = view(s, ids, m, used), tp = view(s, weights, m, used), tl = view(s, logits, m, experts);
+        ferrum_tensor ts = view(s, sum, m, n);
+        ferrum_matmul(s->stream, &tc, &ta, &tw);
+        ferrum_moe_route(s->stream, &ti, &tp, &tl, true);
+        ferrum_matmul_experts(s->stream, &ty, &ta, &stack, &ti);
+        ferrum_moe_sum(s->stream, &ts, &ty, &tp);
+        wait_for(s);
+    }
+    double tolerance = 1e-6 * (double)k;
+    compare("matmul", ref, cpu, c, m * n, tolerance);
+    compare("moe_route: ids", ref, cpu, ids, m * used, 0);
+    compare("moe_route: weights", ref, cpu, weights, m * used, 2e-6);
+    compare("matmul_experts", ref, cpu, y, m * used * n, tolerance);
+    compare("moe_sum", ref, cpu, sum, m * n, tolerance);
+}
+
+static void check_embed(side *ref, side *cpu) {
+    size_t m = pick(1, 9), n = pick(1, 100), vocab = pick(1, 50);
+    int32_t ids[9];
+    for (size_t i = 0; i < m; i++) ids[i] = (int32_t)pick(0, vocab - 1);
+    fill(ref, cpu, 0, vocab * n, 1.0f);
+    side *sides[2] = {ref, cpu};
+    for (int i = 0; i < 2; i++) {
+        side *s = sides[i];
+        ferrum_tensor table = view(s, 0, vocab, n), out = view(s, vocab * n, m, n);
+        ferrum_embed(s->stream, &out, &table, ids, 3.5f);
+        wait_for(s);
+    }
+    compare("embed", ref, cpu, vocab * n, m * n, 0);
+}
+
+static void check_rope(side *ref, side *cpu) {
+    size_t m = pick(1, 9), heads = pick(1, 5), dim = 16 * pick(1, 8), dims = 2 * pick(1, dim / 2);
+    int32_t positions[9];
+    for (size_t i = 0; i < m; i++) positions[i] = (int32_t)pick(0, 5000);
+    size_t x = 0, f = m * heads * dim;
+    fill(ref, cpu, 0, f, 2.0f);
+    for (size_t i = 0; i < dims / 2; i++) ref->data[f + i] = cpu->data[f + i] = (float)pick(1, 8);
+    bool factors = pick(0, 1), interleaved = pick(0, 1);
+    side *sides[2] = {ref, cpu};
+    for (int i = 0; i < 2; i++) {
+        side *s = sides[i];
+        ferrum_tensor tx = view(s, x, m, heads * dim), tf = view(s, f, 1, dims / 2);
+        ferrum_rope_params p = {.head_dim = (uint32_t)dim, .dims = (uint32_t)dims, .interleaved = interleaved,
+                                .base = 10000.0f, .freq_scale = 0.25f, .factors = factors ? &tf : NULL};
+        ferrum_rope(s->stream, &tx, positions, &p);
+        wait_for(s);
+    }
+    compare("rope", ref, cpu, x, f, 4e-6);
+}
+
+/* Positions are appended in pieces, so that attention starts inside a cache that is partly filled. */
+static void check_attention(side *ref, side *cpu, bool half) {
+    uint32_t slices = (uint32_t)pick(1, 3), group = (uint32_t)pick(1, 5), dim = 16 * (uint32_t)pick(1, 8);
+    size_t context = 16 * pick(1, 40), first = pick(0, context - 1), m = pick(1, context - first < 40 ? context - first : 40);
+    ferrum_attention_params p = {.heads = slices * group, .head_dim = dim, .first = (uint32_t)first,
+                                 .window = pick(0, 1) ? (uint32_t)pick(1, context) : 0, .scale = 1.0f / sqrtf((float)dim),
+                                 .softcap = pick(0, 3) ? 0.0f : 20.0f};
+    size_t width = slices * dim, k = 0, v = k + (first + m) * width, q = v + (first + m) * width;
+    size_t out = q + m * p.heads * dim, cache = out + m * p.heads * dim;
+    int32_t positions[700];
+    for (size_t i = 0; i < first + m; i++) positions[i] = (int32_t)i;
+    fill(ref, cpu, 0, out, 1.5f);
+    side *sides[2] = {ref, cpu};
+    for (int i = 0; i < 2; i++) {
+        side *s = sides[i];
+        ferrum_type type = half ? FERRUM_F16 : FERRUM_F32;
+        ferrum_tensor kc = ferrum_tensor_stack(s->buffer, cache * sizeof(float), type, slices, context, dim), vc = kc;
+        vc.offset += kc.slice_stride * slices;
+        ferrum_tensor tq = view(s, q, m, p.heads * dim), to = view(s, out, m, p.heads * dim);
+        for (size_t at = 0; at < first + m;) {
+            size_t count = at < first ? first - at : m;
+            ferrum_tensor tk = view(s, k + at * width, count, width), tv = view(s, v + at * width, count, width);
+            ferrum_kv_append(s->stream, &kc, &vc, &tk, &tv, positions + at);
+            at += count;
+        }
+        ferrum_attention(s->stream, &to, &tq, &kc, &vc, &p);
+        wait_for(s);
+    }
+    compare(half ? "attention, F16 cache" : "attention, F32 cache", ref, cpu, out, m * p.heads * dim, 4e-6);
+}
+
+static void check_device(const char *tier, unsigned threads) {
+    side ref = open_side("ref", NULL, 0), cpu = open_side("cpu", tier, threads);
+    size_t before = failures, done = cases;
+    for (int i = 0; i < 40; i++) {
+        check_rows(&ref, &cpu);
+        check_matmul(&ref, &cpu);
+        check_embed(&ref, &cpu);
+        check_rope(&ref, &cpu);
+        check_attention(&ref, &cpu, false);
+        check_attention(&ref, &cpu, true);
+    }
+    printf("%-24s %5zu cases  %s\n", ferrum_device_about(cpu.device), cases - done, failures == before ? "ok" : "FAILED");
+    close_side(&ref);
+    close_side(&cpu);
+}
+
+/* What ops must refuse, each with a sentence, and that the stream is usable again afterwards. */
+static void check_refusals(void) {
+    side s = open_side("cpu", NULL, 1);
+    int32_t bad = 7;
+    ferrum_tensor a = view(&s, 0, 2, 32), w = view(&s, 100, 4, 16), c = view(&s, 200, 2, 4), w32 = view(&s, 100, 4, 32);
+    ferrum_tensor outside = view(&s, MOST - 10, 4, 32), table = view(&s, 0, 7, 32), row = view(&s, 600, 1, 32);
+    ferrum_tensor half = ferrum_tensor_view(s.buffer, 0, FERRUM_F16, 2, 32);
+    for (int i = 0; i < 6; i++) {
+        ferrum_error err = {0};
+        switch (i) {
+        case 0: ferrum_matmul(s.stream, &c, &a, &w); break;       /* k differs */
+        case 1: ferrum_matmul(s.stream, &c, &a, &outside); break; /* past the end of the buffer */
+        case 2: ferrum_matmul(s.stream, &c, &half, &w32); break;  /* activations not F32 */
+        case 3: ferrum_embed(s.stream, &row, &table, &bad, 1); break;
+        case 4: ferrum_add(s.stream, &a, &a, &w32); break;        /* 4 rows to 2 */
+        case 5: ferrum_matmul(s.stream, &a, &a, &(ferrum_tensor){0}); break;
+        }
+        cases++;
+        if (ferrum_stream_wait(s.stream, &err) != FERRUM_EINVAL || !err.message[0]) {
+            failures++;
+            printf("refusal %d: was accepted\n", i);
+        }
+    }
+    ferrum_matmul(s.stream, &c, &a, &w32);
+    wait_for(&s);
+    close_side(&s);
+}
+
+int main(int argc, char **argv) {
+    seed = argc == 3 && strcmp(argv[1], "--seed") == 0 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
+    rng = seed;
+    printf("check_ops --seed %llu\n", (unsigned long long)seed);
+    static const char *const tiers[] = {"c", "avx2", "avxvnni", "avx512"};
+    for (size_t i = 0; i < sizeof tiers / sizeof tiers[0]; i++) {
+        ferrum_device *probe;
+        ferrum_error err;
+        if (ferrum_device_open(&probe, "cpu", &(ferrum_device_options){.threads = 1, .cpu = tiers[i]}, &err)) {
+            printf("%-24s skipped: %s\n", tiers[i], err.message);
+            continue;
+        }
+        ferrum_device_close(probe);
+        for (unsigned threads = 1; threads <= 3; threads++) check_device(tiers[i], threads);
+    }
+    check_refusals();
+    printf("%zu cases, %zu failed\n", cases, failures);
+    return failures ? 1 : 0;
+}

@@ -1,0 +1,198 @@
+/* The tiny models, one of each architecture, against logits and log-probabilities that transformers gave in fp32 on the
+ * dequantised weights (tests/data/tiny/NAME.json). */
+#include <ferrum/ferrum.h>
+
+#include <jansson.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { MOST_TOKENS = 64, VOCAB = 512, TOP = 10 };
+
+/* The CPU device quantises activations to 8 bits; what llama.cpp, which does the same, gives on these files is the bound. */
+static const struct {
+    const char *name;
+    double cpu_nmse;
+} models[] = {
+    {"tiny-llama", 2.4e-3}, {"tiny-llama3rope", 5.2e-3}, {"tiny-qwen2", 7.8e-4},
+    {"tiny-qwen3", 1.1e-3}, {"tiny-qwen3moe", 1.1e-3},   {"tiny-gemma3", 1.1e-3},
+};
+enum { MODELS = sizeof models / sizeof models[0] };
+
+typedef struct golden {
+    size_t count;
+    int32_t ids[MOST_TOKENS];
+    double last[VOCAB], mean_nll;
+    int top_id[MOST_TOKENS][TOP];
+    double top_logprob[MOST_TOKENS][TOP];
+} golden;
+
+static double number(const json_t *array, size_t i) { return json_number_value(json_array_get(array, i)); }
+
+static golden load(const char *name) {
+    char path[512];
+    snprintf(path, sizeof path, TEST_DATA "/tiny/%s.json", name);
+    json_error_t error;
+    json_t *root = json_load_file(path, 0, &error);
+    assert_non_null(root);
+    golden g = {.count = json_array_size(json_object_get(root, "ids"))};
+    assert_in_range(g.count, 2, MOST_TOKENS);
+    json_t *top = json_object_get(root, "top10"), *last = json_object_get(root, "logits_last");
+    assert_int_equal(json_array_size(last), VOCAB);
+    for (size_t i = 0; i < g.count; i++) {
+        g.ids[i] = (int32_t)number(json_object_get(root, "ids"), i);
+        for (size_t j = 0; j < TOP; j++) {
+            json_t *pair = json_array_get(json_array_get(top, i), j);
+            g.top_id[i][j] = (int)number(pair, 0);
+            g.top_logprob[i][j] = number(pair, 1);
+        }
+    }
+    for (size_t i = 0; i < VOCAB; i++) g.last[i] = number(last, i);
+    g.mean_nll = json_number_value(json_object_get(root, "mean_nll"));
+    json_decref(root);
+    return g;
+}
+
+/* What the engine gave: log-probabilities of every position, logits of the last. */
+typedef struct outcome {
+    double logprob[MOST_TOKENS][VOCAB], last[VOCAB];
+} outcome;
+
+static void take(void *user, size_t index, const float *logits, size_t vocab) {
+    outcome *o = user;
+    assert_int_equal(vocab, VOCAB);
+    double max = logits[0], total = 0;
+    for (size_t i = 1; i < vocab; i++) max = fmax(max, logits[i]);
+    for (size_t i = 0; i < vocab; i++) total += exp(logits[i] - max);
+    for (size_t i = 0; i < vocab; i++) {
+        o->logprob[index][i] = logits[i] - max - log(total);
+        o->last[i] = logits[i];
+    }
+}
+
+static ferrum_model *open_model(const char *name, const char *device, const char *cpu, unsigned threads) {
+    char path[512];
+    snprintf(path, sizeof path, TEST_DATA "/tiny/%s.gguf", name);
+    ferrum_model_options options;
+    ferrum_model_options_init(&options);
+    options.device = device;
+    options.cpu = (ferrum_device_options){.cpu = cpu, .threads = threads};
+    ferrum_model *model;
+    ferrum_error err = {0};
+    if (ferrum_model_open(&model, path, &options, &err)) fail_msg("%s", err.message);
+    return model;
+}
+
+/* Scores the ids in pieces of `piece` tokens. */
+static void score(const ferrum_model *model, const golden *g, size_t piece, outcome *out) {
+    ferrum_session *s;
+    ferrum_error err = {0};
+    if (ferrum_session_open(&s, model, NULL, &err)) fail_msg("%s", err.message);
+    outcome *part = malloc(sizeof *part);
+    for (size_t at = 0; at < g->count; at += piece) {
+        size_t n = g->count - at < piece ? g->count - at : piece;
+        if (ferrum_session_score(s, g->ids + at, n, take, part, &err)) fail_msg("%s", err.message);
+        memcpy(out->logprob[at], part->logprob[0], n * sizeof part->logprob[0]);
+        memcpy(out->last, part->last, sizeof out->last);
+    }
+    free(part);
+    ferrum_session_close(s);
+}
+
+static double nmse(const double *got, const double *want) {
+    double error = 0, power = 0;
+    for (size_t i = 0; i < VOCAB; i++) {
+        error += (got[i] - want[i]) * (got[i] - want[i]);
+        power += want[i] * want[i];
+    }
+    return error / power;
+}
+
+/* The oracle's rule: where the reference's first two differ by more than 0.5 nats, ours has the same first. */
+static void assert_likeliest(const char *what, const outcome *o, const golden *g) {
+    for (size_t i = 0; i < g->count; i++) {
+        size_t best = 0;
+        for (size_t j = 1; j < VOCAB; j++)
+            if (o->logprob[i][j] > o->logprob[i][best]) best = j;
+        if (g->top_logprob[i][0] - g->top_logprob[i][1] > 0.5 && (int)best != g->top_id[i][0])
+            fail_msg("%s: position %zu: %zu is likeliest, not %d", what, i, best, g->top_id[i][0]);
+    }
+}
+
+static double mean_nll(const outcome *o, const golden *g) {
+    double sum = 0;
+    for (size_t i = 0; i + 1 < g->count; i++) sum -= o->logprob[i][g->ids[i + 1]];
+    return sum / (double)(g->count - 1);
+}
+
+static void check(const char *device, const char *cpu, unsigned threads, size_t piece, double bound_of[MODELS], double nll) {
+    outcome *o = malloc(sizeof *o);
+    for (size_t i = 0; i < MODELS; i++) {
+        golden g = load(models[i].name);
+        ferrum_model *model = open_model(models[i].name, device, cpu, threads);
+        char what[128];
+        snprintf(what, sizeof what, "%s, %s, %u threads, %zu at once", models[i].name, cpu ? cpu : device, threads, piece);
+        score(model, &g, piece, o);
+        double error = nmse(o->last, g.last), difference = fabs(mean_nll(o, &g) - g.mean_nll);
+        printf("%s: NMSE %.2e, mean nll differs by %.1e\n", what, error, difference);
+        if (!(error <= bound_of[i])) fail_msg("%s: NMSE %g is above %g", what, error, bound_of[i]);
+        if (!(difference <= nll)) fail_msg("%s: mean nll differs by %g", what, difference);
+        assert_likeliest(what, o, &g);
+        ferrum_model_close(model);
+    }
+    free(o);
+}
+
+static void on_ref(void **state) {
+    (void)state;
+    double bounds[MODELS];
+    for (size_t i = 0; i < MODELS; i++) bounds[i] = 1e-6;
+    check("ref", NULL, 0, MOST_TOKENS, bounds, 1e-4);
+}
+
+/* All at once (GEMM), a few at once, and one by one (GEMV), at every instruction set of this machine. */
+static void on_cpu(void **state) {
+    (void)state;
+    double bounds[MODELS];
+    for (size_t i = 0; i < MODELS; i++) bounds[i] = models[i].cpu_nmse;
+    static const char *const tiers[] = {"c", "avx2", "avxvnni", "avx512"};
+    for (size_t i = 0; i < sizeof tiers / sizeof tiers[0]; i++) {
+        ferrum_device *probe;
+        ferrum_error err;
+        if (ferrum_device_open(&probe, "cpu", &(ferrum_device_options){.threads = 1, .cpu = tiers[i]}, &err)) {
+            printf("skipped: %s\n", err.message);
+            continue;
+        }
+        ferrum_device_close(probe);
+        static const size_t pieces[] = {MOST_TOKENS, 7, 1};
+        for (size_t p = 0; p < 3; p++) check("cpu", tiers[i], 1 + (unsigned)p, pieces[p], bounds, 0.05);
+    }
+}
+
+/* One session after another, and the cache cut back and filled again, give the same numbers to the bit. */
+static void repeats(void **state) {
+    (void)state;
+    golden g = load("tiny-gemma3");
+    ferrum_model *model = open_model("tiny-gemma3", "cpu", NULL, 2);
+    ferrum_session *s;
+    ferrum_error err = {0};
+    assert_int_equal(ferrum_session_open(&s, model, NULL, &err), 0);
+    assert_int_equal(ferrum_session_append(s, g.ids, g.count, &err), 0);
+    float first[VOCAB];
+    memcpy(first, ferrum_session_logits(s), sizeof first);
+    assert_int_equal(ferrum_session_truncate(s, 0, &err), 0);
+    assert_int_equal(ferrum_session_append(s, g.ids, g.count, &err), 0);
+    assert_memory_equal(first, ferrum_session_logits(s), sizeof first);
+    ferrum_session_close(s);
+    ferrum_model_close(model);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(on_ref), cmocka_unit_test(on_cpu), cmocka_unit_test(repeats)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
