@@ -73,10 +73,13 @@ typedef struct ferrum_gguf ferrum_gguf;
 
 /* Opens a GGUF file. Where the path ends in -00001-of-0000N.gguf all N parts are opened as one: the metadata is the first
  * part's, the tensors are all parts'. Any other part than the first is refused, naming the first.
- * Errors: FERRUM_EIO, FERRUM_EFORMAT, FERRUM_EUNSUPPORTED (version 1, big-endian, unknown block type), FERRUM_ENOMEM. */
+ * general.alignment: a u32, a power of two from 8 to 65536.
+ * Errors: FERRUM_EIO, FERRUM_EFORMAT, FERRUM_EUNSUPPORTED (version 1, big-endian, unknown block type, arrays of arrays),
+ * FERRUM_EINVAL (a later part of a split model), FERRUM_ENOMEM. */
 FERRUM_API int ferrum_gguf_open(ferrum_gguf **out, const char *path, ferrum_error *err);
 
-/* The same over bytes in memory, which must outlive the handle; `name` is what messages call it. */
+/* The same over bytes in memory, which must outlive the handle; `name` is what messages call it. A part of a split model is
+ * FERRUM_EUNSUPPORTED. */
 FERRUM_API int ferrum_gguf_open_memory(ferrum_gguf **out, const void *data, size_t bytes, const char *name,
                                        ferrum_error *err);
 FERRUM_API void ferrum_gguf_close(ferrum_gguf *g);
@@ -126,9 +129,9 @@ FERRUM_API void ferrum_gguf_writer_strs(ferrum_gguf_writer *w, const char *key, 
 /* `type` is any numeric type or BOOL; `values` holds `count` of them in native byte order. */
 FERRUM_API void ferrum_gguf_writer_array(ferrum_gguf_writer *w, const char *key, ferrum_gguf_type type,
                                          const void *values, uint64_t count);
-/* Copies a key of an open file as it is. */
+/* Copies a key of an open file as it is; general.alignment sets the alignment. */
 FERRUM_API void ferrum_gguf_writer_copy(ferrum_gguf_writer *w, const ferrum_gguf_kv *kv);
-/* Power of two from 8 up; 32 unless set. Written as general.alignment where it is not 32. */
+/* Power of two from 8 to 65536; 32 unless set. Written as general.alignment where it is not 32. */
 FERRUM_API void ferrum_gguf_writer_alignment(ferrum_gguf_writer *w, uint32_t alignment);
 FERRUM_API void ferrum_gguf_writer_tensor(ferrum_gguf_writer *w, const char *name, ferrum_type type, uint32_t rank,
                                           const uint64_t *shape, const void *data);

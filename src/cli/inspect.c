@@ -49,6 +49,8 @@ static void print_string(ferrum_str s) {
         unsigned char c = (unsigned char)s.data[i];
         if (c == '\n')
             fputs("\\n", stdout);
+        else if (c == '"' || c == '\\')
+            printf("\\%c", c);
         else if (c < 0x20 || c == 0x7F)
             printf("\\x%02x", c);
         else

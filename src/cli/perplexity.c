@@ -11,7 +11,7 @@
 
 typedef struct perplexity_options {
     cli_model_options model;
-    uint32_t count, context, top;
+    uint32_t count, top;
     const char *ids;
     bool json, logits;
 } perplexity_options;
@@ -22,9 +22,6 @@ static const cli_option options[] = {
     CLI_OPTION("ids", 0, CLI_STRING, AT(ids), "FILE",
                "token ids, separated by blanks, in place of a text; -: standard input"),
     CLI_OPTION("tokens", 'n', CLI_COUNT, AT(count), "N", "the first N tokens only", .min = 2, .max = UINT32_MAX),
-    CLI_OPTION("context", 'c', CLI_COUNT, AT(context), "N",
-               "tokens that one context may have; default: what the model was trained for", .min = 2,
-               .max = UINT32_MAX),
     CLI_OPTION("json", 0, CLI_FLAG, AT(json), NULL, "print one JSON object"),
     CLI_OPTION("logits", 0, CLI_FLAG, AT(logits), NULL, "with --json: the logits of the last position"),
     CLI_OPTION("top", 0, CLI_COUNT, AT(top), "N", "with --json: the N likeliest tokens at every position", .min = 1,
@@ -130,18 +127,10 @@ static int read_ids(const ferrum_model *model, const perplexity_options *o, cons
     return cli_fail(CLI_FAILED, "%s: %zu tokens; perplexity needs two at least", file, *count);
 }
 
-static int check_length(const ferrum_model *model, const perplexity_options *o, const char *file, size_t count) {
-    ferrum_model_info info;
-    ferrum_model_get_info(model, &info);
-    if (o->context && count > o->context)
-        return cli_fail(CLI_FAILED, "%s: %zu tokens, --context allows %u", file, count, o->context);
-    if (!o->context && count > info.context_length)
-        return cli_fail(
-            CLI_FAILED,
-            "%s: %zu tokens, and the model was trained for %u; --tokens %u scores the first, --context %zu all "
-            "in one context",
-            file, count, info.context_length, info.context_length, count);
-    return CLI_GO_ON;
+static int check_length(const ferrum_model_info *info, const char *file, size_t count) {
+    if (count <= info->context_length) return CLI_GO_ON;
+    return cli_fail(CLI_FAILED, "%s: %zu tokens, and the model was trained for %u; --tokens %u scores the first", file,
+                    count, info->context_length, info->context_length);
 }
 
 static int print_json(const score *s, const char *model) {
@@ -193,7 +182,7 @@ static int with_model(ferrum_model *model, const perplexity_options *o, const ch
     if (o->logits) s.last = malloc(s.vocab * sizeof *s.last);
     if (o->top) s.top_lists = json_array();
     bool memory = (!o->logits || s.last) && (!o->top || s.top_lists);
-    status = memory ? check_length(model, o, file, count) : cli_fail(CLI_FAILED, "out of memory for the logits");
+    status = memory ? check_length(&info, file, count) : cli_fail(CLI_FAILED, "out of memory for the logits");
     if (status == CLI_GO_ON) status = measure(model, info.name, o, &s);
     json_decref(s.top_lists);
     free(s.last);

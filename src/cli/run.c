@@ -116,16 +116,11 @@ static int open_session(cli_answerer *a, const run_options *o) {
 static int choose_format(cli_answerer *a, const run_options *o) {
     a->chat = !o->raw && a->info.chat_template;
     a->system = o->system;
-    if (o->context > a->info.context_length)
-        cli_note("warning: the model was trained for %u tokens of context, fewer than --context %u",
-                 a->info.context_length, o->context);
     if (a->chat || o->raw) return CLI_GO_ON;
     bool unknown = ferrum_gguf_find(ferrum_model_gguf(a->model), "tokenizer.chat_template") != NULL;
     if (o->system)
         return cli_fail(CLI_FAILED, "--system needs a chat template, and the model has none%s",
                         unknown ? " of a known format" : "");
-    if (unknown)
-        cli_note("warning: the model's chat template has no known format; the prompt is completed as it stands");
     return CLI_GO_ON;
 }
 

@@ -39,16 +39,15 @@ static uint64_t next_random(uint64_t s[4]) {
 }
 
 /* e^x for x <= 0 by additions and multiplications alone, so that no libm decides what is drawn. 2^n · e^r with |r| <= ln 2 / 2,
- * Taylor's series to r^13: relative error under 1e-15. Below -700 it is 0. */
+ * Taylor's series to r^9: relative error under 1e-11. Below -700 it is 0. */
 static double exp_negative(double x) {
-    static const double inverse_factorial[14] = {
-        1,          1,           1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
-        1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
+    static const double inverse_factorial[10] = {1,         1,         1.0 / 2,    1.0 / 6,     1.0 / 24,
+                                                 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880};
     if (!(x > -700)) return 0;
     int n = (int)(x * 1.4426950408889634 - 0.5);
     double r = x - n * 0.693147180369123816490 - n * 1.90821492927058770002e-10; /* ln 2 in two parts, as in fdlibm */
     double sum = 0;
-    for (int k = 13; k >= 0; k--) sum = sum * r + inverse_factorial[k];
+    for (int k = 9; k >= 0; k--) sum = sum * r + inverse_factorial[k];
     uint64_t bits = (uint64_t)(1023 + n) << 52;
     double scale;
     memcpy(&scale, &bits, sizeof scale);
@@ -122,7 +121,7 @@ static size_t compact(fe_sampler *s, candidate *best) {
     for (uint32_t i = 0; i < s->vocab; i++) {
         candidate c = s->candidates[i];
         if (!(c.logprob > -INFINITY)) continue;
-        c.logprob = fminf(c.logprob, FLT_MAX);
+        if (c.logprob > FLT_MAX) c.logprob = FLT_MAX;
         if (c.logprob > best->logprob) *best = c;
         s->candidates[n++] = c;
     }
@@ -158,24 +157,27 @@ static candidate *take_top_p(candidate *c, size_t n, double top_p, size_t *kept)
     return c + left;
 }
 
-/* Keeps those at least min_p times as likely as the best. */
+/* Keeps those at least min_p times as likely as the best. Where the logarithm leaves no doubt the exponential is spared. */
 static size_t keep_min_p(candidate *c, size_t n, float best, double min_p) {
     size_t kept = 0;
+    double surely_not = best + log(min_p) - 1e-6;
     for (size_t i = 0; i < n; i++)
-        if (exp_negative((double)c[i].logprob - best) >= min_p) c[kept++] = c[i];
+        if (c[i].logprob >= surely_not && exp_negative((double)c[i].logprob - best) >= min_p) c[kept++] = c[i];
     return kept;
 }
 
-static int32_t draw_from(fe_sampler *s, const candidate *c, size_t n, float best) {
-    double total = 0, sum = 0, temperature = s->settings.temperature;
-    for (size_t i = 0; i < n; i++) total += exp_negative(((double)c[i].logprob - best) / temperature);
+/* The logits become weights on the way. */
+static int32_t draw_from(fe_sampler *s, candidate *c, size_t n, float best) {
+    double total = 0, sum = 0, scale = 1 / (double)s->settings.temperature;
+    for (size_t i = 0; i < n; i++) {
+        c[i].logprob = (float)exp_negative(((double)c[i].logprob - best) * scale);
+        total += c[i].logprob;
+    }
     double at = (double)(next_random(s->state) >> 11) * 0x1p-53 * total;
     int32_t id = -1;
-    for (size_t i = 0; i < n; i++) {
-        double weight = exp_negative(((double)c[i].logprob - best) / temperature);
-        if (weight > 0) id = c[i].id; /* where rounding leaves `at` above the sum, the last that has a weight */
-        sum += weight;
-        if (sum > at) break;
+    for (size_t i = 0; i < n && sum <= at; i++) {
+        if (c[i].logprob > 0) id = c[i].id; /* where rounding leaves `at` at the sum, the last that has a weight */
+        sum += c[i].logprob;
     }
     return id;
 }
@@ -245,7 +247,9 @@ void fe_sampler_close(fe_sampler *s) {
 /* ---- Log-probabilities --------------------------------------------------------------------------------------------- */
 
 static candidate listed(const float *logits, size_t id) {
-    return (candidate){(int32_t)id, isnan(logits[id]) ? -INFINITY : fminf(logits[id], FLT_MAX)};
+    float logit = logits[id];
+    if (!(logit > -INFINITY)) logit = -INFINITY; /* NaN too */
+    return (candidate){(int32_t)id, logit > FLT_MAX ? FLT_MAX : logit};
 }
 
 void fe_top_logprobs(const float *logits, size_t vocab, ferrum_logprob *out, size_t n) {

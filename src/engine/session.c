@@ -224,6 +224,7 @@ static int draw(ferrum_session *s, ferrum_error *err) {
     int rc = keep_logprobs(s, err);
     if (rc) return rc;
     int32_t id = fe_sampler_draw(s->sampler, s->logits, s->tokens, drawn);
+    if (id < 0) return fe_fail(err, FERRUM_EFORMAT, "the model gave no number for any token: its weights are broken");
     s->tokens[drawn] = id;
     s->answer_count++;
     bool end = ferrum_token_is_end(s->model, id);

@@ -102,12 +102,12 @@ void ferrum_rms_norm(ferrum_stream *s, const ferrum_tensor *out, const ferrum_te
     submit(s, &(fe_op){.kind = FE_OP_RMS_NORM, .out = *out, .a = *x, .b = *weight, .u.eps = eps});
 }
 
-void ferrum_matmul_many(ferrum_stream *s, size_t count, const ferrum_tensor *c, const ferrum_tensor *a,
-                        const ferrum_tensor *w) {
+static void products(ferrum_stream *s, size_t count, bool precise, const ferrum_tensor *c, const ferrum_tensor *a,
+                     const ferrum_tensor *w) {
     const char *op = "matmul";
     if (s->failed || !F32_IN(a)) return;
     if (!check(s, count >= 1 && count <= FE_MATMUL_MANY, op, "the number of products", count, FE_MATMUL_MANY)) return;
-    fe_op o = {.kind = FE_OP_MATMUL, .a = *a, .u.matmul.count = count};
+    fe_op o = {.kind = FE_OP_MATMUL, .a = *a, .u.matmul = {.count = count, .precise = precise}};
     for (size_t i = 0; i < count; i++) {
         if (!F32_OUT(&c[i]) || !tensor_ok(s, op, "the end of the weights", &w[i], false)) return;
         if (!SAME("the weights' row length", w[i].cols, a->cols) || !SAME("c's row length", c[i].cols, w[i].rows) ||
@@ -124,7 +124,17 @@ void ferrum_matmul_many(ferrum_stream *s, size_t count, const ferrum_tensor *c, 
 }
 
 void ferrum_matmul(ferrum_stream *s, const ferrum_tensor *c, const ferrum_tensor *a, const ferrum_tensor *w) {
-    ferrum_matmul_many(s, 1, c, a, w);
+    products(s, 1, false, c, a, w);
+}
+
+void ferrum_matmul_many(ferrum_stream *s, size_t count, const ferrum_tensor *c, const ferrum_tensor *a,
+                        const ferrum_tensor *w) {
+    products(s, count, false, c, a, w);
+}
+
+void ferrum_matmul_precise(ferrum_stream *s, size_t count, const ferrum_tensor *c, const ferrum_tensor *a,
+                           const ferrum_tensor *w) {
+    products(s, count, true, c, a, w);
 }
 
 void ferrum_matmul_experts(ferrum_stream *s, const ferrum_tensor *c, const ferrum_tensor *a, const ferrum_tensor *w,

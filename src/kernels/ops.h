@@ -36,6 +36,7 @@ typedef struct fe_op {
         bool renormalise;
         struct {
             size_t count;
+            bool precise;
             ferrum_tensor c[FE_MATMUL_MANY], w[FE_MATMUL_MANY];
         } matmul; /* a is op.a */
         struct {

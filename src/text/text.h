@@ -20,8 +20,8 @@ uint32_t fe_tokenizer_size(const fe_tokenizer *t);
 /* As ferrum_tokenize. Special tokens are cut out first, the longest at each place: user-defined ones always, control tokens and the
  * unknown token with FERRUM_PARSE_SPECIAL. With both flags a text that spells BOS at its start gets no second one.
  * FERRUM_ELIMIT for 2 GiB and more; FERRUM_EUNSUPPORTED names a byte that has no token where there is no unknown one. */
-int fe_tokenizer_encode(const fe_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **ids, size_t *count,
-                        ferrum_error *err);
+int fe_tokenizer_encode(const fe_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **ids,
+                        size_t *count, ferrum_error *err);
 
 /* Appends the bytes of one token; control tokens give nothing unless `special`. `first`: it begins the text, so that a
  * SentencePiece vocabulary that adds a space before text loses it again. id must be in the vocabulary. */
@@ -33,7 +33,13 @@ int32_t fe_tokenizer_find(const fe_tokenizer *t, const char *text, size_t len);
 bool fe_tokenizer_is_end(const fe_tokenizer *t, int32_t id); /* EOS, EOT, EOM and the well-known end-of-turn tokens */
 
 /* Chat formats that are known by their template's marks. */
-typedef enum fe_chat_format_id { FE_CHAT_NONE, FE_CHAT_CHATML, FE_CHAT_LLAMA3, FE_CHAT_GEMMA, FE_CHAT_MISTRAL } fe_chat_format_id;
+typedef enum fe_chat_format_id {
+    FE_CHAT_NONE,
+    FE_CHAT_CHATML,
+    FE_CHAT_LLAMA3,
+    FE_CHAT_GEMMA,
+    FE_CHAT_MISTRAL
+} fe_chat_format_id;
 fe_chat_format_id fe_chat_detect(const char *template_text, size_t len);
 const char *fe_chat_name(fe_chat_format_id id); /* "chatml"; NULL for FE_CHAT_NONE */
 /* template_text decides the details that differ between models of one format: a default system prompt, trimming, spaces. *out is

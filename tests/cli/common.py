@@ -28,9 +28,12 @@ def reference(name):
 
 def ferrum(*arguments, input="", env=None, timeout=TIMEOUT, **options):
     """Runs the program; the result's stdout and stderr are str, standard input is never a terminal."""
-    return subprocess.run([PROGRAM, *map(str, arguments)], input=input, text=True, encoding="utf-8",
-                          stdout=options.pop("stdout", subprocess.PIPE), stderr=subprocess.PIPE,
-                          env=dict(os.environ, **(env or {})), timeout=timeout, **options)
+    result = subprocess.run([PROGRAM, *map(str, arguments)], input=input.encode(),
+                            stdout=options.pop("stdout", subprocess.PIPE), stderr=subprocess.PIPE,
+                            env=dict(os.environ, **(env or {})), timeout=timeout, **options)
+    # Not by text=True, which alters carriage returns.
+    result.stdout, result.stderr = (result.stdout or b"").decode(), result.stderr.decode()
+    return result
 
 
 def gguf_string(text):

@@ -31,7 +31,7 @@ class Inspect(Case):
 
     def test_memory(self):
         # fp16 keys and values: layers (2) x positions x KV heads (2) x head size (64) x 2 bytes x 2.
-        for context in 100, 512:
+        for context in 256, 512:
             memory = self.json("inspect", model("tiny-qwen3moe"), "-c", context)["model"]["memory"]
             self.assertEqual(memory["context"], context)
             self.assertEqual(memory["kv"], 2 * context * 2 * 64 * 2 * 2)

@@ -94,9 +94,8 @@ class Inputs(Case):
         long = " ".join(["7"] * 600)
         self.fails(1, "600 tokens", "trained for 512", arguments=["perplexity", model("tiny-llama"), "--ids", "-"],
                    input=long)
-        self.fails(1, "600 tokens", "--context allows 550",
-                   arguments=["perplexity", model("tiny-llama"), "--ids", "-", "-c", "550"], input=long)
-        self.assertEqual(self.json("perplexity", model("tiny-llama"), "--ids", "-", "-c", "600", input=long)["tokens"], 600)
+        self.assertEqual(self.json("perplexity", model("tiny-llama"), "--ids", "-", "-n", "512", input=long)["tokens"], 512)
+
 
 
 if __name__ == "__main__":

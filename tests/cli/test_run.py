@@ -56,12 +56,16 @@ class Prompts(Case):
         path = with_string_key(LLAMA, "tokenizer.chat_template", "{{ messages }}", self.folder)
         result = ferrum("run", "-n1", path, "x")
         self.assertEqual(result.returncode, 0)
-        self.assertIn("no known format", result.stderr)
-        self.fails(1, "--system needs a chat template", arguments=["run", "-n1", path, "x", "--system", "y"])
+        self.assertIn("chat template is of no known kind", result.stderr)
+        result = ferrum("run", "-n1", path, "x", "--system", "y")
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertIn("--system needs a chat template", result.stderr)
+        self.fails(1, "--system needs a chat template", arguments=["run", "-n1", LLAMA, "x", "--system", "y"])
 
     def test_too_long(self):
         ids = len(IDS["The GNU General Public License is free."])
         self.fails(1, str(ids), "8", arguments=["run", LLAMA, "The GNU General Public License is free.", "-c", "8"])
+        self.fails(1, "513", "512", arguments=["run", LLAMA, "x", "-c", "513"])
 
 
 class Sampling(Case):
@@ -168,7 +172,7 @@ class Endings(Case):
         self.assertEqual(answer["finish_reason"], "length")
 
     def start(self, *more):
-        return subprocess.Popen([PROGRAM, "run", LLAMA, "The", "-c", "20000", "--device", "ref", *GREEDY, *more],
+        return subprocess.Popen([PROGRAM, "run", LLAMA, "The", "--device", "ref", *GREEDY, *more],
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def test_interrupt(self):
@@ -181,8 +185,7 @@ class Endings(Case):
 
     def test_interrupt_with_json(self):
         with self.start("--json", "--verbose") as process:
-            process.stderr.readline()  # tells the trained context
-            process.stderr.readline()  # the model is loaded
+            process.stderr.readline()  # the model is open
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=TIMEOUT)
         self.assertEqual(process.returncode, 130)

@@ -24,7 +24,7 @@ class Usage(Case):
     def test_help_of_commands(self):
         options = {"run": "max-tokens context threads temperature top-k top-p min-p repetition-penalty seed stop system "
                           "raw ignore-end device cpu json logprobs verbose help",
-                   "perplexity": "ids tokens context json logits top threads device cpu verbose help",
+                   "perplexity": "ids tokens json logits top threads device cpu verbose help",
                    "inspect": "context tensors json threads device cpu verbose help"}
         for command, names in options.items():
             result = ferrum(command, "--help")

@@ -39,34 +39,22 @@ typedef struct change {
     uint64_t shape[4]; /* 0: no more dimensions */
 } change;
 
-#define DROP(key) \
-    { .op = OP_DROP, .name = key }
-#define U32(key, v) \
-    { .op = OP_U32, .name = key, .value = v }
-#define U64(key, v) \
-    { .op = OP_U64, .name = key, .value = v }
-#define I32(key, v) \
-    { .op = OP_I32, .name = key, .value = (uint64_t)(v) }
-#define F32(key, v) \
-    { .op = OP_F32, .name = key, .f = v }
-#define BOOL(key, v) \
-    { .op = OP_BOOL, .name = key, .value = v }
-#define STR(key, v) \
-    { .op = OP_STR, .name = key, .text = v }
-#define COUNT(key, v) \
-    { .op = OP_COUNT, .name = key, .n = v }
-#define STRING(key, i, v) \
-    { .op = OP_STRING, .name = key, .n = i, .text = v }
-#define ELEMENT(key, i, v) \
-    { .op = OP_ELEMENT, .name = key, .n = i, .value = v }
-#define NUMBERS(key, type, c) \
-    { .op = OP_NUMBERS, .name = key, .n = c, .value = FERRUM_GGUF_##type }
-#define SHAPE(tensor, ...)                                       \
-    {                                                            \
-        .op = OP_SHAPE, .name = tensor, .shape = { __VA_ARGS__ } \
-    }
-#define TYPE(tensor, t) \
-    { .op = OP_TYPE, .name = tensor, .value = FERRUM_##t }
+/* clang-format off */
+#define DROP(key)             {.op = OP_DROP, .name = key}
+#define U32(key, v)           {.op = OP_U32, .name = key, .value = v}
+#define U64(key, v)           {.op = OP_U64, .name = key, .value = v}
+#define I32(key, v)           {.op = OP_I32, .name = key, .value = (uint64_t)(v)}
+#define F32(key, v)           {.op = OP_F32, .name = key, .f = v}
+#define BOOL(key, v)          {.op = OP_BOOL, .name = key, .value = v}
+#define STR(key, v)           {.op = OP_STR, .name = key, .text = v}
+#define COUNT(key, v)         {.op = OP_COUNT, .name = key, .n = v}
+#define STRING(key, i, v)     {.op = OP_STRING, .name = key, .n = i, .text = v}
+#define ELEMENT(key, i, v)    {.op = OP_ELEMENT, .name = key, .n = i, .value = v}
+#define NUMBERS(key, type, c) {.op = OP_NUMBERS, .name = key, .n = c, .value = FERRUM_GGUF_##type}
+#define NANS(key, c)          {.op = OP_NUMBERS, .name = key, .n = c, .value = FERRUM_GGUF_F32, .f = NAN}
+#define SHAPE(tensor, ...)    {.op = OP_SHAPE, .name = tensor, .shape = {__VA_ARGS__}}
+#define TYPE(tensor, t)       {.op = OP_TYPE, .name = tensor, .value = FERRUM_##t}
+/* clang-format on */
 
 static void *zeros(size_t bytes) {
     void *p = calloc(1, bytes + 1);
@@ -318,7 +306,7 @@ static const malformed table[] = {
     {"scores-short", "tiny-llama", FORMAT, TOK "scores|511|512", {STR(TOK "model", "llama"), NUMBERS(TOK "scores", F32, 511)}},
     {"scores-none", "tiny-llama", FORMAT, TOK "scores has 0", {STR(TOK "model", "llama"), NUMBERS(TOK "scores", F32, 0)}},
     {"scores-integers", "tiny-llama", FORMAT, TOK "scores|f32", {STR(TOK "model", "llama"), NUMBERS(TOK "scores", I32, 512)}},
-    {"scores-nan", "tiny-llama", FORMAT, TOK "scores|not a number", {STR(TOK "model", "llama"), {.op = OP_NUMBERS, .name = TOK "scores", .n = 512, .value = FERRUM_GGUF_F32, .f = NAN}}},
+    {"scores-nan", "tiny-llama", FORMAT, TOK "scores|not a number", {STR(TOK "model", "llama"), NANS(TOK "scores", 512)}},
     {"types-missing", "tiny-llama", FORMAT, TOK "token_type|missing", {SPM, DROP(TOK "token_type")}},
     {"byte-token-negative", "tiny-llama", FORMAT, "400|<0x-1>", {SPM, STRING(TOK "tokens", 400, "<0x-1>"), ELEMENT(TOK "token_type", 400, 6)}},
     {"byte-token-short", "tiny-llama", FORMAT, "400|<0x|byte", {SPM, STRING(TOK "tokens", 400, "<0x"), ELEMENT(TOK "token_type", 400, 6)}},

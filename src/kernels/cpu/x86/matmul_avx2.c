@@ -196,7 +196,8 @@ FE_INLINE void accumulate_32(float *acc, const panel_32 *w, size_t g, const act_
 }
 
 /* `steps` products are added in 16 bits: 8 for quants up to 15, 4 for quants up to 31. */
-FE_INLINE void inner_unsigned(float *acc, const panel_32 *w, const act_tile *x, size_t groups, size_t tokens, size_t steps) {
+FE_INLINE void inner_unsigned(float *acc, const panel_32 *w, const act_tile *x, size_t groups, size_t tokens,
+                              size_t steps) {
     const __m256i ones = _mm256_set1_epi16(1);
     for (size_t g = 0; g < groups; g++, x++) {
         __m256i sum[TOKENS][2];
