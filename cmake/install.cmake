@@ -4,6 +4,8 @@ install(TARGETS ferrum_static ferrum_shared EXPORT ferrum-targets
 install(TARGETS ferrum RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY include/ferrum DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
+cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig
+  OUTPUT_VARIABLE FERRUM_PC_PREFIX)
 configure_file(cmake/ferrum.pc.in ferrum.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/ferrum.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

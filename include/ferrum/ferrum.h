@@ -25,9 +25,9 @@ extern "C" {
 typedef struct ferrum_model ferrum_model;
 
 typedef struct ferrum_model_options {
-    const char *device;           /* "cpu" (also NULL) or "ref" */
-    ferrum_device_options cpu;    /* threads and cap of the CPU device */
-    ferrum_log_fn log;            /* warnings and notes while opening; NULL: none */
+    const char *device;        /* "cpu" (also NULL) or "ref" */
+    ferrum_device_options cpu; /* threads and cap of the CPU device */
+    ferrum_log_fn log;         /* warnings and notes while opening; NULL: none */
     void *log_user;
 } ferrum_model_options;
 
@@ -117,8 +117,8 @@ typedef struct ferrum_session_options {
     ferrum_sampling sampling;
     const char *const *stop; /* strings at whose first appearance the answer ends before them; copied */
     size_t stop_count;
-    uint32_t logprobs;  /* keep the so many likeliest of every position; at most 100 */
-    bool ignore_end;    /* go on after an end token */
+    uint32_t logprobs; /* keep the so many likeliest of every position; at most 100 */
+    bool ignore_end;   /* go on after an end token */
 } ferrum_session_options;
 
 FERRUM_API void ferrum_session_options_init(ferrum_session_options *options);
@@ -135,8 +135,8 @@ FERRUM_API int ferrum_session_append(ferrum_session *s, const int32_t *ids, size
 /* The same, calling back with the logits of every one of the `count` positions (index from 0): scores over the vocabulary
  * before any softmax, valid during the call. */
 typedef void (*ferrum_logits_fn)(void *user, size_t index, const float *logits, size_t vocab);
-FERRUM_API int ferrum_session_score(ferrum_session *s, const int32_t *ids, size_t count, ferrum_logits_fn fn, void *user,
-                                    ferrum_error *err);
+FERRUM_API int ferrum_session_score(ferrum_session *s, const int32_t *ids, size_t count, ferrum_logits_fn fn,
+                                    void *user, ferrum_error *err);
 
 /* The logits of the last position, valid until the session is used again; NULL before the first append. */
 FERRUM_API const float *ferrum_session_logits(const ferrum_session *s);

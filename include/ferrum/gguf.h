@@ -125,7 +125,8 @@ FERRUM_API void ferrum_gguf_writer_u64(ferrum_gguf_writer *w, const char *key, u
 FERRUM_API void ferrum_gguf_writer_f32(ferrum_gguf_writer *w, const char *key, float value);
 FERRUM_API void ferrum_gguf_writer_bool(ferrum_gguf_writer *w, const char *key, bool value);
 FERRUM_API void ferrum_gguf_writer_str(ferrum_gguf_writer *w, const char *key, const char *value);
-FERRUM_API void ferrum_gguf_writer_strs(ferrum_gguf_writer *w, const char *key, const ferrum_str *values, uint64_t count);
+FERRUM_API void ferrum_gguf_writer_strs(ferrum_gguf_writer *w, const char *key, const ferrum_str *values,
+                                        uint64_t count);
 /* `type` is any numeric type or BOOL; `values` holds `count` of them in native byte order. */
 FERRUM_API void ferrum_gguf_writer_array(ferrum_gguf_writer *w, const char *key, ferrum_gguf_type type,
                                          const void *values, uint64_t count);

@@ -40,7 +40,7 @@ typedef enum ferrum_type {
     FERRUM_BF16 = 30,
 } ferrum_type;
 
-FERRUM_API bool ferrum_type_known(int type);              /* is it one of the above? */
+FERRUM_API bool ferrum_type_known(int type);               /* is it one of the above? */
 FERRUM_API const char *ferrum_type_name(ferrum_type type); /* "Q4_K"; "?" for an unknown one */
 FERRUM_API size_t ferrum_type_block(ferrum_type type);     /* elements a block: 1, 32 or 256; 0 for an unknown type */
 FERRUM_API size_t ferrum_type_bytes(ferrum_type type);     /* bytes a block; 0 for an unknown type */
@@ -116,7 +116,7 @@ typedef struct ferrum_device_options {
  * Errors: FERRUM_EUNSUPPORTED names the devices that there are; FERRUM_EINVAL a cap that is unknown or not had. */
 FERRUM_API int ferrum_device_open(ferrum_device **out, const char *name, const ferrum_device_options *options,
                                   ferrum_error *err);
-FERRUM_API void ferrum_device_close(ferrum_device *dev); /* after its buffers and streams */
+FERRUM_API void ferrum_device_close(ferrum_device *dev);              /* after its buffers and streams */
 FERRUM_API const char *ferrum_device_name(const ferrum_device *dev);  /* "cpu" */
 FERRUM_API const char *ferrum_device_about(const ferrum_device *dev); /* "cpu: avx512, 2 threads" */
 

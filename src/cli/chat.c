@@ -113,7 +113,7 @@ static void answer(chat *c) {
     int status = rc == 0 ? cli_answer(c->a, ids + kept, count - kept, &text, &len) : cli_fail_library(&err);
     ferrum_free(ids);
     if (status == CLI_OK && c->a->verbose) cli_print_timings(c->a->session);
-    if (status != CLI_OK || !remember(c, "assistant", text, len)) {
+    if (status != CLI_OK || !text || !remember(c, "assistant", text, len)) {
         forget(c, messages - 1);
         if (status == CLI_FAILED) cli_note("the message is not kept; /reset begins a new conversation");
     }

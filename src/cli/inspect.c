@@ -313,7 +313,7 @@ static int inspect(int argc, char **argv) {
     cli_args args = {0};
     int status = cli_parse(&cli_inspect_command, argc, argv, &o, &args);
     if (status != CLI_GO_ON) return status;
-    char *path;
+    char *path = NULL;
     status = cli_model_path(args.items[0], &path);
     if (status != CLI_GO_ON) return status;
     subject s = {0};

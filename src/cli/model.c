@@ -144,7 +144,7 @@ int cli_model_load(ferrum_model **out, const char *path, const cli_model_options
 }
 
 int cli_model_open(ferrum_model **out, const char *model, const cli_model_options *options, double *seconds) {
-    char *path;
+    char *path = NULL;
     int status = cli_model_path(model, &path);
     if (status != CLI_GO_ON) return status;
     ferrum_error err;

@@ -102,11 +102,11 @@ static bool parse_whole(const char *text, uint64_t *out) {
 }
 
 static int set_number(const cli_option *o, const char *value, float *out) {
-    char *end;
-    bool begins = isdigit((unsigned char)*value) || strchr("+-.", *value);
-    double d = *value && begins ? strtod(value, &end) : NAN;
-    if (!isfinite(d) || *end != '\0' || d < o->min || d > o->max || (o->above_min && d <= o->min))
-        return out_of_range(o, value);
+    char *end = NULL;
+    double d = strtod(value, &end);
+    /* strtod alone would take blanks, hexadecimal, and words such as nan. */
+    bool number = *value && value[strspn(value, "+-.0123456789eE")] == '\0' && *end == '\0' && isfinite((float)d);
+    if (!number || d < o->min || d > o->max || (o->above_min && d <= o->min)) return out_of_range(o, value);
     *out = (float)d;
     return CLI_GO_ON;
 }

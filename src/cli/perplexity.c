@@ -49,7 +49,7 @@ static double log_sum_exp(const float *logits, size_t vocab) {
 
 /* The n likeliest, likeliest first, the lower id where equal; by insertion, as n is small. */
 static json_t *top_list(const float *logits, size_t vocab, size_t n, double total) {
-    ferrum_logprob pairs[100];
+    ferrum_logprob pairs[100] = {0};
     size_t have = 0;
     for (size_t i = 0; i < vocab; i++) {
         if (have == n && !(logits[i] > pairs[n - 1].logprob)) continue;
@@ -90,6 +90,7 @@ static int parse_ids(const char *name, const char *text, size_t len, int32_t **i
         long id = strtol(at, &end, 10);
         if (word == 0 || errno != 0 || end != at + word || id < INT32_MIN || id > INT32_MAX) {
             free(*ids);
+            *ids = NULL;
             return cli_fail(CLI_FAILED, "%s: id number %zu is no whole number: %.*s", name, *count,
                             (int)(word < 40 ? word : 40), at);
         }
@@ -124,6 +125,7 @@ static int read_ids(const ferrum_model *model, const perplexity_options *o, cons
     if (o->count && *count > o->count) *count = o->count;
     if (*count >= 2) return CLI_GO_ON;
     free_ids(o, *ids);
+    *ids = NULL;
     return cli_fail(CLI_FAILED, "%s: %zu tokens; perplexity needs two at least", file, *count);
 }
 
@@ -172,8 +174,8 @@ static int measure(const ferrum_model *model, const char *name, const perplexity
 }
 
 static int with_model(ferrum_model *model, const perplexity_options *o, const char *file) {
-    int32_t *ids;
-    size_t count;
+    int32_t *ids = NULL;
+    size_t count = 0;
     int status = read_ids(model, o, file, &ids, &count);
     if (status != CLI_GO_ON) return status;
     ferrum_model_info info;

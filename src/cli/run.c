@@ -187,7 +187,7 @@ static json_t *timings_json(const ferrum_session *session, double load_seconds) 
 
 static int print_json(const cli_answerer *a, const run_options *o, const int32_t *ids, size_t count, const char *text,
                       size_t len, double load_seconds) {
-    size_t answered;
+    size_t answered = 0;
     const int32_t *answer = ferrum_session_answer(a->session, &answered);
     ferrum_finish finish = ferrum_session_finish(a->session);
     if (finish == FERRUM_FINISH_NONE) finish = FERRUM_FINISH_CANCELED; /* stopped between two tokens */
@@ -198,7 +198,7 @@ static int print_json(const cli_answerer *a, const run_options *o, const int32_t
     if (object) json_object_set_new(object, "seed", json_integer((json_int_t)o->seed.value));
     json_t *logprobs = o->logprobs ? json_array() : NULL;
     for (size_t i = 0; logprobs && i < answered; i++) {
-        size_t n;
+        size_t n = 0;
         const ferrum_logprob *pairs = ferrum_session_logprobs(a->session, i, &n);
         json_array_append_new(logprobs, cli_json_logprobs(pairs, n));
     }
@@ -207,8 +207,8 @@ static int print_json(const cli_answerer *a, const run_options *o, const int32_t
 }
 
 static int complete(cli_answerer *a, const run_options *o, const char *prompt, size_t prompt_len, double load_seconds) {
-    int32_t *ids;
-    size_t count, len = 0;
+    int32_t *ids = NULL;
+    size_t count = 0, len = 0;
     int status = tokenize_prompt(a, prompt, prompt_len, &ids, &count);
     if (status != CLI_GO_ON) return status;
     char *text = NULL;
@@ -254,7 +254,7 @@ static void print_memory(const cli_answerer *a) {
 
 static int with_model(const char *model, const run_options *o, const char *prompt, size_t len) {
     cli_answerer a = {.verbose = o->model.verbose};
-    double load_seconds;
+    double load_seconds = 0;
     int status = cli_model_open(&a.model, model, &o->model, &load_seconds);
     if (status != CLI_GO_ON) return status;
     ferrum_model_get_info(a.model, &a.info);

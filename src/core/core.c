@@ -48,8 +48,10 @@ int fe_map_open(fe_map *map, const char *path, ferrum_error *err) {
         rc = fe_fail(err, FERRUM_EIO, "%s: is not a regular file", path);
     } else if (st.st_size > 0) {
         void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-        if (data == MAP_FAILED) rc = fe_fail(err, FERRUM_EIO, "%s: cannot be mapped: %s", path, strerror(errno));
-        else *map = (fe_map){data, (size_t)st.st_size};
+        if (data == MAP_FAILED)
+            rc = fe_fail(err, FERRUM_EIO, "%s: cannot be mapped: %s", path, strerror(errno));
+        else
+            *map = (fe_map){data, (size_t)st.st_size};
     }
     close(fd);
     return rc;
@@ -146,7 +148,8 @@ size_t fe_utf8_pending(const char *s, size_t len) {
         /* The second byte decides whether the start can still become a sequence. */
         if (back >= 2) {
             unsigned char d = (unsigned char)s[len - back + 1];
-            if ((c == 0xE0 && d < 0xA0) || (c == 0xED && d > 0x9F) || (c == 0xF0 && d < 0x90) || (c == 0xF4 && d > 0x8F))
+            if ((c == 0xE0 && d < 0xA0) || (c == 0xED && d > 0x9F) || (c == 0xF0 && d < 0x90) ||
+                (c == 0xF4 && d > 0x8F))
                 return 0;
         }
         return back;
@@ -172,8 +175,10 @@ void fe_printable(char *out, size_t size, const char *text, size_t len) {
             memcpy(out + (room ? mark : to), room ? "…" : "", room ? sizeof "…" : 1);
             return;
         }
-        if (shown) memcpy(out + to, text + at, n);
-        else out[to] = '?';
+        if (shown)
+            memcpy(out + to, text + at, n);
+        else
+            out[to] = '?';
         to += put;
         if (size - to >= sizeof "…") mark = to;
         at += n ? n : 1;

@@ -7,8 +7,8 @@
 #include <string.h>
 
 enum {
-    SPINS = 4000,       /* rounds of the pause instruction before a waiter first yields: some 50 to 100 µs */
-    YIELDS = 200,       /* and yields before it sleeps, where it may sleep */
+    SPINS = 4000, /* rounds of the pause instruction before a waiter first yields: some 50 to 100 µs */
+    YIELDS = 200, /* and yields before it sleeps, where it may sleep */
     CACHE_LINE = 64,
 };
 
@@ -183,7 +183,8 @@ static unsigned cgroup_quota(void) {
         long long quota, period;
         char text[64];
         snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
-        if (read_line(path, text, sizeof text) && sscanf(text, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
+        if (read_line(path, text, sizeof text) && sscanf(text, "%lld %lld", &quota, &period) == 2 && quota > 0 &&
+            period > 0) {
             unsigned cpus = (unsigned)((quota + period - 1) / period);
             if (!least || cpus < least) least = cpus;
         }

@@ -25,9 +25,9 @@ struct ferrum_session {
     ferrum_logprob *logprobs;          /* [answer_capacity][options.logprobs] */
     size_t logprobs_capacity;
     ferrum_finish finish;
-    fe_text text;    /* drawn and not yet handed out; may end inside a UTF-8 sequence or a stop string */
-    size_t handed;   /* bytes of it that were */
-    bool draining;   /* the answer has ended: what is left of text goes out as it is */
+    fe_text text;  /* drawn and not yet handed out; may end inside a UTF-8 sequence or a stop string */
+    size_t handed; /* bytes of it that were */
+    bool draining; /* the answer has ended: what is left of text goes out as it is */
 
     char **stop;
     size_t stop_count, longest_stop;
@@ -60,7 +60,8 @@ static int copy_stops(ferrum_session *s, const ferrum_session_options *options, 
 static int choose_context(ferrum_session *s, ferrum_error *err) {
     uint32_t trained = s->model->h.context_length, asked = s->options.context;
     if (asked > trained)
-        return fe_fail(err, FERRUM_ELIMIT, "a context of %u was asked for; the model was trained for %u", asked, trained);
+        return fe_fail(err, FERRUM_ELIMIT, "a context of %u was asked for; the model was trained for %u", asked,
+                       trained);
     s->context = asked ? asked : (uint32_t)fe_min(DEFAULT_CONTEXT, trained);
     return 0;
 }
@@ -72,8 +73,8 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     ferrum_session_options_init(&defaults);
     if (!options) options = &defaults;
     if (options->logprobs > MOST_LOGPROBS)
-        return fe_fail(err, FERRUM_EINVAL, "%u log-probabilities a token were asked for; the most is %d", options->logprobs,
-                       MOST_LOGPROBS);
+        return fe_fail(err, FERRUM_EINVAL, "%u log-probabilities a token were asked for; the most is %d",
+                       options->logprobs, MOST_LOGPROBS);
     ferrum_session *s = fe_alloc(1, sizeof *s);
     if (!s) return fe_fail_memory(err, sizeof *s, "a session");
     s->model = model;
@@ -88,8 +89,10 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
         s->tokens = fe_alloc((size_t)s->context + 1, sizeof *s->tokens);
         if (!s->tokens) rc = fe_fail_memory(err, ((size_t)s->context + 1) * sizeof *s->tokens, "tokens");
     }
-    if (rc) ferrum_session_close(s);
-    else *out = s;
+    if (rc)
+        ferrum_session_close(s);
+    else
+        *out = s;
     return rc;
 }
 
@@ -113,7 +116,8 @@ static float *logits_row(ferrum_session *s, uint32_t row) {
 }
 
 /* Where the caller wants every position's logits: those of the rows 0 … m-1 of the pass, as many at a time as there is room. */
-static int hand_out_logits(ferrum_session *s, uint32_t m, size_t index, ferrum_logits_fn fn, void *user, ferrum_error *err) {
+static int hand_out_logits(ferrum_session *s, uint32_t m, size_t index, ferrum_logits_fn fn, void *user,
+                           ferrum_error *err) {
     for (uint32_t from = 0; from < m; from += s->state.logit_rows) {
         uint32_t count = (uint32_t)fe_min(s->state.logit_rows, m - from);
         fe_forward_logits(s->model, &s->state, from, count);
@@ -126,7 +130,8 @@ static int hand_out_logits(ferrum_session *s, uint32_t m, size_t index, ferrum_l
 }
 
 /* Evaluates ids behind the cache's tokens, a batch at a time. What was evaluated stays, also where it ends early. */
-static int evaluate(ferrum_session *s, const int32_t *ids, size_t count, ferrum_logits_fn fn, void *user, ferrum_error *err) {
+static int evaluate(ferrum_session *s, const int32_t *ids, size_t count, ferrum_logits_fn fn, void *user,
+                    ferrum_error *err) {
     for (size_t done = 0; done < count;) {
         uint32_t m = (uint32_t)fe_min(s->state.batch, count - done);
         if (atomic_load_explicit(&s->canceled, memory_order_relaxed))
@@ -158,8 +163,8 @@ int ferrum_session_score(ferrum_session *s, const int32_t *ids, size_t count, fe
                          ferrum_error *err) {
     if (count == 0) return fe_fail(err, FERRUM_EINVAL, "there are no tokens to evaluate");
     if (count > s->context - s->count)
-        return fe_fail(err, FERRUM_ELIMIT, "%zu tokens behind the %zu that are there do not fit the context of %u", count,
-                       s->count, s->context);
+        return fe_fail(err, FERRUM_ELIMIT, "%zu tokens behind the %zu that are there do not fit the context of %u",
+                       count, s->count, s->context);
     for (size_t i = 0; i < count; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->model->h.vocab)
             return fe_fail(err, FERRUM_EINVAL, "token id %d, at index %zu, is outside the vocabulary of %u", ids[i], i,

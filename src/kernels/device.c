@@ -18,8 +18,10 @@ int ferrum_device_open(ferrum_device **out, const char *name, const ferrum_devic
         if (!dev) return fe_fail_memory(err, sizeof *dev, "a device");
         dev->backend = backends[i];
         int rc = dev->backend->open(dev, options ? options : &defaults, err);
-        if (rc) free(dev);
-        else *out = dev;
+        if (rc)
+            free(dev);
+        else
+            *out = dev;
         return rc;
     }
     fe_text known = {0};
@@ -57,7 +59,8 @@ int ferrum_buffer_new(ferrum_buffer **out, ferrum_device *dev, size_t bytes, fer
     void *data = mmap(NULL, fe_max(bytes, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) return fe_fail_memory(err, bytes, "a buffer");
     int rc = buffer_make(
-        out, (ferrum_buffer){.device = dev, .data = data, .bytes = bytes, .writable = true, .unmap = fe_max(bytes, 1)}, err);
+        out, (ferrum_buffer){.device = dev, .data = data, .bytes = bytes, .writable = true, .unmap = fe_max(bytes, 1)},
+        err);
     if (rc) munmap(data, fe_max(bytes, 1));
     return rc;
 }
@@ -73,8 +76,10 @@ int ferrum_buffer_map(ferrum_buffer **out, ferrum_device *dev, const char *path,
     int rc = fe_map_open(&map, path, err);
     if (rc) return rc;
     rc = ferrum_buffer_wrap(out, dev, map.data, map.bytes, err);
-    if (rc) fe_map_close(&map);
-    else (*out)->unmap = map.bytes;
+    if (rc)
+        fe_map_close(&map);
+    else
+        (*out)->unmap = map.bytes;
     return rc;
 }
 

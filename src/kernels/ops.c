@@ -11,8 +11,10 @@ int ferrum_stream_open(ferrum_stream **out, ferrum_device *dev, ferrum_error *er
     if (!s) return fe_fail_memory(err, sizeof *s, "a stream");
     s->device = dev;
     int rc = dev->backend->stream_open(s, err);
-    if (rc) free(s);
-    else *out = s;
+    if (rc)
+        free(s);
+    else
+        *out = s;
     return rc;
 }
 
@@ -49,12 +51,14 @@ static bool refuse(ferrum_stream *s, const char *op, const char *what) {
 static bool tensor_ok(ferrum_stream *s, const char *op, const char *name, const ferrum_tensor *t, bool written) {
     const fe_type_info *info = fe_type_info_of(t->type);
     uint64_t end = 0, last_slice, last_row;
-    if (!t->buffer || t->buffer->device != s->device) return refuse(s, op, "a tensor's buffer is not of the stream's device");
+    if (!t->buffer || t->buffer->device != s->device)
+        return refuse(s, op, "a tensor's buffer is not of the stream's device");
     if (!info) return check(s, false, op, "an unknown type", (size_t)t->type, FERRUM_F32);
     if (!t->slices || !t->rows || !t->cols) return refuse(s, op, "a tensor is empty");
     size_t row = ferrum_row_bytes(t->type, t->cols);
-    bool fits = fe_mul_u64(t->slices - 1, t->slice_stride, &last_slice) && fe_mul_u64(t->rows - 1, t->row_stride, &last_row) &&
-                fe_add_u64(t->offset, last_slice, &end) && fe_add_u64(end, last_row, &end) && fe_add_u64(end, row, &end) &&
+    bool fits = fe_mul_u64(t->slices - 1, t->slice_stride, &last_slice) &&
+                fe_mul_u64(t->rows - 1, t->row_stride, &last_row) && fe_add_u64(t->offset, last_slice, &end) &&
+                fe_add_u64(end, last_row, &end) && fe_add_u64(end, row, &end) &&
                 row >= t->cols * info->bytes / info->block && end <= t->buffer->bytes;
     if (!fits) return check(s, false, op, name, end, t->buffer->bytes);
     if (written && !t->buffer->writable) return refuse(s, op, "the output lies in memory that is read-only");
@@ -68,7 +72,7 @@ static bool f32_ok(ferrum_stream *s, const char *op, const char *name, const fer
     if (t->offset % 4 || t->row_stride % 4) return refuse(s, op, "an F32 tensor is not aligned to 4 bytes");
     return SAME("the number of slices", (size_t)t->slices, (size_t)1);
 }
-#define F32_IN(t) f32_ok(s, op, "the end of " #t, t, false)
+#define F32_IN(t)  f32_ok(s, op, "the end of " #t, t, false)
 #define F32_OUT(t) f32_ok(s, op, "the end of " #t, t, true)
 
 static bool same_shape(ferrum_stream *s, const char *op, const ferrum_tensor *a, const ferrum_tensor *b) {
@@ -85,12 +89,14 @@ static void submit(ferrum_stream *s, const fe_op *op) { s->device->backend->subm
 
 /* ---- Ops ---- */
 
-void ferrum_embed(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *table, const int32_t *ids, float scale) {
+void ferrum_embed(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *table, const int32_t *ids,
+                  float scale) {
     const char *op = "embed";
     if (s->failed || !F32_OUT(out) || !tensor_ok(s, op, "the end of the table", table, false)) return;
     if (!SAME("the row length", out->cols, table->cols)) return;
     for (size_t i = 0; i < out->rows; i++)
-        if (!check(s, ids[i] >= 0 && (size_t)ids[i] < table->rows, op, "a token id", (size_t)ids[i], table->rows - 1)) return;
+        if (!check(s, ids[i] >= 0 && (size_t)ids[i] < table->rows, op, "a token id", (size_t)ids[i], table->rows - 1))
+            return;
     submit(s, &(fe_op){.kind = FE_OP_EMBED, .out = *out, .a = *table, .ints = ids, .u.scale = scale});
 }
 
@@ -98,7 +104,8 @@ void ferrum_rms_norm(ferrum_stream *s, const ferrum_tensor *out, const ferrum_te
                      float eps) {
     const char *op = "rms_norm";
     if (s->failed || !F32_OUT(out) || !F32_IN(x) || !F32_IN(weight) || !same_shape(s, op, x, out)) return;
-    if (!SAME("the weight's length", weight->cols, x->cols) || !SAME("the weight's rows", weight->rows, (size_t)1)) return;
+    if (!SAME("the weight's length", weight->cols, x->cols) || !SAME("the weight's rows", weight->rows, (size_t)1))
+        return;
     submit(s, &(fe_op){.kind = FE_OP_RMS_NORM, .out = *out, .a = *x, .b = *weight, .u.eps = eps});
 }
 
@@ -111,7 +118,8 @@ static void products(ferrum_stream *s, size_t count, bool precise, const ferrum_
     for (size_t i = 0; i < count; i++) {
         if (!F32_OUT(&c[i]) || !tensor_ok(s, op, "the end of the weights", &w[i], false)) return;
         if (!SAME("the weights' row length", w[i].cols, a->cols) || !SAME("c's row length", c[i].cols, w[i].rows) ||
-            !SAME("c's number of rows", c[i].rows, a->rows) || !SAME("the weights' slices", (size_t)w[i].slices, (size_t)1))
+            !SAME("c's number of rows", c[i].rows, a->rows) ||
+            !SAME("the weights' slices", (size_t)w[i].slices, (size_t)1))
             return;
         if (overlap(&c[i], a)) {
             refuse(s, op, "c overlaps a");
@@ -153,13 +161,14 @@ void ferrum_matmul_experts(ferrum_stream *s, const ferrum_tensor *c, const ferru
     submit(s, &(fe_op){.kind = FE_OP_MATMUL_EXPERTS, .out = *c, .a = *a, .b = *w, .c = *ids});
 }
 
-void ferrum_moe_route(ferrum_stream *s, const ferrum_tensor *ids, const ferrum_tensor *weights, const ferrum_tensor *logits,
-                      bool renormalise) {
+void ferrum_moe_route(ferrum_stream *s, const ferrum_tensor *ids, const ferrum_tensor *weights,
+                      const ferrum_tensor *logits, bool renormalise) {
     const char *op = "moe_route";
     if (s->failed || !F32_OUT(ids) || !F32_OUT(weights) || !F32_IN(logits) || !same_shape(s, op, ids, weights)) return;
     if (!SAME("the number of rows", ids->rows, logits->rows)) return;
     if (!check(s, ids->cols <= logits->cols, op, "the number of experts used", ids->cols, logits->cols)) return;
-    submit(s, &(fe_op){.kind = FE_OP_MOE_ROUTE, .out = *ids, .out2 = *weights, .a = *logits, .u.renormalise = renormalise});
+    submit(s, &(fe_op){
+                  .kind = FE_OP_MOE_ROUTE, .out = *ids, .out2 = *weights, .a = *logits, .u.renormalise = renormalise});
 }
 
 void ferrum_moe_sum(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x, const ferrum_tensor *weights) {
@@ -173,7 +182,8 @@ void ferrum_moe_sum(ferrum_stream *s, const ferrum_tensor *out, const ferrum_ten
 
 static bool positions_ok(ferrum_stream *s, const char *op, const int32_t *positions, size_t count, size_t limit) {
     for (size_t i = 0; i < count; i++)
-        if (!check(s, positions[i] >= 0 && (size_t)positions[i] < limit, op, "a position", (size_t)positions[i], limit - 1))
+        if (!check(s, positions[i] >= 0 && (size_t)positions[i] < limit, op, "a position", (size_t)positions[i],
+                   limit - 1))
             return false;
     return true;
 }
@@ -196,32 +206,36 @@ void ferrum_rope(ferrum_stream *s, const ferrum_tensor *x, const int32_t *positi
 }
 
 static bool caches_ok(ferrum_stream *s, const char *op, const ferrum_tensor *k, const ferrum_tensor *v, bool written) {
-    if (!tensor_ok(s, op, "the end of the keys", k, written) || !tensor_ok(s, op, "the end of the values", v, written) ||
-        !same_shape(s, op, k, v))
+    if (!tensor_ok(s, op, "the end of the keys", k, written) ||
+        !tensor_ok(s, op, "the end of the values", v, written) || !same_shape(s, op, k, v))
         return false;
     if ((k->type != FERRUM_F16 && k->type != FERRUM_F32) || v->type != k->type || v->slices != k->slices)
         return refuse(s, op, "the caches are not both F16 or both F32, with as many slices");
     size_t row = ferrum_row_bytes(k->type, k->cols), slice = row * k->rows;
     if (k->row_stride != row || v->row_stride != row || k->slice_stride != slice || v->slice_stride != slice)
         return refuse(s, op, "a cache has gaps");
-    return check(s, k->rows % FERRUM_KV_BLOCK == 0, op, "the number of positions modulo 16", k->rows % FERRUM_KV_BLOCK, 0) &&
+    return check(s, k->rows % FERRUM_KV_BLOCK == 0, op, "the number of positions modulo 16", k->rows % FERRUM_KV_BLOCK,
+                 0) &&
            check(s, k->cols % FERRUM_KV_BLOCK == 0, op, "head_dim modulo 16", k->cols % FERRUM_KV_BLOCK, 0);
 }
 
-void ferrum_kv_append(ferrum_stream *s, const ferrum_tensor *k_cache, const ferrum_tensor *v_cache, const ferrum_tensor *k,
-                      const ferrum_tensor *v, const int32_t *positions) {
+void ferrum_kv_append(ferrum_stream *s, const ferrum_tensor *k_cache, const ferrum_tensor *v_cache,
+                      const ferrum_tensor *k, const ferrum_tensor *v, const int32_t *positions) {
     const char *op = "kv_append";
-    if (s->failed || !F32_IN(k) || !F32_IN(v) || !same_shape(s, op, k, v) || !caches_ok(s, op, k_cache, v_cache, true)) return;
+    if (s->failed || !F32_IN(k) || !F32_IN(v) || !same_shape(s, op, k, v) || !caches_ok(s, op, k_cache, v_cache, true))
+        return;
     if (!SAME("the row length", k->cols, k_cache->slices * k_cache->cols) ||
         !positions_ok(s, op, positions, k->rows, k_cache->rows))
         return;
-    submit(s, &(fe_op){.kind = FE_OP_KV_APPEND, .out = *k_cache, .out2 = *v_cache, .a = *k, .b = *v, .ints = positions});
+    submit(s,
+           &(fe_op){.kind = FE_OP_KV_APPEND, .out = *k_cache, .out2 = *v_cache, .a = *k, .b = *v, .ints = positions});
 }
 
 void ferrum_attention(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *q, const ferrum_tensor *k_cache,
                       const ferrum_tensor *v_cache, const ferrum_attention_params *p) {
     const char *op = "attention";
-    if (s->failed || !F32_OUT(out) || !F32_IN(q) || !same_shape(s, op, q, out) || !caches_ok(s, op, k_cache, v_cache, false))
+    if (s->failed || !F32_OUT(out) || !F32_IN(q) || !same_shape(s, op, q, out) ||
+        !caches_ok(s, op, k_cache, v_cache, false))
         return;
     if (!SAME("head_dim", (size_t)p->head_dim, k_cache->cols) ||
         !SAME("the row length", q->cols, (size_t)p->heads * p->head_dim) ||

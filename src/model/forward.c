@@ -27,9 +27,9 @@ static void attention_block(const ferrum_model *model, fe_state *st, uint32_t la
     const fe_hparams *h = &model->h;
     const fe_layer *l = &model->w.layers[layer];
     ferrum_stream *s = st->stream;
-    ferrum_tensor x = rows(st->x, m), norm = rows(st->h, m); /* [m, D] */
+    ferrum_tensor x = rows(st->x, m), norm = rows(st->h, m);                 /* [m, D] */
     ferrum_tensor qkv[3] = {rows(st->q, m), rows(st->k, m), rows(st->v, m)}; /* [m, H·d], [m, G·d], [m, G·d] */
-    ferrum_tensor attn = rows(st->attn, m); /* [m, H·d] */
+    ferrum_tensor attn = rows(st->attn, m);                                  /* [m, H·d] */
 
     ferrum_rms_norm(s, &norm, &x, &l->attn_norm, h->norm_eps);
     ferrum_matmul_precise(s, 3, qkv, &norm, (const ferrum_tensor[]){l->q, l->k, l->v});
@@ -61,8 +61,10 @@ static void attention_block(const ferrum_model *model, fe_state *st, uint32_t la
 }
 
 static void gated(const fe_arch *arch, ferrum_stream *s, const ferrum_tensor *gate, const ferrum_tensor *up) {
-    if (arch->geglu) ferrum_geglu(s, gate, gate, up);
-    else ferrum_swiglu(s, gate, gate, up);
+    if (arch->geglu)
+        ferrum_geglu(s, gate, gate, up);
+    else
+        ferrum_swiglu(s, gate, gate, up);
 }
 
 /* norm [m, D] → norm [m, D] */
@@ -95,8 +97,10 @@ static void feed_forward_block(const ferrum_model *model, fe_state *st, uint32_t
     ferrum_tensor x = rows(st->x, m), norm = rows(st->h, m); /* [m, D] */
 
     ferrum_rms_norm(s, &norm, &x, &l->ffn_norm, h->norm_eps);
-    if (model->arch->experts) experts(model, st, l, &norm);
-    else dense(model, st, l, &norm);
+    if (model->arch->experts)
+        experts(model, st, l, &norm);
+    else
+        dense(model, st, l, &norm);
     if (l->ffn_post_norm.buffer) ferrum_rms_norm(s, &norm, &norm, &l->ffn_post_norm, h->norm_eps);
     ferrum_add(s, &x, &x, &norm);
 }

@@ -24,7 +24,7 @@ static int read_arch(ferrum_model *m, ferrum_error *err) {
     ferrum_str name;
     int got = ferrum_gguf_get_str(m->gguf, "general.architecture", &name, err);
     if (got < 0) return got;
-    if (got == 0) return fe_fail(err, FERRUM_EFORMAT, "%s: the key general.architecture is missing", path);
+    if (got == 0) return fe_fail(err, FERRUM_EFORMAT, "%s: key general.architecture is missing", path);
     m->arch = fe_arch_find(name.data, name.len, path, err);
     return m->arch ? fe_hparams_read(&m->h, m->arch, m->gguf, err) : FERRUM_EUNSUPPORTED;
 }
@@ -33,15 +33,17 @@ static int read_arch(ferrum_model *m, ferrum_error *err) {
 static int read_vocab(ferrum_model *m, ferrum_error *err) {
     const char *path = ferrum_gguf_path(m->gguf);
     const ferrum_gguf_tensor *t = ferrum_gguf_find_tensor(m->gguf, "token_embd.weight");
-    if (!t) return fe_fail(err, FERRUM_EFORMAT, "%s: the tensor token_embd.weight is missing", path);
+    if (!t) return fe_fail(err, FERRUM_EFORMAT, "%s: tensor token_embd.weight is missing", path);
     if (t->rank != 2 || t->shape[1] > INT32_MAX)
-        return fe_fail(err, FERRUM_EFORMAT, "%s: the tensor token_embd.weight has %u dimensions and %llu rows", path, t->rank,
-                       (unsigned long long)t->shape[1]);
+        return fe_fail(err, FERRUM_EFORMAT,
+                       "%s: tensor token_embd.weight has %u dimensions and %llu rows; it must have 2 and a row a token",
+                       path, t->rank, (unsigned long long)t->shape[1]);
     m->h.vocab = (uint32_t)t->shape[1];
     int rc = fe_tokenizer_open(&m->tokenizer, m->gguf, err);
     if (rc) return rc;
     if (m->tokenizer && fe_tokenizer_size(m->tokenizer) != m->h.vocab)
-        return fe_fail(err, FERRUM_EFORMAT, "%s: tokenizer.ggml.tokens has %u tokens, token_embd.weight %u rows", path,
+        return fe_fail(err, FERRUM_EFORMAT,
+                       "%s: key tokenizer.ggml.tokens has %u tokens, tensor token_embd.weight %u rows", path,
                        fe_tokenizer_size(m->tokenizer), m->h.vocab);
     return 0;
 }
@@ -83,8 +85,10 @@ int ferrum_model_open(ferrum_model **out, const char *path, const ferrum_model_o
     if (!rc) rc = fe_weights_bind(&m->w, m, err);
     if (!rc) rc = read_name(m, path, err);
     if (!rc) rc = read_chat(m, err);
-    if (rc) ferrum_model_close(m);
-    else *out = m;
+    if (rc)
+        ferrum_model_close(m);
+    else
+        *out = m;
     if (!rc && options->log && m->chat_template.len && m->tokenizer && m->chat == FE_CHAT_NONE)
         options->log(options->log_user, FERRUM_LOG_WARN, "the model's chat template is of no known kind");
     return rc;
@@ -174,14 +178,17 @@ int ferrum_chat_format(const ferrum_model *m, const ferrum_message *messages, si
                        ferrum_error *err) {
     if (!m->tokenizer) return no_tokenizer(m, err);
     if (m->chat == FE_CHAT_NONE)
-        return fe_fail(err, FERRUM_EUNSUPPORTED, m->chat_template.len ? "%s: its chat template is of no known kind"
-                                                                      : "%s: the file has no chat template",
+        return fe_fail(err, FERRUM_EUNSUPPORTED,
+                       m->chat_template.len ? "%s: its chat template is of no known kind"
+                                            : "%s: the file has no chat template",
                        ferrum_gguf_path(m->gguf));
     fe_text out = {0};
     fe_text_append(&out, "", 0);
     int rc = fe_chat_render(m->chat, m->chat_template.data, m->chat_template.len, messages, count, answer, &out, err);
     if (!rc && out.failed) rc = fe_fail_memory(err, out.capacity, "a conversation");
-    if (rc) fe_text_free(&out);
-    else *text = out.data;
+    if (rc)
+        fe_text_free(&out);
+    else
+        *text = out.data;
     return rc;
 }

@@ -8,16 +8,16 @@
 
 /* What sets an architecture apart from llama. A new one is a row in arch.c and, at most, one new function. */
 typedef struct fe_arch {
-    const char *name;          /* general.architecture */
-    bool rope_interleaved;     /* pairs (2j, 2j+1), else (j, j + dims/2) */
-    bool qkv_bias;             /* biases on q, k, v: required; elsewhere taken where the file has them */
-    bool qk_norm;              /* RMSNorm of each head's q and k */
-    bool post_norm;            /* RMSNorm behind attention and behind the feed-forward, before the residual add */
-    bool geglu;                /* GELU in place of SiLU */
-    bool embedding_scale;      /* embeddings times sqrt(width) */
-    bool experts;              /* mixture of experts in place of the feed-forward */
-    uint32_t window_period;    /* n > 0: every n-th layer sees everything, those between the sliding window */
-    float local_rope_base;     /* of the layers with a window, unless the file has another; 0: the same base */
+    const char *name;       /* general.architecture */
+    bool rope_interleaved;  /* pairs (2j, 2j+1), else (j, j + dims/2) */
+    bool qkv_bias;          /* biases on q, k, v: required; elsewhere taken where the file has them */
+    bool qk_norm;           /* RMSNorm of each head's q and k */
+    bool post_norm;         /* RMSNorm behind attention and behind the feed-forward, before the residual add */
+    bool geglu;             /* GELU in place of SiLU */
+    bool embedding_scale;   /* embeddings times sqrt(width) */
+    bool experts;           /* mixture of experts in place of the feed-forward */
+    uint32_t window_period; /* n > 0: every n-th layer sees everything, those between the sliding window */
+    float local_rope_base;  /* of the layers with a window, unless the file has another; 0: the same base */
 } fe_arch;
 
 /* NULL and a sentence with the known names where there is none. */

@@ -3,7 +3,7 @@
 #include "model/model.h"
 
 enum {
-    BATCH = 512,                  /* tokens a pass: enough to fill the matrix units, few enough to stay in cache */
+    BATCH = 512,                    /* tokens a pass: enough to fill the matrix units, few enough to stay in cache */
     LOGIT_BYTES = 16 * 1024 * 1024, /* that scores of several positions may take */
 };
 
@@ -66,8 +66,10 @@ static int open_caches(fe_state *s, const ferrum_model *model, uint32_t context,
     if (!s->k_cache || !s->v_cache) return fe_fail_memory(err, 2 * layers * sizeof *s->k_cache, "the cache's tensors");
     ferrum_type type = fe_device_kv_type(model->device);
     for (uint32_t i = 0; i < layers; i++) {
-        s->k_cache[i] = ferrum_tensor_stack(s->kv, 2 * i * bytes, type, model->h.kv_heads, s->positions, model->h.head_dim);
-        s->v_cache[i] = ferrum_tensor_stack(s->kv, (2 * i + 1) * bytes, type, model->h.kv_heads, s->positions, model->h.head_dim);
+        s->k_cache[i] =
+            ferrum_tensor_stack(s->kv, 2 * i * bytes, type, model->h.kv_heads, s->positions, model->h.head_dim);
+        s->v_cache[i] =
+            ferrum_tensor_stack(s->kv, (2 * i + 1) * bytes, type, model->h.kv_heads, s->positions, model->h.head_dim);
     }
     return 0;
 }

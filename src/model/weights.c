@@ -15,13 +15,16 @@ enum { OPTIONAL = 1, VECTOR = 2 };
 
 static void wrong_shape(binder *b, const ferrum_gguf_tensor *t, uint32_t slices, size_t rows, size_t cols) {
     char want[96], got[128];
-    if (slices > 1) snprintf(want, sizeof want, "%zu x %zu x %u", cols, rows, slices);
-    else if (rows > 1) snprintf(want, sizeof want, "%zu x %zu", cols, rows);
-    else snprintf(want, sizeof want, "%zu", cols);
+    if (slices > 1)
+        snprintf(want, sizeof want, "%zu x %zu x %u", cols, rows, slices);
+    else if (rows > 1)
+        snprintf(want, sizeof want, "%zu x %zu", cols, rows);
+    else
+        snprintf(want, sizeof want, "%zu", cols);
     int at = 0;
     for (uint32_t i = 0; i < t->rank; i++)
         at += snprintf(got + at, sizeof got - (size_t)at, "%s%llu", i ? " x " : "", (unsigned long long)t->shape[i]);
-    b->rc = fe_fail(b->err, FERRUM_EFORMAT, "%s: the tensor %.*s is %s; the metadata asks for %s",
+    b->rc = fe_fail(b->err, FERRUM_EFORMAT, "%s: tensor %.*s is %s; the metadata asks for %s",
                     ferrum_gguf_path(b->model->gguf), (int)t->name.len, t->name.data, got, want);
 }
 
@@ -31,7 +34,7 @@ static ferrum_tensor bind(binder *b, const char *name, uint32_t slices, size_t r
     const char *path = ferrum_gguf_path(b->model->gguf);
     const ferrum_gguf_tensor *t = ferrum_gguf_find_tensor(b->model->gguf, name);
     if (!t) {
-        if (!(flags & OPTIONAL)) b->rc = fe_fail(b->err, FERRUM_EFORMAT, "%s: the tensor %s is missing", path, name);
+        if (!(flags & OPTIONAL)) b->rc = fe_fail(b->err, FERRUM_EFORMAT, "%s: tensor %s is missing", path, name);
         return (ferrum_tensor){0};
     }
     if (t->shape[0] != cols || t->shape[1] != rows || t->shape[2] != slices || t->shape[3] != 1) {
@@ -39,13 +42,13 @@ static ferrum_tensor bind(binder *b, const char *name, uint32_t slices, size_t r
         return (ferrum_tensor){0};
     }
     if ((flags & VECTOR) && t->type != FERRUM_F32) {
-        b->rc = fe_fail(b->err, FERRUM_EFORMAT, "%s: the tensor %s is %s; it must be F32", path, name,
+        b->rc = fe_fail(b->err, FERRUM_EFORMAT, "%s: tensor %s is %s; it must be F32", path, name,
                         ferrum_type_name(t->type));
         return (ferrum_tensor){0};
     }
     if (t->type == FERRUM_F32 && t->offset % 4) {
-        b->rc = fe_fail(b->err, FERRUM_EFORMAT, "%s: the F32 tensor %s stands at byte %llu, which is no multiple of 4", path,
-                        name, (unsigned long long)t->offset);
+        b->rc = fe_fail(b->err, FERRUM_EFORMAT, "%s: tensor %s (F32) stands at byte %llu, which is no multiple of 4",
+                        path, name, (unsigned long long)t->offset);
         return (ferrum_tensor){0};
     }
     b->w->parameters += (uint64_t)slices * rows * cols;
@@ -112,7 +115,8 @@ static void check_factors(binder *b) {
     const float *f = (const float *)((const char *)ferrum_buffer_data(t->buffer) + t->offset);
     for (size_t i = 0; i < t->cols; i++)
         if (!(f[i] > 0 && f[i] < 1e30f)) {
-            b->rc = fe_fail(b->err, FERRUM_EFORMAT, "%s: element %zu of rope_freqs.weight is %g; it must be a number above 0",
+            b->rc = fe_fail(b->err, FERRUM_EFORMAT,
+                            "%s: element %zu of rope_freqs.weight is %g; it must be a number above 0",
                             ferrum_gguf_path(b->model->gguf), i, (double)f[i]);
             return;
         }

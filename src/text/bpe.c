@@ -24,8 +24,8 @@ static int add_merge(fe_tokenizer *t, ferrum_str line, uint32_t rank, ferrum_err
     size_t left_len = space ? (size_t)(space - line.data) : 0;
     size_t right_len = space ? line.len - left_len - 1 : 0;
     if (left_len == 0 || right_len == 0 || memchr(space + 1, ' ', right_len))
-        return fe_fail(err, FERRUM_EFORMAT, "%s: " MERGES "[%u] '%s' is not two tokens with a space between", v->file,
-                       rank, fe_quote(line).s);
+        return fe_fail(err, FERRUM_EFORMAT, "%s: key " MERGES "[%u] '%s' is not two tokens with a space between",
+                       v->file, rank, fe_quote(line).s);
     int32_t left = fe_vocab_find(v, line.data, left_len), right = fe_vocab_find(v, space + 1, right_len), result = -1;
     if (left >= 0 && right >= 0 && left_len + right_len <= v->longest) {
         char joined[256], *text = left_len + right_len <= sizeof joined ? joined : malloc(left_len + right_len);
@@ -36,8 +36,8 @@ static int add_merge(fe_tokenizer *t, ferrum_str line, uint32_t rank, ferrum_err
         if (text != joined) free(text);
     }
     if (result < 0)
-        return fe_fail(err, FERRUM_EFORMAT, "%s: " MERGES "[%u] '%s' names %s that is not in the vocabulary", v->file,
-                       rank, fe_quote(line).s, left < 0 || right < 0 ? "a token" : "two tokens with a sum");
+        return fe_fail(err, FERRUM_EFORMAT, "%s: key " MERGES "[%u] '%s' names %s that is not in the vocabulary",
+                       v->file, rank, fe_quote(line).s, left < 0 || right < 0 ? "a token" : "two tokens with a sum");
     fe_pair *slot = find_pair(&t->pairs, left, right);
     if (slot->left < 0) *slot = (fe_pair){left, right, result, rank}; /* of the same merge twice the first counts */
     return 0;
@@ -46,12 +46,12 @@ static int add_merge(fe_tokenizer *t, ferrum_str line, uint32_t rank, ferrum_err
 static int read_merges(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err) {
     const char *file = t->vocab.file;
     const ferrum_gguf_kv *kv = ferrum_gguf_find(g, MERGES);
-    if (!kv) return fe_fail(err, FERRUM_EFORMAT, "%s: " MERGES " is missing", file);
+    if (!kv) return fe_fail(err, FERRUM_EFORMAT, "%s: key " MERGES " is missing", file);
     if (kv->type != FERRUM_GGUF_ARRAY || kv->value.array.type != FERRUM_GGUF_STRING)
-        return fe_fail(err, FERRUM_EFORMAT, "%s: " MERGES " is not an array of strings", file);
+        return fe_fail(err, FERRUM_EFORMAT, "%s: key " MERGES " is not an array of strings", file);
     uint64_t count = kv->value.array.count;
     if (count > INT32_MAX)
-        return fe_fail(err, FERRUM_EUNSUPPORTED, "%s: " MERGES " has %llu strings, at most %d are read", file,
+        return fe_fail(err, FERRUM_EUNSUPPORTED, "%s: key " MERGES " has %llu strings, at most %d are read", file,
                        (unsigned long long)count, INT32_MAX);
     size_t capacity = 16;
     while (capacity < count + count / 2) capacity *= 2;
@@ -73,14 +73,14 @@ int fe_bpe_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err) {
     if (got < 0) return got;
     const char *file = ferrum_gguf_path(g);
     if (!got)
-        return fe_fail(
-            err, FERRUM_EUNSUPPORTED,
-            "%s: tokenizer.ggml.pre is missing, and without it text would be cut into words by a guess; known are %s",
-            file, fe_split_names());
+        return fe_fail(err, FERRUM_EUNSUPPORTED,
+                       "%s: key tokenizer.ggml.pre is missing, and without it text would be cut into words by a guess; "
+                       "known are %s",
+                       file, fe_split_names());
     t->rule = fe_split_find(pre.data, pre.len);
     if (!t->rule)
-        return fe_fail(err, FERRUM_EUNSUPPORTED, "%s: the pre-tokenizer '%s' is not known; known are %s", file,
-                       fe_quote(pre).s, fe_split_names());
+        return fe_fail(err, FERRUM_EUNSUPPORTED, "%s: key tokenizer.ggml.pre is '%s', which is not known; known are %s",
+                       file, fe_quote(pre).s, fe_split_names());
     int rc = fe_vocab_open(&t->vocab, g, FE_VOCAB_BPE, t->rule->add_bos, err);
     if (rc == 0) rc = read_merges(t, g, err);
     return rc == 0 ? fe_split_open(&t->split, t->rule, err) : rc;

@@ -8,7 +8,8 @@ static int open_model(fe_tokenizer *t, const ferrum_gguf *g, ferrum_str model, f
         int rc = fe_vocab_open(&t->vocab, g, FE_VOCAB_SPM, true, err);
         return rc == 0 ? fe_spm_open(t, err) : rc;
     }
-    return fe_fail(err, FERRUM_EUNSUPPORTED, "%s: the tokenizer '%s' is not known; known are gpt2, llama, no_vocab",
+    return fe_fail(err, FERRUM_EUNSUPPORTED,
+                   "%s: key tokenizer.ggml.model is '%s', which is not known; known are gpt2, llama, no_vocab",
                    ferrum_gguf_path(g), fe_quote(model).s);
 }
 

@@ -79,14 +79,14 @@ int32_t fe_vocab_find_plain(const fe_vocab *v, const char *text, size_t len) {
 
 static int read_tokens(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
     const ferrum_gguf_kv *kv = ferrum_gguf_find(g, KEY "tokens");
-    if (!kv) return fe_fail(err, FERRUM_EFORMAT, "%s: " KEY "tokens is missing", v->file);
+    if (!kv) return fe_fail(err, FERRUM_EFORMAT, "%s: key " KEY "tokens is missing", v->file);
     if (kv->type != FERRUM_GGUF_ARRAY || kv->value.array.type != FERRUM_GGUF_STRING)
-        return fe_fail(err, FERRUM_EFORMAT, "%s: " KEY "tokens is not an array of strings", v->file);
+        return fe_fail(err, FERRUM_EFORMAT, "%s: key " KEY "tokens is not an array of strings", v->file);
     uint64_t count = kv->value.array.count;
-    if (count == 0) return fe_fail(err, FERRUM_EFORMAT, "%s: " KEY "tokens is empty", v->file);
+    if (count == 0) return fe_fail(err, FERRUM_EFORMAT, "%s: key " KEY "tokens is empty", v->file);
     if (count > INT32_MAX || kv->value.array.bytes > UINT32_MAX)
         return fe_fail(err, FERRUM_EUNSUPPORTED,
-                       "%s: " KEY "tokens has %llu strings in %zu bytes, at most %d in %u are read", v->file,
+                       "%s: key " KEY "tokens has %llu strings in %zu bytes, at most %d in %u are read", v->file,
                        (unsigned long long)count, kv->value.array.bytes, INT32_MAX, UINT32_MAX);
     v->count = (uint32_t)count;
     v->strings = kv->value.array.data;
@@ -109,9 +109,10 @@ static int find_array(const fe_vocab *v, const ferrum_gguf *g, const char *key, 
     *kv = ferrum_gguf_find(g, key);
     if (!*kv) return 0;
     if ((*kv)->type != FERRUM_GGUF_ARRAY || ((*kv)->value.array.type != type && (*kv)->value.array.type != other))
-        return fe_fail(err, FERRUM_EFORMAT, "%s: %s is not an array of %s", v->file, key, ferrum_gguf_type_name(type));
+        return fe_fail(err, FERRUM_EFORMAT, "%s: key %s is not an array of %s", v->file, key,
+                       ferrum_gguf_type_name(type));
     if ((*kv)->value.array.count != v->count)
-        return fe_fail(err, FERRUM_EFORMAT, "%s: %s has %llu elements, the vocabulary %u tokens", v->file, key,
+        return fe_fail(err, FERRUM_EFORMAT, "%s: key %s has %llu elements, the vocabulary %u tokens", v->file, key,
                        (unsigned long long)(*kv)->value.array.count, v->count);
     return 0;
 }
@@ -123,15 +124,16 @@ static int read_types(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
     if (!kv) {
         if (v->kind == FE_VOCAB_BPE) return 0; /* all normal, as the specification says */
         return fe_fail(err, FERRUM_EFORMAT,
-                       "%s: " KEY "token_type is missing, which tells the byte tokens of a llama tokenizer", v->file);
+                       "%s: key " KEY "token_type is missing, which tells the byte tokens of a llama tokenizer",
+                       v->file);
     }
     const char *data = kv->value.array.data;
     for (uint32_t id = 0; id < v->count; id++) {
         uint32_t type;
         memcpy(&type, data + (size_t)id * sizeof type, sizeof type);
         if (type > FE_TOKEN_BYTE)
-            return fe_fail(err, FERRUM_EFORMAT, "%s: " KEY "token_type of token %u is %d, outside 0 … 6", v->file, id,
-                           (int)type);
+            return fe_fail(err, FERRUM_EFORMAT, "%s: key " KEY "token_type of token %u is %d, outside 0 … 6", v->file,
+                           id, (int)type);
         v->type[id] = (uint8_t)type;
     }
     return 0;
@@ -143,11 +145,11 @@ static int read_scores(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
     if (rc < 0) return rc;
     if (!kv)
         return fe_fail(err, FERRUM_EFORMAT,
-                       "%s: " KEY "scores is missing, which orders the merges of a llama tokenizer", v->file);
+                       "%s: key " KEY "scores is missing, which orders the merges of a llama tokenizer", v->file);
     v->scores = kv->value.array.data;
     for (uint32_t id = 0; id < v->count; id++)
         if (isnan(fe_vocab_score(v, id)))
-            return fe_fail(err, FERRUM_EFORMAT, "%s: " KEY "scores of token %u is not a number", v->file, id);
+            return fe_fail(err, FERRUM_EFORMAT, "%s: key " KEY "scores of token %u is not a number", v->file, id);
     return 0;
 }
 
@@ -163,7 +165,7 @@ static int index_tokens(fe_vocab *v, ferrum_error *err) {
         if (text.len == 0) continue;
         uint32_t at = find_slot(v, text.data, text.len);
         if (v->slots[at])
-            return fe_fail(err, FERRUM_EFORMAT, "%s: " KEY "tokens has '%s' twice, as tokens %u and %u", v->file,
+            return fe_fail(err, FERRUM_EFORMAT, "%s: key " KEY "tokens has '%s' twice, as tokens %u and %u", v->file,
                            fe_quote(text).s, v->slots[at] - 1, id);
         v->slots[at] = id + 1;
     }
@@ -196,10 +198,12 @@ static int index_bytes(fe_vocab *v, ferrum_error *err) {
         ferrum_str text = fe_vocab_text(v, id);
         int b = byte_of(text);
         if (b < 0)
-            return fe_fail(err, FERRUM_EFORMAT, "%s: token %u is of type byte but spelled '%s', not <0x00> … <0xFF>",
+            return fe_fail(err, FERRUM_EFORMAT,
+                           "%s: key " KEY "tokens: token %u is of type byte but spelled '%s', not <0x00> … <0xFF>",
                            v->file, id, fe_quote(text).s);
         if (v->byte_id[b] >= 0 && v->kind == FE_VOCAB_SPM)
-            return fe_fail(err, FERRUM_EFORMAT, "%s: tokens %d and %u both stand for the byte 0x%02X", v->file,
+            return fe_fail(err, FERRUM_EFORMAT,
+                           "%s: key " KEY "tokens: tokens %d and %u both stand for the byte 0x%02X", v->file,
                            v->byte_id[b], id, (unsigned)b);
         if (v->byte_id[b] < 0) v->byte_id[b] = (int32_t)id;
     }
@@ -243,8 +247,8 @@ static int read_ids(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
         int got = ferrum_gguf_get_u32(g, keys[i], &id, err);
         if (got < 0) return got;
         if (got && id >= v->count)
-            return fe_fail(err, FERRUM_EFORMAT, "%s: %s is %u, but the vocabulary has %u tokens", v->file, keys[i], id,
-                           v->count);
+            return fe_fail(err, FERRUM_EFORMAT, "%s: key %s is %u, but the vocabulary has %u tokens", v->file, keys[i],
+                           id, v->count);
         ids[i] = got ? (int32_t)id : -1;
     }
     v->bos = ids[BOS] >= 0 ? ids[BOS] : find_typed(v, "<s>", FE_TOKEN_CONTROL);
@@ -265,7 +269,8 @@ static int read_add(const fe_vocab *v, const ferrum_gguf *g, const char *what, i
     int got = ferrum_gguf_get_bool(g, key, flag, err);
     if (got < 0) return got;
     if (got && *flag && id < 0)
-        return fe_fail(err, FERRUM_EFORMAT, "%s: %s is true, but " KEY "%s_token_id is missing", v->file, key, what);
+        return fe_fail(err, FERRUM_EFORMAT, "%s: key %s is true, but " KEY "%s_token_id is missing", v->file, key,
+                       what);
     *flag = *flag && id >= 0;
     return 0;
 }
@@ -281,7 +286,7 @@ static int read_flags(fe_vocab *v, const ferrum_gguf *g, bool add_bos, ferrum_er
     if ((rc = ferrum_gguf_get_bool(g, KEY "remove_extra_whitespaces", &squeeze, err)) < 0) return rc;
     if (squeeze || ferrum_gguf_find(g, KEY "precompiled_charsmap"))
         return fe_fail(err, FERRUM_EUNSUPPORTED,
-                       "%s: " KEY "%s asks for a normalisation of the text that is not supported", v->file,
+                       "%s: key " KEY "%s asks for a normalisation of the text that is not supported", v->file,
                        squeeze ? "remove_extra_whitespaces" : "precompiled_charsmap");
     return 0;
 }

@@ -16,9 +16,10 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = os.environ.get("FERRUM_PROGRAM", os.path.join(ROOT, "build", "release", "ferrum"))
 FILES = {"smollm2": "SmolLM2-135M-Instruct.Q4_1.json", "gemma3-270m": "gemma-3-270m-q4_k_m.json"}
+# Mean KL divergence of llama.cpp (llama-cpp-python 0.3.36, AVX512-VNNI) from the reference, by kl() below.
+PEER_KL = {"smollm2": 0.002341, "gemma3-270m": 0.002660}
 CLEAR = 0.5         # nats between the reference's first two, above which the likeliest must be the same
 PERPLEXITY = 0.005  # relative
-KL = 0.02           # nats, mean over all positions; 8-bit activations give a few thousandths
 SKIPPED = 77
 
 
@@ -68,7 +69,7 @@ def check_greedy(name, cases, options):
                 print(f"  {case['prompt']!r} + {at}: likeliest {ours[0][0]}, not {argmax}")
     mean = sum(divergences) / len(divergences)
     print(f"  likeliest tokens: {compared - wrong} of {compared} identical; KL {mean:.6f} mean, {max(divergences):.6f} at most")
-    return wrong == 0 and mean < KL
+    return wrong == 0 and mean <= PEER_KL[name]
 
 
 def check_perplexity(name, text, options):
@@ -76,8 +77,10 @@ def check_perplexity(name, text, options):
     error = got / text["perplexity"] - 1
     print(f"  perplexity: {got:.5f}, reference {text['perplexity']:.5f}, {100 * error:+.3f} %")
     ok = abs(error) < PERPLEXITY
+    # transformers reads SmolLM2's GGUF without the rule that splits digits off first, so its ids of a text with a newline
+    # before a number are not the model's own.
     path = os.path.join("/usr/share/common-licenses", text["file"])
-    if os.path.exists(path):
+    if name != "smollm2" and os.path.exists(path):
         ids = ferrum("perplexity", name, path, "-n", str(len(text["ids"])), *options)["ids"]
         print(f"  text ids: {'identical' if ids == text['ids'] else 'different'}")
         ok = ok and ids == text["ids"]

@@ -76,8 +76,8 @@ static void compare(const char *op, side *ref, side *cpu, size_t at, size_t coun
         double want = ref->data[at + i], got = cpu->data[at + i];
         if (fabs(want - got) <= tolerance * (1 + fabs(want))) continue;
         failures++;
-        printf("%s: %s: element %zu of %zu is %.9g, the reference has %.9g (seed %llu)\n", ferrum_device_about(cpu->device), op,
-               i, count, got, want, (unsigned long long)seed);
+        printf("%s: %s: element %zu of %zu is %.9g, the reference has %.9g (seed %llu)\n",
+               ferrum_device_about(cpu->device), op, i, count, got, want, (unsigned long long)seed);
         return;
     }
 }
@@ -89,7 +89,8 @@ static void check_rows(side *ref, side *cpu) {
     side *sides[2] = {ref, cpu};
     for (int i = 0; i < 2; i++) {
         side *s = sides[i];
-        ferrum_tensor tx = view(s, x, m, n), tw = view(s, w, 1, n), to = view(s, out, m, n), ts = view(s, out + m * n, m, n);
+        ferrum_tensor tx = view(s, x, m, n), tw = view(s, w, 1, n), to = view(s, out, m, n),
+                      ts = view(s, out + m * n, m, n);
         ferrum_tensor tg = view(s, out + 2 * m * n, m, n), ta = view(s, out + 3 * m * n, m, n);
         ferrum_rms_norm(s->stream, &to, &tx, &tw, 1e-5f);
         ferrum_swiglu(s->stream, &ts, &tx, &to);
@@ -105,7 +106,8 @@ static void check_rows(side *ref, side *cpu) {
 
 static void check_matmul(side *ref, side *cpu) {
     size_t m = pick(1, 20), n = pick(1, 70), k = pick(1, 200), experts = pick(1, 9), used = pick(1, experts);
-    size_t a = 0, w = a + m * k, c = w + experts * n * k, ids = c + m * n, weights = ids + m * used, logits = weights + m * used;
+    size_t a = 0, w = a + m * k, c = w + experts * n * k, ids = c + m * n, weights = ids + m * used,
+           logits = weights + m * used;
     size_t y = logits + m * experts, sum = y + m * used * n;
     fill(ref, cpu, 0, c, 1.0f);
     fill(ref, cpu, logits, m * experts, 5.0f);
@@ -157,8 +159,12 @@ static void check_rope(side *ref, side *cpu) {
     for (int i = 0; i < 2; i++) {
         side *s = sides[i];
         ferrum_tensor tx = view(s, x, m, heads * dim), tf = view(s, f, 1, dims / 2);
-        ferrum_rope_params p = {.head_dim = (uint32_t)dim, .dims = (uint32_t)dims, .interleaved = interleaved,
-                                .base = 10000.0f, .freq_scale = 0.25f, .factors = factors ? &tf : NULL};
+        ferrum_rope_params p = {.head_dim = (uint32_t)dim,
+                                .dims = (uint32_t)dims,
+                                .interleaved = interleaved,
+                                .base = 10000.0f,
+                                .freq_scale = 0.25f,
+                                .factors = factors ? &tf : NULL};
         ferrum_rope(s->stream, &tx, positions, &p);
         wait_for(s);
     }
@@ -168,9 +174,13 @@ static void check_rope(side *ref, side *cpu) {
 /* Positions are appended in pieces, so that attention starts inside a cache that is partly filled. */
 static void check_attention(side *ref, side *cpu, bool half) {
     uint32_t slices = (uint32_t)pick(1, 3), group = (uint32_t)pick(1, 5), dim = 16 * (uint32_t)pick(1, 8);
-    size_t context = 16 * pick(1, 40), first = pick(0, context - 1), m = pick(1, context - first < 40 ? context - first : 40);
-    ferrum_attention_params p = {.heads = slices * group, .head_dim = dim, .first = (uint32_t)first,
-                                 .window = pick(0, 1) ? (uint32_t)pick(1, context) : 0, .scale = 1.0f / sqrtf((float)dim),
+    size_t context = 16 * pick(1, 40), first = pick(0, context - 1),
+           m = pick(1, context - first < 40 ? context - first : 40);
+    ferrum_attention_params p = {.heads = slices * group,
+                                 .head_dim = dim,
+                                 .first = (uint32_t)first,
+                                 .window = pick(0, 1) ? (uint32_t)pick(1, context) : 0,
+                                 .scale = 1.0f / sqrtf((float)dim),
                                  .softcap = pick(0, 3) ? 0.0f : 20.0f};
     size_t width = slices * dim, k = 0, v = k + (first + m) * width, q = v + (first + m) * width;
     size_t out = q + m * p.heads * dim, cache = out + m * p.heads * dim;
@@ -207,7 +217,8 @@ static void check_device(const char *tier, unsigned threads) {
         check_attention(&ref, &cpu, false);
         check_attention(&ref, &cpu, true);
     }
-    printf("%-24s %5zu cases  %s\n", ferrum_device_about(cpu.device), cases - done, failures == before ? "ok" : "FAILED");
+    printf("%-24s %5zu cases  %s\n", ferrum_device_about(cpu.device), cases - done,
+           failures == before ? "ok" : "FAILED");
     close_side(&ref);
     close_side(&cpu);
 }
@@ -226,7 +237,7 @@ static void check_refusals(void) {
         case 1: ferrum_matmul(s.stream, &c, &a, &outside); break; /* past the end of the buffer */
         case 2: ferrum_matmul(s.stream, &c, &half, &w32); break;  /* activations not F32 */
         case 3: ferrum_embed(s.stream, &row, &table, &bad, 1); break;
-        case 4: ferrum_add(s.stream, &a, &a, &w32); break;        /* 4 rows to 2 */
+        case 4: ferrum_add(s.stream, &a, &a, &w32); break; /* 4 rows to 2 */
         case 5: ferrum_matmul(s.stream, &a, &a, &(ferrum_tensor){0}); break;
         }
         cases++;

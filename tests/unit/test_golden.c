@@ -130,13 +130,15 @@ static double mean_nll(const outcome *o, const golden *g) {
     return sum / (double)(g->count - 1);
 }
 
-static void check(const char *device, const char *cpu, unsigned threads, size_t piece, double bound_of[MODELS], double nll) {
+static void check(const char *device, const char *cpu, unsigned threads, size_t piece, double bound_of[MODELS],
+                  double nll) {
     outcome *o = malloc(sizeof *o);
     for (size_t i = 0; i < MODELS; i++) {
         golden g = load(models[i].name);
         ferrum_model *model = open_model(models[i].name, device, cpu, threads);
         char what[128];
-        snprintf(what, sizeof what, "%s, %s, %u threads, %zu at once", models[i].name, cpu ? cpu : device, threads, piece);
+        snprintf(what, sizeof what, "%s, %s, %u threads, %zu at once", models[i].name, cpu ? cpu : device, threads,
+                 piece);
         score(model, &g, piece, o);
         double error = nmse(o->last, g.last), difference = fabs(mean_nll(o, &g) - g.mean_nll);
         printf("%s: NMSE %.2e, mean nll differs by %.1e\n", what, error, difference);

@@ -233,7 +233,7 @@ static const malformed table[] = {
     {"key-length-0", "tiny-qwen3", FORMAT, "qwen3.attention.key_length|0", {U32("qwen3.attention.key_length", 0)}},
     {"key-length-10^9", "tiny-qwen3", FORMAT, "qwen3.attention.key_length|1000000000", {U32("qwen3.attention.key_length", 1000000000)}},
     {"key-length-not-value-length", "tiny-qwen3", FORMAT, "attention.key_length|attention.value_length|128|64", {U32("qwen3.attention.value_length", 64)}},
-    {"key-length-129", "tiny-qwen3", FORMAT, "head|129", {U32("qwen3.attention.key_length", 129), U32("qwen3.attention.value_length", 129)}},
+    {"key-length-129", "tiny-qwen3", FORMAT, "key_length|129", {U32("qwen3.attention.key_length", 129), U32("qwen3.attention.value_length", 129)}},
     {"window-missing", "tiny-gemma3", FORMAT, "gemma3.attention.sliding_window|missing", {DROP("gemma3.attention.sliding_window")}},
 
     {"eps-missing", "tiny-llama", FORMAT, "llama.attention.layer_norm_rms_epsilon|missing", {DROP("llama.attention.layer_norm_rms_epsilon")}},

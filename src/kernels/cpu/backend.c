@@ -10,7 +10,8 @@ static int cpu_open(ferrum_device *dev, const ferrum_device_options *options, fe
         if (!fe_cpu_cap(&flags, options->cpu))
             return fe_fail(err, FERRUM_EINVAL, "\"%s\" is no instruction set of this build", options->cpu);
         if (strcmp(fe_cpu_flags_name(flags), options->cpu) != 0)
-            return fe_fail(err, FERRUM_EINVAL, "this CPU has no %s; its best is %s", options->cpu, fe_cpu_flags_name(had));
+            return fe_fail(err, FERRUM_EINVAL, "this CPU has no %s; its best is %s", options->cpu,
+                           fe_cpu_flags_name(had));
     }
     enum { MOST_THREADS = 1024 };
     if (options->threads > MOST_THREADS)
@@ -65,7 +66,11 @@ static void cpu_stream_close(ferrum_stream *s) {
 static void run_steps(void *arg, unsigned index) {
     cpu_stream *stream = arg;
     cpu_device *dev = stream->device;
-    cpu_worker worker = {stream, &dev->table, dev->pool, index, fe_pool_threads(dev->pool),
+    cpu_worker worker = {stream,
+                         &dev->table,
+                         dev->pool,
+                         index,
+                         fe_pool_threads(dev->pool),
                          stream->scratch + index * stream->scratch_bytes};
     for (size_t i = 0; i < stream->steps_count; i++) {
         if (i) fe_pool_barrier(dev->pool);
@@ -169,9 +174,9 @@ static void cpu_submit(ferrum_stream *s, const fe_op *op) {
     cpu_needs needs = fe_cpu_step_needs(stream->device, op);
     if (needs.shared > stream->shared_bytes || needs.scratch > stream->scratch_bytes) {
         flush(stream);
-        stream->no_memory = !grow(&stream->shared, &stream->shared_bytes, needs.shared, 1) ||
-                            !grow(&stream->scratch, &stream->scratch_bytes, needs.scratch,
-                                  fe_pool_threads(stream->device->pool));
+        stream->no_memory =
+            !grow(&stream->shared, &stream->shared_bytes, needs.shared, 1) ||
+            !grow(&stream->scratch, &stream->scratch_bytes, needs.scratch, fe_pool_threads(stream->device->pool));
     }
     if (op->kind == FE_OP_ROPE) {
         step.angles = angles_for(stream, op);

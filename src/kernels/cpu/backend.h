@@ -31,7 +31,7 @@ typedef void (*cpu_run)(cpu_step *step, const cpu_worker *w);
 struct cpu_step {
     cpu_run run;
     fe_op op;
-    const float *angles;       /* ROPE: [positions][dims]: cosines, then sines */
+    const float *angles;                   /* ROPE: [positions][dims]: cosines, then sines */
     atomic_size_t claimed[FE_MATMUL_MANY]; /* units of work that threads have taken */
 };
 

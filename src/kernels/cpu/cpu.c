@@ -15,11 +15,11 @@ static uint64_t saved_state(void) { /* XCR0: which registers the system saves */
 
 /* Bits: Intel's Software Developer's Manual, volume 2, CPUID. */
 unsigned fe_cpu_probe(void) {
-    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, F16C = 1 << 29 };                    /* leaf 1, ecx */
+    enum { FMA = 1 << 12, OSXSAVE = 1 << 27, F16C = 1 << 29 };                      /* leaf 1, ecx */
     enum { AVX2 = 1 << 5, BMI2 = 1 << 8, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30 }; /* leaf 7.0, ebx */
-    enum { VNNI = 1 << 11 };                                                      /* leaf 7.0, ecx */
-    enum { AVXVNNI = 1 << 4 };                                                    /* leaf 7.1, eax */
-    const uint32_t VL = UINT32_C(1) << 31;                                        /* leaf 7.0, ebx */
+    enum { VNNI = 1 << 11 };                                                        /* leaf 7.0, ecx */
+    enum { AVXVNNI = 1 << 4 };                                                      /* leaf 7.1, eax */
+    const uint32_t VL = UINT32_C(1) << 31;                                          /* leaf 7.0, ebx */
     unsigned a, b, c, d, flags = 0;
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (FMA | OSXSAVE | F16C)) != (FMA | OSXSAVE | F16C)) return 0;
     uint64_t state = saved_state();

@@ -48,10 +48,10 @@ typedef struct fe_attention_task {
     size_t rows, head_dim;
     const float *q[FE_ATTENTION_ROWS];
     uint32_t begin[FE_ATTENTION_ROWS], end[FE_ATTENTION_ROWS]; /* row r sees the positions begin … end-1 */
-    const void *k, *v; /* the KV head's first position */
+    const void *k, *v;                                         /* the KV head's first position */
     size_t from, to;
     float scale, softcap;
-    float *sum;     /* out: [rows][head_dim]: Σ e^(score - max) · v */
+    float *sum;         /* out: [rows][head_dim]: Σ e^(score - max) · v */
     float *max, *total; /* out: [rows]: the largest score (-INFINITY: row saw none) and Σ e^(score - max) */
 } fe_attention_task;
 

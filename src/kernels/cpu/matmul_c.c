@@ -50,8 +50,17 @@ typedef struct panel {
     float scale[16], add[16];
 } panel;
 
-static int nibble(const uint8_t *qs, size_t i, size_t half) { return qs[i % half] >> (i / half * 4) & 15; }
-static int fifth_bit(const uint8_t qh[4], size_t i) { return (qh[i / 8] >> i % 8 & 1) << 4; }
+/* n bytes: their low nibbles, then their high ones, less an offset. */
+static inline void nibbles(int8_t *restrict q, const uint8_t *restrict qs, size_t n, int offset) {
+    for (size_t i = 0; i < n; i++) {
+        q[i] = (int8_t)((qs[i] & 15) - offset);
+        q[n + i] = (int8_t)((qs[i] >> 4) - offset);
+    }
+}
+/* 16 more where one of 32 bits is set. */
+static inline void add_fifth_bits(int8_t *restrict q, const uint8_t qh[4]) {
+    for (size_t i = 0; i < 32; i++) q[i] = (int8_t)(q[i] + (qh[i / 8] >> i % 8 & 1) * 16);
+}
 
 /* Blocks of 32, `groups` of them. */
 static void unpack_q4_0(panel *p, const uint8_t *w, size_t groups) {
@@ -60,7 +69,7 @@ static void unpack_q4_0(panel *p, const uint8_t *w, size_t groups) {
         memcpy(&b, w + g * sizeof b, sizeof b);
         p->scale[g] = fe_f16_to_f32(b.d);
         p->add[g] = 0;
-        for (size_t i = 0; i < 32; i++) p->q[g * 32 + i] = (int8_t)(nibble(b.qs, i, 16) - 8);
+        nibbles(p->q + g * 32, b.qs, 16, 8);
     }
 }
 
@@ -70,7 +79,7 @@ static void unpack_q4_1(panel *p, const uint8_t *w, size_t groups) {
         memcpy(&b, w + g * sizeof b, sizeof b);
         p->scale[g] = fe_f16_to_f32(b.d);
         p->add[g] = fe_f16_to_f32(b.m);
-        for (size_t i = 0; i < 32; i++) p->q[g * 32 + i] = (int8_t)nibble(b.qs, i, 16);
+        nibbles(p->q + g * 32, b.qs, 16, 0);
     }
 }
 
@@ -80,7 +89,8 @@ static void unpack_q5_0(panel *p, const uint8_t *w, size_t groups) {
         memcpy(&b, w + g * sizeof b, sizeof b);
         p->scale[g] = fe_f16_to_f32(b.d);
         p->add[g] = 0;
-        for (size_t i = 0; i < 32; i++) p->q[g * 32 + i] = (int8_t)((nibble(b.qs, i, 16) | fifth_bit(b.qh, i)) - 16);
+        nibbles(p->q + g * 32, b.qs, 16, 16);
+        add_fifth_bits(p->q + g * 32, b.qh);
     }
 }
 
@@ -90,7 +100,8 @@ static void unpack_q5_1(panel *p, const uint8_t *w, size_t groups) {
         memcpy(&b, w + g * sizeof b, sizeof b);
         p->scale[g] = fe_f16_to_f32(b.d);
         p->add[g] = fe_f16_to_f32(b.m);
-        for (size_t i = 0; i < 32; i++) p->q[g * 32 + i] = (int8_t)(nibble(b.qs, i, 16) | fifth_bit(b.qh, i));
+        nibbles(p->q + g * 32, b.qs, 16, 0);
+        add_fifth_bits(p->q + g * 32, b.qh);
     }
 }
 
@@ -104,8 +115,7 @@ static void unpack_q8_0(panel *p, const uint8_t *w, size_t groups) {
     }
 }
 
-/* Super-blocks of 256: one, with all 8 groups. Element i's two bits in Q2_K, Q3_K and Q6_K: 128 elements in 32 bytes. */
-static int two_bits(const uint8_t *qs, size_t i) { return qs[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3; }
+/* Super-blocks of 256: one, with all 8 groups. */
 
 static void unpack_q2_k(panel *p, const uint8_t *w, size_t groups) {
     (void)groups;
@@ -116,7 +126,10 @@ static void unpack_q2_k(panel *p, const uint8_t *w, size_t groups) {
         p->scale[j] = d * (float)(b.scales[j] & 15);
         p->add[j] = -dmin * (float)(b.scales[j] >> 4);
     }
-    for (size_t i = 0; i < 256; i++) p->q[i] = (int8_t)two_bits(b.qs, i);
+    for (size_t g = 0; g < 8; g++) {
+        const uint8_t *qs = b.qs + g / 4 * 32;
+        for (size_t i = 0; i < 32; i++) p->q[g * 32 + i] = qs[i] >> g % 4 * 2 & 3;
+    }
 }
 
 /* Six-bit scales less 32: four bits in a nibble of bytes 0 … 7, two in bytes 8 … 11. No bit in hmask: 4 is taken off. */
@@ -130,11 +143,17 @@ static void unpack_q3_k(panel *p, const uint8_t *w, size_t groups) {
         p->scale[j] = d * (float)(scale - 32);
         p->add[j] = 0;
     }
-    for (size_t i = 0; i < 256; i++) p->q[i] = (int8_t)(two_bits(b.qs, i) - (b.hmask[i % 32] >> i / 32 & 1 ? 0 : 4));
+    for (size_t g = 0; g < 8; g++) {
+        const uint8_t *qs = b.qs + g / 4 * 32;
+        for (size_t i = 0; i < 32; i++) {
+            int q = (qs[i] >> g % 4 * 2 & 3) | (b.hmask[i] >> g & 1) << 2;
+            p->q[g * 32 + i] = (int8_t)(q - 4);
+        }
+    }
 }
 
 /* Six-bit scales and minimums of Q4_K and Q5_K: the first four of each in the low bits of bytes 0 … 3 and 4 … 7, whose two
- * upper bits belong to the other four, with bytes 8 … 11 holding those's low bits, the scale's below the minimum's. */
+ * upper bits belong to the other four, with their low bits in bytes 8 … 11, the scale's below the minimum's. */
 static void unpack_scales(panel *p, const uint8_t s[12], float d, float dmin) {
     for (size_t j = 0; j < 4; j++) {
         p->scale[j] = d * (float)(s[j] & 63);
@@ -149,7 +168,7 @@ static void unpack_q4_k(panel *p, const uint8_t *w, size_t groups) {
     fe_block_q4_k b;
     memcpy(&b, w, sizeof b);
     unpack_scales(p, b.scales, fe_f16_to_f32(b.d), fe_f16_to_f32(b.dmin));
-    for (size_t i = 0; i < 256; i++) p->q[i] = (int8_t)nibble(b.qs + i / 64 * 32, i % 64, 32);
+    for (size_t c = 0; c < 4; c++) nibbles(p->q + c * 64, b.qs + c * 32, 32, 0);
 }
 
 static void unpack_q5_k(panel *p, const uint8_t *w, size_t groups) {
@@ -157,8 +176,11 @@ static void unpack_q5_k(panel *p, const uint8_t *w, size_t groups) {
     fe_block_q5_k b;
     memcpy(&b, w, sizeof b);
     unpack_scales(p, b.scales, fe_f16_to_f32(b.d), fe_f16_to_f32(b.dmin));
-    for (size_t i = 0; i < 256; i++)
-        p->q[i] = (int8_t)(nibble(b.qs + i / 64 * 32, i % 64, 32) | (b.qh[i % 32] >> i / 32 & 1) << 4);
+    for (size_t c = 0; c < 4; c++) nibbles(p->q + c * 64, b.qs + c * 32, 32, 0);
+    for (size_t g = 0; g < 8; g++) {
+        int8_t *q = p->q + g * 32;
+        for (size_t i = 0; i < 32; i++) q[i] = (int8_t)(q[i] | (b.qh[i] >> g & 1) << 4);
+    }
 }
 
 static void unpack_q6_k(panel *p, const uint8_t *w, size_t groups) {
@@ -170,8 +192,12 @@ static void unpack_q6_k(panel *p, const uint8_t *w, size_t groups) {
         p->scale[j] = d * (float)b.scales[j];
         p->add[j] = 0;
     }
-    for (size_t i = 0; i < 256; i++)
-        p->q[i] = (int8_t)((nibble(b.ql + i / 128 * 64, i % 128, 64) | two_bits(b.qh, i) << 4) - 32);
+    for (size_t h = 0; h < 2; h++) nibbles(p->q + h * 128, b.ql + h * 64, 64, 32);
+    for (size_t g = 0; g < 8; g++) {
+        const uint8_t *qh = b.qh + g / 4 * 32;
+        int8_t *q = p->q + g * 32;
+        for (size_t i = 0; i < 32; i++) q[i] = (int8_t)(q[i] + (qh[i] >> g % 4 * 2 & 3) * 16);
+    }
 }
 
 /* ---- Quantised products ------------------------------------------------------------------------------------------- */

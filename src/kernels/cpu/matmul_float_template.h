@@ -1,6 +1,7 @@
 /* Matmul with F32, F16 and BF16 weights: fp32 activations, products and sums. A file for each instruction set includes
- * its simd_ISA.h, defines load_f32, load_f16 and load_bf16 (a vector of weights at any alignment), FLOAT_TOKENS and
- * FLOAT_INIT, and includes this. Vectors run along k; a tile of 4 rows x FLOAT_TOKENS tokens stays in registers. */
+ * its simd_ISA.h, defines load_f32, load_f16 and load_bf16 (a vector of weights at any alignment) and FLOAT_TOKENS, and
+ * includes this. Vectors run along k; a tile of 4 rows x FLOAT_TOKENS tokens, or 4 rows x 1, stays in registers. GEMV is the
+ * latter: row by row, the activations' loads from the cache held up those of the weights. */
 #include "kernels/cpu/act.h"
 #include "kernels/cpu/cpu.h"
 
@@ -13,7 +14,7 @@
 #define FLOAT_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-enum { FLOAT_ROWS = 4, FLOAT_UNIT = 32, FLOAT_AHEAD = 2048 };
+enum { FLOAT_ROWS = 4, FLOAT_UNIT = 32 };
 
 typedef vf (*load_fn)(const uint8_t *w);
 
@@ -39,25 +40,6 @@ FLOAT_INLINE vf load_end(const uint8_t *w, size_t n, size_t size, load_fn load) 
     uint8_t end[VF * sizeof(float)] = {0};
     memcpy(end, w, n * size);
     return load(end);
-}
-
-/* y[r] = w row r · x: one row at a time, four sums. */
-FLOAT_INLINE void float_gemv(float *y, const uint8_t *w, size_t stride, size_t n, const float *x, size_t k, size_t size,
-                             load_fn load) {
-    for (size_t r = 0; r < n; r++, w += stride) {
-        vf sum[4] = {vf_set(0), vf_set(0), vf_set(0), vf_set(0)};
-        size_t l = 0;
-        for (; l + 4 * VF <= k; l += 4 * VF) {
-            for (size_t i = 0; i < 4 * VF * size; i += 64)
-                __builtin_prefetch((const void *)((uintptr_t)w + l * size + FLOAT_AHEAD + i));
-            FLOAT_UNROLL for (size_t i = 0; i < 4; i++) {
-                sum[i] = vf_fma(load(w + (l + i * VF) * size), vf_load(x + l + i * VF), sum[i]);
-            }
-        }
-        for (; l + VF <= k; l += VF) sum[0] = vf_fma(load(w + l * size), vf_load(x + l), sum[0]);
-        if (l < k) sum[1] = vf_fma(load_end(w + l * size, k - l, size, load), vf_load(x + l), sum[1]);
-        y[r] = vf_sum(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
-    }
 }
 
 /* c[j·ldc + i] = w[i] · x row j for `rows` of 4 rows (the pointers of the others are valid too) and `tokens` tokens. */
@@ -110,7 +92,7 @@ FLOAT_INLINE void float_gemm(float *c, size_t ldc, const uint8_t *w, size_t stri
 
 #define FLOAT_KERNELS(type, size)                                                                                    \
     static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {           \
-        float_gemv(y, w, stride, n, act, k, size, load_##type);                                                      \
+        float_gemm(y, n, w, stride, n, act, 1, k, size, load_##type);                                                \
     }                                                                                                                \
     static void gemm_##type(float *c, size_t ldc, const void *w, size_t stride, size_t n, const void *act, size_t m, \
                             size_t k, void *scratch) {                                                               \

@@ -53,7 +53,8 @@ static act_layout lay_out(const fe_cpu_table *table, const fe_op *op) {
         if (!l.own[i]) continue;
         l.offset[i] = l.bytes;
         /* One row's two parts stand as two packings of a row, many rows' as one packing of twice the rows. */
-        size_t bytes = m == 1 ? l.parts[i] * fe_round_up(kernel->act_bytes(1, k), 64) : kernel->act_bytes(l.parts[i] * m, k);
+        size_t bytes =
+            m == 1 ? l.parts[i] * fe_round_up(kernel->act_bytes(1, k), 64) : kernel->act_bytes(l.parts[i] * m, k);
         l.bytes += fe_round_up(bytes, 64);
     }
     l.scratch = fe_round_up(l.scratch, 64);
@@ -63,8 +64,8 @@ static act_layout lay_out(const fe_cpu_table *table, const fe_op *op) {
 }
 
 /* Any row length and type: a row is dequantised into the thread's scratch and multiplied from there. */
-static void dequantised_rows(const cpu_worker *w, const ferrum_tensor *c, const ferrum_tensor *a, const ferrum_tensor *weights,
-                             size_t first, size_t last) {
+static void dequantised_rows(const cpu_worker *w, const ferrum_tensor *c, const ferrum_tensor *a,
+                             const ferrum_tensor *weights, size_t first, size_t last) {
     float *row = (float *)w->scratch;
     for (size_t r = first; r < last; r++) {
         ferrum_dequantize(weights->type, row, fe_at(weights, 0, r), weights->cols);
@@ -108,7 +109,8 @@ static void gemv(cpu_step *step, const cpu_worker *w) {
             kernel->pack(act, x, k, 1, k, 0, 1);
             if (l.parts[i] == 2) kernel->pack(act + fe_round_up(kernel->act_bytes(1, k), 64), rest, k, 1, k, 0, 1);
         }
-        if (l.parts[i] == 2) gemv_precise(w, kernel, fe_row(c, 0), weights, first, last, act, sums);
+        if (l.parts[i] == 2)
+            gemv_precise(w, kernel, fe_row(c, 0), weights, first, last, act, sums);
         else if (first < last)
             kernel->gemv(fe_row(c, 0) + first, fe_at(weights, 0, first), weights->row_stride, last - first, act, k);
     }
@@ -131,8 +133,8 @@ static void gemm_unit(const cpu_worker *w, const act_layout *l, size_t i, const 
     size_t m = op->a.rows, k = op->a.cols;
     float *out = fe_row(c, 0) + first, *sums = (float *)(w->scratch + l->scratch);
     if (l->parts[i] == 1) {
-        kernel->gemm(out, c->row_stride / sizeof(float), fe_at(weights, 0, first), weights->row_stride, count, act, m, k,
-                     w->scratch);
+        kernel->gemm(out, c->row_stride / sizeof(float), fe_at(weights, 0, first), weights->row_stride, count, act, m,
+                     k, w->scratch);
         return;
     }
     kernel->gemm(sums, count, fe_at(weights, 0, first), weights->row_stride, count, act, 2 * m, k, w->scratch);
@@ -160,16 +162,18 @@ static void matmul(cpu_step *step, const cpu_worker *w) {
         const float *x = l.parts[i] == 2 ? twice : fe_row(&op->a, 0);
         cpu_share(rows, l.kernel[i]->pack_group, w->index, w->count, &first, &last);
         if (first < last)
-            l.kernel[i]->pack(act + l.offset[i], x, l.parts[i] == 2 ? k : op->a.row_stride / sizeof(float), rows, k, first,
-                              last - first);
+            l.kernel[i]->pack(act + l.offset[i], x, l.parts[i] == 2 ? k : op->a.row_stride / sizeof(float), rows, k,
+                              first, last - first);
     }
     fe_pool_barrier(w->pool);
     for (size_t i = 0; i < op->u.matmul.count; i++) {
         const ferrum_tensor *weights = &op->u.matmul.w[i], *c = &op->u.matmul.c[i];
         size_t grain = l.kernel[i] ? l.kernel[i]->gemm_rows : ROW_GRAIN;
         while (cpu_claim(&step->claimed[i], weights->rows, grain, &first, &count)) {
-            if (!l.kernel[i]) dequantised_rows(w, c, &op->a, weights, first, first + count);
-            else gemm_unit(w, &l, i, op, act + l.offset[i], first, count);
+            if (!l.kernel[i])
+                dequantised_rows(w, c, &op->a, weights, first, first + count);
+            else
+                gemm_unit(w, &l, i, op, act + l.offset[i], first, count);
         }
     }
 }
@@ -236,7 +240,8 @@ static void pack_expert(const cpu_worker *w, const fe_op *op, const expert_plan 
     }
     if (!kernel || !m) return;
     unsigned char *act = p->act + p->parts * begin * p->act_row;
-    if (m > 1) kernel->pack(act, x, k, p->parts * m, k, 0, p->parts * m);
+    if (m > 1)
+        kernel->pack(act, x, k, p->parts * m, k, 0, p->parts * m);
     else
         for (size_t i = 0; i < p->parts; i++) kernel->pack(act + i * p->act_row, x + i * k, k, 1, k, 0, 1);
 }
@@ -254,7 +259,8 @@ static void expert_product(const cpu_worker *w, const fe_op *op, const expert_pl
         kernel->gemv(y + i * n, weights, op->b.row_stride, count, act + i * p->act_row, k);
     for (size_t r = 0; !kernel && r < count; r++) {
         ferrum_dequantize(op->b.type, (float *)w->scratch, fe_at(&op->b, expert, first + r), k);
-        for (size_t i = 0; i < m; i++) y[i * n + r] = w->table->vector.dot((float *)w->scratch, p->x + (begin + i) * k, k);
+        for (size_t i = 0; i < m; i++)
+            y[i * n + r] = w->table->vector.dot((float *)w->scratch, p->x + (begin + i) * k, k);
     }
 }
 
@@ -264,8 +270,10 @@ static void scatter_expert(const cpu_worker *w, const fe_op *op, const expert_pl
     const float *y = p->y + p->parts * begin * n;
     for (size_t i = 0; i < m; i++) {
         float *out = fe_row(&op->out, p->row[begin + i]);
-        if (p->parts == 2) w->table->vector.add(out, y + i * n, y + (m + i) * n, n);
-        else memcpy(out, y + i * n, n * sizeof *out);
+        if (p->parts == 2)
+            w->table->vector.add(out, y + i * n, y + (m + i) * n, n);
+        else
+            memcpy(out, y + i * n, n * sizeof *out);
     }
 }
 
@@ -325,8 +333,9 @@ static void moe_sum(cpu_step *step, const cpu_worker *w) {
 /* ---- Attention ---- */
 
 typedef struct attention_plan {
-    size_t group, rows, blocks, splits; /* query heads a KV head, query rows and row blocks a KV head, parts of a sequence */
-    size_t part;                        /* floats of one unit's result: sums, then maxima, then totals */
+    size_t group, rows, blocks,
+        splits;  /* query heads a KV head, query rows and row blocks a KV head, parts of a sequence */
+    size_t part; /* floats of one unit's result: sums, then maxima, then totals */
 } attention_plan;
 
 static attention_plan plan_attention(const fe_op *op, size_t threads) {
@@ -344,7 +353,8 @@ static attention_plan plan_attention(const fe_op *op, size_t threads) {
 }
 
 /* Row r of a KV head's rows is query head r % group of token r / group. */
-static fe_attention_task attention_task(const fe_op *op, const attention_plan *plan, size_t slice, size_t block, float *part) {
+static fe_attention_task attention_task(const fe_op *op, const attention_plan *plan, size_t slice, size_t block,
+                                        float *part) {
     const ferrum_attention_params *p = &op->u.attention;
     fe_attention_task t = {.head_dim = p->head_dim, .scale = p->scale, .softcap = p->softcap};
     size_t first = block * FE_ATTENTION_ROWS;
@@ -367,7 +377,8 @@ static fe_attention_task attention_task(const fe_op *op, const attention_plan *p
 }
 
 /* Joins the parts of a split sequence: each is brought to the largest score of all and weighed in. */
-static void join(const fe_op *op, const attention_plan *plan, size_t slice, size_t block, const float *parts, size_t stride) {
+static void join(const fe_op *op, const attention_plan *plan, size_t slice, size_t block, const float *parts,
+                 size_t stride) {
     const ferrum_attention_params *p = &op->u.attention;
     size_t dim = p->head_dim, first = block * FE_ATTENTION_ROWS;
     for (size_t r = 0; r < fe_min(FE_ATTENTION_ROWS, plan->rows - first); r++) {
@@ -412,8 +423,10 @@ static void attention(cpu_step *step, const cpu_worker *w) {
 }
 
 static void store(const fe_cpu_table *table, const ferrum_tensor *cache, void *to, const float *x) {
-    if (cache->type == FERRUM_F16) table->vector.to_f16(to, x, cache->cols);
-    else memcpy(to, x, cache->cols * sizeof *x);
+    if (cache->type == FERRUM_F16)
+        table->vector.to_f16(to, x, cache->cols);
+    else
+        memcpy(to, x, cache->cols * sizeof *x);
 }
 
 /* Keys stand in blocks of FE_KV_BLOCK positions, values row by row: see cpu.h. */
@@ -482,31 +495,29 @@ static void rope(cpu_step *step, const cpu_worker *w) {
 static void elementwise(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
     const fe_vector_kernels *v = &w->table->vector;
-    void (*f)(float *, const float *, const float *, size_t) =
-        op->kind == FE_OP_ADD ? v->add : op->kind == FE_OP_SWIGLU ? v->swiglu : v->geglu;
+    void (*f)(float *, const float *, const float *, size_t) = op->kind == FE_OP_ADD      ? v->add
+                                                               : op->kind == FE_OP_SWIGLU ? v->swiglu
+                                                                                          : v->geglu;
     size_t first = 0, last = op->a.rows, begin = 0, end = op->a.cols;
-    if (op->a.rows == 1) cpu_share(op->a.cols, ROW_GRAIN, w->index, w->count, &begin, &end);
-    else cpu_share(op->a.rows, 1, w->index, w->count, &first, &last);
+    if (op->a.rows == 1)
+        cpu_share(op->a.cols, ROW_GRAIN, w->index, w->count, &begin, &end);
+    else
+        cpu_share(op->a.rows, 1, w->index, w->count, &first, &last);
     for (size_t i = first; i < last; i++)
-        f(fe_row(&op->out, i) + begin, fe_row(&op->a, i) + begin, fe_row(&op->b, op->b.rows == 1 ? 0 : i) + begin, end - begin);
+        f(fe_row(&op->out, i) + begin, fe_row(&op->a, i) + begin, fe_row(&op->b, op->b.rows == 1 ? 0 : i) + begin,
+          end - begin);
 }
 
 /* ---- The table ---- */
 
 cpu_run fe_cpu_step_run(fe_op_kind kind) {
     static const cpu_run table[FE_OP_KINDS] = {
-        [FE_OP_EMBED] = embed,
-        [FE_OP_RMS_NORM] = rms_norm,
-        [FE_OP_MATMUL] = matmul,
-        [FE_OP_MATMUL_EXPERTS] = matmul_experts,
-        [FE_OP_MOE_ROUTE] = moe_route,
-        [FE_OP_MOE_SUM] = moe_sum,
-        [FE_OP_ROPE] = rope,
-        [FE_OP_KV_APPEND] = kv_append,
-        [FE_OP_ATTENTION] = attention,
-        [FE_OP_SWIGLU] = elementwise,
-        [FE_OP_GEGLU] = elementwise,
-        [FE_OP_ADD] = elementwise,
+        [FE_OP_EMBED] = embed,         [FE_OP_RMS_NORM] = rms_norm,
+        [FE_OP_MATMUL] = matmul,       [FE_OP_MATMUL_EXPERTS] = matmul_experts,
+        [FE_OP_MOE_ROUTE] = moe_route, [FE_OP_MOE_SUM] = moe_sum,
+        [FE_OP_ROPE] = rope,           [FE_OP_KV_APPEND] = kv_append,
+        [FE_OP_ATTENTION] = attention, [FE_OP_SWIGLU] = elementwise,
+        [FE_OP_GEGLU] = elementwise,   [FE_OP_ADD] = elementwise,
     };
     return table[kind];
 }

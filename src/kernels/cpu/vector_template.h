@@ -42,7 +42,8 @@ static void rms_norm(float *out, const float *x, const float *weight, size_t n, 
     vf inverse = vf_set(1.0f / sqrtf(dot(x, x, n) / (float)n + eps));
     size_t i = 0;
     for (; i + VF <= n; i += VF) vf_store(out + i, vf_mul(vf_mul(vf_load(x + i), inverse), vf_load(weight + i)));
-    if (i < n) vf_store_n(out + i, vf_mul(vf_mul(vf_load_n(x + i, n - i), inverse), vf_load_n(weight + i, n - i)), n - i);
+    if (i < n)
+        vf_store_n(out + i, vf_mul(vf_mul(vf_load_n(x + i, n - i), inverse), vf_load_n(weight + i, n - i)), n - i);
 }
 
 static inline vf silu(vf x) { return vf_div(x, vf_add(vf_set(1.0f), vf_exp(vf_sub(vf_set(0), x)))); }
@@ -126,21 +127,22 @@ static inline vf load_f16(const void *p, size_t i) { return vf_load_f16((const u
 static inline vf load_f32(const void *p, size_t i) { return vf_load((const float *)p + i); }
 
 /* Calls f with the number of rows as a constant, so that its sums are registers. */
-#define FOR_ROWS(rows, f, ...)                                                                                           \
-    switch (rows) {                                                                                                      \
-    case 1: f(1, __VA_ARGS__); break;                                                                                    \
-    case 2: f(2, __VA_ARGS__); break;                                                                                    \
-    case 3: f(3, __VA_ARGS__); break;                                                                                    \
-    case 4: f(4, __VA_ARGS__); break;                                                                                    \
-    case 5: f(5, __VA_ARGS__); break;                                                                                    \
-    case 6: f(6, __VA_ARGS__); break;                                                                                    \
-    case 7: f(7, __VA_ARGS__); break;                                                                                    \
-    default: f(TILE, __VA_ARGS__); break;                                                                                \
+#define FOR_ROWS(rows, f, ...)            \
+    switch (rows) {                       \
+    case 1: f(1, __VA_ARGS__); break;     \
+    case 2: f(2, __VA_ARGS__); break;     \
+    case 3: f(3, __VA_ARGS__); break;     \
+    case 4: f(4, __VA_ARGS__); break;     \
+    case 5: f(5, __VA_ARGS__); break;     \
+    case 6: f(6, __VA_ARGS__); break;     \
+    case 7: f(7, __VA_ARGS__); break;     \
+    default: f(TILE, __VA_ARGS__); break; \
     }
 
 /* scores[r][0 … 15] of `rows` rows against one block of K. */
 static inline __attribute__((always_inline)) void score_block(size_t rows, float (*scores)[SPAN], const float *const *q,
-                                                              const void *k, size_t dim, vf (*load)(const void *, size_t)) {
+                                                              const void *k, size_t dim,
+                                                              vf (*load)(const void *, size_t)) {
     for (size_t v = 0; v < FE_KV_BLOCK; v += VF) {
         vf sum[TILE];
         for (size_t r = 0; r < rows; r++) sum[r] = vf_set(0);
@@ -223,8 +225,8 @@ static inline __attribute__((always_inline)) void attend(const fe_attention_task
             bool any = false;
             for (size_t r = 0; r < rows; r++) any |= soften(t, first + r, at, scores[r]);
             if (any)
-                FOR_ROWS(rows, add_values, t->sum + first * t->head_dim, t->head_dim, (const float(*)[SPAN])scores, t->v, at,
-                         count, load)
+                FOR_ROWS(rows, add_values, t->sum + first * t->head_dim, t->head_dim, (const float(*)[SPAN])scores,
+                         t->v, at, count, load)
         }
     }
 }
@@ -233,5 +235,6 @@ static void attention_f16(const fe_attention_task *task) { attend(task, sizeof(u
 static void attention_f32(const fe_attention_task *task) { attend(task, sizeof(float), load_f32); }
 
 void FE_VECTOR_INIT(fe_vector_kernels *v) {
-    *v = (fe_vector_kernels){rms_norm, swiglu, geglu, add, axpy, dot, to_f16, residual, rope_half, attention_f16, attention_f32};
+    *v = (fe_vector_kernels){rms_norm, swiglu,   geglu,     add,           axpy,         dot,
+                             to_f16,   residual, rope_half, attention_f16, attention_f32};
 }

@@ -130,7 +130,8 @@ static void rope(ferrum_stream *s, const fe_op *op) {
             for (size_t j = 0; j < p->dims / 2; j++) {
                 double angle = op->ints[i] * (double)p->freq_scale * pow(p->base, -2.0 * (double)j / p->dims);
                 if (factors) angle /= factors[j];
-                float *a = p->interleaved ? &x[2 * j] : &x[j], *b = p->interleaved ? &x[2 * j + 1] : &x[j + p->dims / 2];
+                float *a = p->interleaved ? &x[2 * j] : &x[j],
+                      *b = p->interleaved ? &x[2 * j + 1] : &x[j + p->dims / 2];
                 double re = *a, im = *b;
                 *a = (float)(re * cos(angle) - im * sin(angle));
                 *b = (float)(re * sin(angle) + im * cos(angle));
@@ -142,8 +143,10 @@ static void rope(ferrum_stream *s, const fe_op *op) {
 static void append_head(const ferrum_tensor *cache, const float *x, size_t head, size_t position) {
     void *to = fe_at(cache, head, position);
     for (size_t j = 0; j < cache->cols; j++) {
-        if (cache->type == FERRUM_F32) ((float *)to)[j] = x[head * cache->cols + j];
-        else ((uint16_t *)to)[j] = ferrum_f32_to_f16(x[head * cache->cols + j]);
+        if (cache->type == FERRUM_F32)
+            ((float *)to)[j] = x[head * cache->cols + j];
+        else
+            ((uint16_t *)to)[j] = ferrum_f32_to_f16(x[head * cache->cols + j]);
     }
 }
 
@@ -215,18 +218,12 @@ static void elementwise(ferrum_stream *s, const fe_op *op) {
 }
 
 static void (*const table[FE_OP_KINDS])(ferrum_stream *, const fe_op *) = {
-    [FE_OP_EMBED] = embed,
-    [FE_OP_RMS_NORM] = rms_norm,
-    [FE_OP_MATMUL] = matmul,
-    [FE_OP_MATMUL_EXPERTS] = matmul_experts,
-    [FE_OP_MOE_ROUTE] = moe_route,
-    [FE_OP_MOE_SUM] = moe_sum,
-    [FE_OP_ROPE] = rope,
-    [FE_OP_KV_APPEND] = kv_append,
-    [FE_OP_ATTENTION] = attention,
-    [FE_OP_SWIGLU] = elementwise,
-    [FE_OP_GEGLU] = elementwise,
-    [FE_OP_ADD] = elementwise,
+    [FE_OP_EMBED] = embed,         [FE_OP_RMS_NORM] = rms_norm,
+    [FE_OP_MATMUL] = matmul,       [FE_OP_MATMUL_EXPERTS] = matmul_experts,
+    [FE_OP_MOE_ROUTE] = moe_route, [FE_OP_MOE_SUM] = moe_sum,
+    [FE_OP_ROPE] = rope,           [FE_OP_KV_APPEND] = kv_append,
+    [FE_OP_ATTENTION] = attention, [FE_OP_SWIGLU] = elementwise,
+    [FE_OP_GEGLU] = elementwise,   [FE_OP_ADD] = elementwise,
 };
 
 static void ref_submit(ferrum_stream *s, const fe_op *op) { table[op->kind](s, op); }

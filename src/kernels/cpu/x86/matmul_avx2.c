@@ -1,7 +1,8 @@
 /* Matmul for AVX2, FMA and F16C.
  *
- * GEMV: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; quants are unpacked in registers and
- * multiplied by the activations with vpmaddubsw, and there is no horizontal sum before the row's end.
+ * GEMV, and GEMM of two tokens: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; quants are
+ * unpacked in registers and multiplied by the activations with vpmaddubsw, and there is no horizontal sum before the row's
+ * end.
  *
  * GEMM: a unit of 16 rows. Panel by panel of 256 columns the blocks are unpacked into scratch with rows in lanes: a dword
  * holds 4 consecutive k of a row, 8 rows to a vector. The inner kernel takes 16 rows x 4 tokens, broadcasting 4 activations
@@ -24,9 +25,9 @@ typedef struct sums {
 } sums;
 
 /* Group g of a panel; *sum is one of two, so that their latencies overlap. `is_signed`: quants are signed bytes. */
-FE_INLINE void gemv_group_32(__m256 *sum, const uint8_t *w, const fe_act_panel *x, size_t g, const float *scale,
-                             quants_fn quants, bool is_signed) {
-    __m256i u = quants(w, g), v = load_256(x->q + g * 32);
+FE_INLINE void gemv_group_32(__m256 *sum, __m256i u, const fe_act_panel *x, size_t g, const float *scale,
+                             bool is_signed) {
+    __m256i v = load_256(x->q + g * 32);
     if (is_signed) {
         v = _mm256_sign_epi8(v, u);
         u = _mm256_abs_epi8(u);
@@ -36,35 +37,54 @@ FE_INLINE void gemv_group_32(__m256 *sum, const uint8_t *w, const fe_act_panel *
 }
 
 /* A panel's scales times the activations', and the sum of its addends; `has_add`: they are not always 0. */
-FE_INLINE void gemv_scales_32(float scale[8], sums *sum, const uint8_t *w, const fe_act_panel *x, size_t groups,
-                              scales_32_fn scales, bool has_add) {
-    scales_32 s = scales(w, groups);
-    _mm256_store_ps(scale, _mm256_mul_ps(s.scale, _mm256_load_ps(x->d)));
-    if (has_add) sum->add = _mm256_fmadd_ps(s.add, _mm256_load_ps(x->ds), sum->add);
+FE_INLINE void gemv_scales_32(float scale[8], sums *sum, const scales_32 *s, const fe_act_panel *x, bool has_add) {
+    _mm256_store_ps(scale, _mm256_mul_ps(s->scale, _mm256_load_ps(x->d)));
+    if (has_add) sum->add = _mm256_fmadd_ps(s->add, _mm256_load_ps(x->ds), sum->add);
 }
 
-FE_INLINE void gemv_32(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
-                       size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add, bool is_signed) {
-    float scale[8] __attribute__((aligned(32)));
-    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32;
+FE_INLINE void clear_sums(sums sum[DIRECT], size_t tokens) {
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) sum[t].product[0] = sum[t].product[1] = sum[t].add =
+        _mm256_setzero_ps();
+}
+FE_INLINE void store_sums(float *y, size_t ldy, const sums sum[DIRECT], size_t tokens) {
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) y[t * ldy] =
+        vf_sum(_mm256_add_ps(_mm256_add_ps(sum[t].product[0], sum[t].product[1]), sum[t].add));
+}
+
+/* y[t·ldy + r] for `tokens` rows of activations. */
+FE_INLINE void gemv_32(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
+                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add,
+                       bool is_signed) {
+    float scale[DIRECT][8] __attribute__((aligned(32)));
+    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32, ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum = {{_mm256_setzero_ps(), _mm256_setzero_ps()}, _mm256_setzero_ps()};
+        sums sum[DIRECT];
+        clear_sums(sum, tokens);
         for (size_t p = 0; p < panels; p++) {
             const uint8_t *b = w + p * bytes;
             prefetch(b, GEMV_AHEAD, bytes);
-            gemv_scales_32(scale, &sum, b, x + p, 8, scales, has_add);
+            scales_32 s = scales(b, 8);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                gemv_scales_32(scale[t], sum + t, &s, x + t * ldx + p, has_add);
             FE_UNROLL for (size_t g = 0; g < 8; g++) {
-                gemv_group_32(&sum.product[g % 2], b, x + p, g, scale, quants, is_signed);
+                __m256i u = quants(b, g);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                    gemv_group_32(&sum[t].product[g % 2], u, x + t * ldx + p, g, scale[t], is_signed);
             }
         }
         if (rest) {
             const uint8_t *b = w + panels * bytes;
             prefetch(b, GEMV_AHEAD, bytes / 8 * rest);
-            gemv_scales_32(scale, &sum, b, x + panels, rest, scales, has_add);
-            for (size_t g = 0; g < rest; g++)
-                gemv_group_32(&sum.product[0], b, x + panels, g, scale, quants, is_signed);
+            scales_32 s = scales(b, rest);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                gemv_scales_32(scale[t], sum + t, &s, x + t * ldx + panels, has_add);
+            for (size_t g = 0; g < rest; g++) {
+                __m256i u = quants(b, g);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                    gemv_group_32(&sum[t].product[0], u, x + t * ldx + panels, g, scale[t], is_signed);
+            }
         }
-        y[r] = vf_sum(_mm256_add_ps(_mm256_add_ps(sum.product[0], sum.product[1]), sum.add));
+        store_sums(y + r, ldy, sum, tokens);
     }
 }
 
@@ -77,30 +97,38 @@ FE_INLINE __m256i spread_scales(__m128i scale) {
 
 /* Super-blocks with a scale per 16; w = d · scale · (q - offset) - dmin · min. The integer scales are multiplied in by the
  * vpmaddwd that has to widen the products anyhow: at most 2 · 16002 · 128. */
-FE_INLINE void gemv_16(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
-                       size_t bytes, quants_fn quants, scales_16_fn scales, int offset, size_t ahead) {
-    float scale[8] __attribute__((aligned(32)));
+FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
+                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_16_fn scales, int offset,
+                       size_t ahead) {
+    float scale[DIRECT][8] __attribute__((aligned(32)));
+    size_t ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum = {{_mm256_setzero_ps(), _mm256_setzero_ps()}, _mm256_setzero_ps()};
-        for (size_t p = 0; p < k / FE_PANEL; p++) {
+        sums sum[DIRECT];
+        clear_sums(sum, tokens);
+        for (size_t p = 0; p < ldx; p++) {
             const uint8_t *b = w + p * bytes;
             prefetch(b, ahead, bytes);
             scales_16 s = scales(b);
-            __m256i spread = spread_scales(s.scale), x16 = load_256(x[p].s16);
-            __m256 xd = _mm256_load_ps(x[p].d);
-            _mm256_store_ps(scale, _mm256_mul_ps(_mm256_set1_ps(s.d), xd));
-            __m256i taken = _mm256_madd_epi16(_mm256_cvtepi8_epi16(offset ? s.scale : s.min), x16);
-            __m256 by = _mm256_mul_ps(xd, _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin));
-            sum.add = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(taken), by, sum.add);
+            __m256i spread = spread_scales(s.scale), off = _mm256_cvtepi8_epi16(offset ? s.scale : s.min);
+            __m256 d = _mm256_set1_ps(s.d), off_d = _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                const fe_act_panel *v = x + t * ldx + p;
+                __m256 xd = _mm256_load_ps(v->d), taken = _mm256_cvtepi32_ps(_mm256_madd_epi16(off, load_256(v->s16)));
+                _mm256_store_ps(scale[t], _mm256_mul_ps(d, xd));
+                sum[t].add = _mm256_fnmadd_ps(taken, _mm256_mul_ps(xd, off_d), sum[t].add);
+            }
             FE_UNROLL for (size_t g = 0; g < 8; g++) {
                 __m256i words = _mm256_set1_epi16((short)(g * 2 | (g * 2 + 1) << 8));
-                __m256i product = _mm256_maddubs_epi16(quants(b, g), load_256(x[p].q + g * 32));
-                product = _mm256_madd_epi16(product, _mm256_shuffle_epi8(spread, words));
-                sum.product[g % 2] =
-                    _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_broadcast_ss(scale + g), sum.product[g % 2]);
+                __m256i u = quants(b, g), by = _mm256_shuffle_epi8(spread, words);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                    __m256i product = _mm256_maddubs_epi16(u, load_256(x[t * ldx + p].q + g * 32));
+                    __m256 f = _mm256_cvtepi32_ps(_mm256_madd_epi16(product, by));
+                    sum[t].product[g % 2] =
+                        _mm256_fmadd_ps(f, _mm256_broadcast_ss(scale[t] + g), sum[t].product[g % 2]);
+                }
             }
         }
-        y[r] = vf_sum(_mm256_add_ps(_mm256_add_ps(sum.product[0], sum.product[1]), sum.add));
+        store_sums(y + r, ldy, sum, tokens);
     }
 }
 
@@ -118,66 +146,111 @@ typedef struct panel_16 {
     float d[ROWS], dmin[ROWS];
 } panel_16;
 
+/* Rows to unpack, and where the next unit's bytes are prefetched while that is done. */
+typedef struct source {
+    const uint8_t *const *rows;
+    uintptr_t *ahead;
+} source;
+
+FE_INLINE void prefetch_ahead(const source *from, size_t lines) {
+    FE_UNROLL for (size_t i = 0; i < lines; i++) _mm_prefetch((const char *)(*from->ahead + i * 64), _MM_HINT_T1);
+    *from->ahead += lines * 64;
+}
+
+/* The panel that is being filled: rows first … first + LANES - 1 of it. */
+typedef struct unpack_32 {
+    panel_32 *panel;
+    size_t first;
+    source from;
+} unpack_32;
+
+typedef struct unpack_16 {
+    panel_16 *panel;
+    size_t first;
+    source from;
+} unpack_16;
+
 static size_t gemm_scratch(size_t m, size_t k) {
     (void)k;
-    return fe_round_up(sizeof(panel_16), 64) + m * ROWS * sizeof(float);
+    return sizeof(panel_16) + m * ROWS * sizeof(float);
 }
 
-/* Group g's quants of 8 rows. */
-FE_INLINE void unpack_quants(uint8_t q[8][ROWS][4], const uint8_t *const *rows, size_t g, quants_fn quants) {
-    __m256i v[8];
-    FE_UNROLL for (int i = 0; i < 8; i++) v[i] = quants(rows[i], g);
-    transpose_8x8(v);
-    FE_UNROLL for (int i = 0; i < 8; i++) _mm256_store_si256((__m256i *)q[i], v[i]);
+typedef __m256i vi;
+FE_INLINE vi vi_set_bytes(int x) { return _mm256_set1_epi8((char)x); }
+FE_INLINE vi vi_set_dwords(int x) { return _mm256_set1_epi32(x); }
+FE_INLINE vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
+FE_INLINE vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
+FE_INLINE vi vi_or_and(vi a, vi b, vi c) { return vi_or(a, vi_and(b, c)); }
+FE_INLINE vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+FE_INLINE vi vi_sll(vi x, int n) { return _mm256_slli_epi32(x, n); }
+FE_INLINE vi vi_srl(vi x, int n) { return _mm256_srli_epi32(x, n); }
+FE_INLINE vi vi_sra(vi x, int n) { return _mm256_srai_epi32(x, n); }
+FE_INLINE vf vi_to_float(vi x) { return _mm256_cvtepi32_ps(x); }
+FE_INLINE void vi_store(void *p, vi x) { _mm256_store_si256(p, x); }
+/* Halves above 16 zero bits each: packing leaves them in pairs of four. */
+FE_INLINE vf halves_of(vi x) {
+    __m128i h = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    return _mm256_cvtph_ps(h);
+}
+FE_INLINE vf low_half(vi x) { return halves_of(vi_and(x, vi_set_dwords(0xFFFF))); }
+FE_INLINE vf high_half(vi x) { return halves_of(vi_srl(x, 16)); }
+FE_INLINE vi from_signed(vi x) { return x; }
+
+/* x + 16 in byte i of each dword where bit 4·s + i of high's is set. */
+FE_INLINE vi add_fifths(vi x, vi high, int s) {
+    vi spread = _mm256_broadcastsi128_si256(
+        _mm_add_epi8(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12), _mm_set1_epi8((char)(s / 2))));
+    vi bit = vi_set_dwords((int)(s % 2 ? 0x80402010 : 0x08040201));
+    vi is_set = _mm256_cmpeq_epi8(vi_and(_mm256_shuffle_epi8(high, spread), bit), bit);
+    return vi_or_and(x, is_set, vi_set_bytes(16));
 }
 
-/* 8 rows of 8 floats, to columns ROWS floats apart. */
-FE_INLINE void store_columns(float *columns, __m256i v[8]) {
-    transpose_8x8(v);
-    FE_UNROLL for (int i = 0; i < 8; i++) _mm256_store_ps(columns + i * ROWS, _mm256_castsi256_ps(v[i]));
-}
-
-FE_INLINE void unpack_32(panel_32 *panel, const uint8_t *const *rows, size_t groups, quants_fn quants,
-                         scales_32_fn scales) {
-    for (size_t r = 0; r < ROWS; r += 8) {
-        __m256i scale[8], add[8];
-        for (size_t i = 0; i < 8; i++) {
-            scales_32 s = scales(rows[r + i], groups);
-            scale[i] = _mm256_castps_si256(s.scale);
-            add[i] = _mm256_castps_si256(s.add);
-        }
-        store_columns(&panel->scale[0][r], scale);
-        store_columns(&panel->add[0][r], add);
-        for (size_t g = 0; g < groups; g++)
-            unpack_quants((uint8_t(*)[ROWS][4]) & panel->q[g][0][r], rows + r, g, quants);
+/* 16 bytes of rows i and i + 4, for i = 0 … 3. */
+FE_INLINE void load_8_rows(vi a[4], const source *from, size_t at) {
+    prefetch_ahead(from, 2);
+    FE_UNROLL for (size_t i = 0; i < 4; i++) {
+        vi low = _mm256_castsi128_si256(load_128(from->rows[i] + at));
+        a[i] = _mm256_inserti128_si256(low, load_128(from->rows[i + 4] + at), 1);
     }
 }
-
-FE_INLINE void unpack_16(panel_16 *panel, const uint8_t *const *rows, quants_fn quants, scales_16_fn scales,
-                         int offset) {
-    for (size_t r = 0; r < ROWS; r += 8) {
-        __m256i even[8], odd[8], pair[8];
-        for (size_t i = 0; i < 8; i++) {
-            scales_16 s = scales(rows[r + i]);
-            panel->d[r + i] = s.d;
-            panel->dmin[r + i] = s.dmin;
-            __m256i words = _mm256_cvtepi8_epi16(s.scale); /* dword g: the scales of group g */
-            even[i] = _mm256_blend_epi16(words, _mm256_slli_epi32(words, 16), 0xAA);
-            odd[i] = _mm256_blend_epi16(words, _mm256_srli_epi32(words, 16), 0x55);
-            pair[i] =
-                offset ? _mm256_mullo_epi16(words, _mm256_set1_epi16((short)-offset)) : _mm256_cvtepi8_epi16(s.min);
-        }
-        transpose_8x8(even);
-        transpose_8x8(odd);
-        transpose_8x8(pair);
-        for (size_t g = 0; g < 8; g++) {
-            _mm256_store_si256((__m256i *)panel->scale[g][0][r], even[g]);
-            _mm256_store_si256((__m256i *)panel->scale[g][1][r], odd[g]);
-            _mm256_store_si256((__m256i *)panel->pair[g][r], pair[g]);
-            unpack_quants((uint8_t(*)[ROWS][4]) & panel->q[g][0][r], rows + r, g, quants);
-        }
-    }
+/* The four dwords from byte `at` of each of 8 rows on: v[j] holds dword j of all rows. */
+FE_INLINE void columns_4(vi v[4], const source *from, size_t at) {
+    vi a[4];
+    load_8_rows(a, from, at);
+    vi t0 = _mm256_unpacklo_epi32(a[0], a[1]), t1 = _mm256_unpackhi_epi32(a[0], a[1]);
+    vi t2 = _mm256_unpacklo_epi32(a[2], a[3]), t3 = _mm256_unpackhi_epi32(a[2], a[3]);
+    v[0] = _mm256_unpacklo_epi64(t0, t2);
+    v[1] = _mm256_unpackhi_epi64(t0, t2);
+    v[2] = _mm256_unpacklo_epi64(t1, t3);
+    v[3] = _mm256_unpackhi_epi64(t1, t3);
 }
+/* The first two of them; 16 bytes are read all the same. */
+FE_INLINE void columns_2(vi v[2], const source *from, size_t at) {
+    vi a[4];
+    load_8_rows(a, from, at);
+    vi t0 = _mm256_unpacklo_epi32(a[0], a[1]), t2 = _mm256_unpacklo_epi32(a[2], a[3]);
+    v[0] = _mm256_unpacklo_epi64(t0, t2);
+    v[1] = _mm256_unpackhi_epi64(t0, t2);
+}
+
+FE_INLINE void put_super(const unpack_16 *u, vf d, vf dmin) {
+    vf_store(u->panel->d + u->first, d);
+    vf_store(u->panel->dmin + u->first, dmin);
+}
+/* Two 16-bit integers in each dword. */
+FE_INLINE vi both(vi low, vi high) { return _mm256_blend_epi16(low, vi_sll(high, 16), 0xAA); }
+FE_INLINE void put_scales(const unpack_16 *u, size_t g, vi a, vi b, vf d) {
+    (void)d; /* is multiplied in later */
+    vi_store(u->panel->scale[g][0][u->first], both(a, a));
+    vi_store(u->panel->scale[g][1][u->first], both(b, b));
+}
+FE_INLINE void put_mins(const unpack_16 *u, size_t g, vi a, vi b) { vi_store(u->panel->pair[g][u->first], both(a, b)); }
+FE_INLINE void put_offset(const unpack_16 *u, size_t g, vi a, vi b, int offset) {
+    vi_store(u->panel->pair[g][u->first], _mm256_mullo_epi16(both(a, b), _mm256_set1_epi16((short)-offset)));
+}
+
+enum { LANES = 8 };
+#include "kernels/cpu/x86/panel_template.h"
 
 /* ---- GEMM: the inner kernels, acc[token][row] += panel · tile for `tokens` tokens --------------------------------- */
 
@@ -282,8 +355,6 @@ FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t
     }
 }
 
-typedef void (*inner_fn)(float *acc, const void *w, const act_tile *x, size_t groups, size_t tokens);
-
 /* Fewer tokens than 4 only at the end. */
 #define INNER(name, call)                                                                         \
     static void name(float *acc, const void *w, const act_tile *x, size_t groups, size_t count) { \
@@ -320,76 +391,37 @@ static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t 
     }
 }
 
-typedef struct problem {
-    float *c;
-    size_t ldc;
-    const uint8_t *w;
-    size_t stride, n;
-    const act_tile *act;
-    size_t m, k, bytes;
-    void *scratch;
-} problem;
+#include "kernels/cpu/x86/gemm_template.h"
 
-/* Pointers to panel p of 16 rows from r on; the last row stands in for those past the end. The next panel is prefetched. */
-FE_INLINE void unit_rows(const uint8_t *rows[ROWS], const problem *a, size_t r, size_t p) {
-    for (size_t i = 0; i < ROWS; i++) {
-        rows[i] = a->w + fe_min(r + i, a->n - 1) * a->stride + p * a->bytes;
-        prefetch(rows[i], a->bytes, a->bytes);
+/* The two counts of tokens are written out, so that each is compiled by itself. */
+#define GEMV_32(type, ...)                                                                                            \
+    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
+                              size_t m, size_t k) {                                                                   \
+        if (m == 1)                                                                                                   \
+            gemv_32(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
+        else                                                                                                          \
+            gemv_32(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
+    }                                                                                                                 \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
+        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
     }
-}
-
-static void multiply_panel(const problem *a, float *acc, const void *panel, size_t p, size_t groups, inner_fn inner) {
-    for (size_t i = 0; i < a->m; i += TOKENS)
-        inner(acc + i * ROWS, panel, a->act + i / TOKENS * (a->k / 32) + p * 8, groups, fe_min(TOKENS, a->m - i));
-}
-
-FE_INLINE void gemm_32(const problem *a, quants_fn quants, scales_32_fn scales, inner_fn inner) {
-    panel_32 *panel = a->scratch;
-    float *acc = (float *)a->scratch + fe_round_up(sizeof(panel_16), 64) / sizeof(float);
-    for (size_t r = 0; r < a->n; r += ROWS) {
-        memset(acc, 0, a->m * ROWS * sizeof *acc);
-        for (size_t p = 0; p < fe_act_panels(a->k); p++) {
-            const uint8_t *rows[ROWS];
-            size_t groups = fe_panel_groups(a->k, p);
-            unit_rows(rows, a, r, p);
-            unpack_32(panel, rows, groups, quants, scales);
-            multiply_panel(a, acc, panel, p, groups, inner);
-        }
-        store_unit(a->c + r, a->ldc, acc, a->m, fe_min(ROWS, a->n - r));
+#define GEMV_16(type, ...)                                                                                            \
+    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
+                              size_t m, size_t k) {                                                                   \
+        if (m == 1)                                                                                                   \
+            gemv_16(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
+        else                                                                                                          \
+            gemv_16(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
+    }                                                                                                                 \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
+        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
     }
-}
-
-FE_INLINE void gemm_16(const problem *a, quants_fn quants, scales_16_fn scales, int offset, inner_fn inner) {
-    panel_16 *panel = a->scratch;
-    float *acc = (float *)a->scratch + fe_round_up(sizeof(panel_16), 64) / sizeof(float);
-    for (size_t r = 0; r < a->n; r += ROWS) {
-        memset(acc, 0, a->m * ROWS * sizeof *acc);
-        for (size_t p = 0; p < a->k / FE_PANEL; p++) {
-            const uint8_t *rows[ROWS];
-            unit_rows(rows, a, r, p);
-            unpack_16(panel, rows, quants, scales, offset);
-            multiply_panel(a, acc, panel, p, 8, inner);
-        }
-        store_unit(a->c + r, a->ldc, acc, a->m, fe_min(ROWS, a->n - r));
-    }
-}
-
-#define GEMM(type, bytes, ...)                                                                                       \
-    static void gemm_##type(float *c, size_t ldc, const void *w, size_t stride, size_t n, const void *act, size_t m, \
-                            size_t k, void *scratch) {                                                               \
-        problem a = {c, ldc, w, stride, n, act, m, k, bytes, scratch};                                               \
-        __VA_ARGS__;                                                                                                 \
-    }
-#define SCALE_32(type, bytes, has_add, is_signed, inner)                                                   \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
-        gemv_32(y, w, stride, n, act, k, bytes, quants_##type, scales_##type, has_add, is_signed);         \
-    }                                                                                                      \
-    GEMM(type, bytes, gemm_32(&a, quants_##type, scales_##type, inner))
-#define SCALE_16(type, bytes, offset, ahead, inner)                                                        \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
-        gemv_16(y, w, stride, n, act, k, bytes, quants_##type, scales_##type, offset, ahead);              \
-    }                                                                                                      \
-    GEMM(type, bytes, gemm_16(&a, quants_##type, scales_##type, offset, inner))
+#define SCALE_32(type, bytes, has_add, is_signed, inner)                   \
+    GEMV_32(type, bytes, quants_##type, scales_##type, has_add, is_signed) \
+    GEMM_32(type, bytes, inner)
+#define SCALE_16(type, bytes, offset, ahead, inner)                   \
+    GEMV_16(type, bytes, quants_##type, scales_##type, offset, ahead) \
+    GEMM_16(type, bytes, inner)
 
 SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), true, false, inner_u4)
 SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), true, false, inner_u4)

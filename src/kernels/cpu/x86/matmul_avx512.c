@@ -1,7 +1,8 @@
 /* Matmul for AVX-512 with VNNI: F, BW, DQ, VL, VNNI.
  *
- * GEMV: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; 64 quants are unpacked in registers
- * and multiplied by the activations with vpdpbusd, and there is no horizontal sum before the row's end.
+ * GEMV, and GEMM of two tokens: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; 64 quants
+ * are unpacked in registers and multiplied by the activations with vpdpbusd, and there is no horizontal sum before the
+ * row's end.
  *
  * GEMM: a unit of 32 rows. Panel by panel of 256 columns the blocks are unpacked into scratch with rows in lanes: a dword
  * holds 4 consecutive k of a row, 16 rows to a vector. The inner kernel takes 32 rows x 6 tokens, broadcasting 4 activations
@@ -109,6 +110,16 @@ FE_INLINE float total(const sums *s) {
     return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
 
+FE_INLINE void clear_sums(sums sum[DIRECT], size_t tokens) {
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+        sum[t].product[0] = sum[t].product[1] = _mm512_setzero_ps();
+        sum[t].add = _mm256_setzero_ps();
+    }
+}
+FE_INLINE void store_totals(float *y, size_t ldy, const sums sum[DIRECT], size_t tokens) {
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) y[t * ldy] = total(sum + t);
+}
+
 /* Chunk c of a panel; `scale` holds a scale per 32 in its low half, or per 16. `is_signed`: quants are signed bytes. */
 FE_INLINE void gemv_chunk(sums *sum, __m512i u, const fe_act_panel *x, size_t c, __m512 scale, int per,
                           bool is_signed) {
@@ -125,54 +136,78 @@ FE_INLINE void gemv_chunk(sums *sum, __m512i u, const fe_act_panel *x, size_t c,
 }
 
 /* A panel's scales times the activations', and the sum of its addends; `has_add`: they are not always 0. */
-FE_INLINE __m512 gemv_scales_32(sums *sum, const uint8_t *w, const fe_act_panel *x, size_t groups, scales_32_fn scales,
-                                bool has_add) {
-    scales_32 s = scales(w, groups);
-    if (has_add) sum->add = _mm256_fmadd_ps(s.add, _mm256_load_ps(x->ds), sum->add);
-    return _mm512_castps256_ps512(_mm256_mul_ps(s.scale, _mm256_load_ps(x->d)));
+FE_INLINE __m512 gemv_scales_32(sums *sum, const scales_32 *s, const fe_act_panel *x, bool has_add) {
+    if (has_add) sum->add = _mm256_fmadd_ps(s->add, _mm256_load_ps(x->ds), sum->add);
+    return _mm512_castps256_ps512(_mm256_mul_ps(s->scale, _mm256_load_ps(x->d)));
 }
 
-FE_INLINE void gemv_32(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
-                       size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add, bool is_signed) {
-    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32;
+/* y[t·ldy + r] for `tokens` rows of activations. */
+FE_INLINE void gemv_32(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
+                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add,
+                       bool is_signed) {
+    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32, ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum = {{_mm512_setzero_ps(), _mm512_setzero_ps()}, _mm256_setzero_ps()};
+        sums sum[DIRECT];
+        __m512 scale[DIRECT];
+        clear_sums(sum, tokens);
         for (size_t p = 0; p < panels; p++) {
             const uint8_t *b = w + p * bytes;
             prefetch(b, GEMV_AHEAD, bytes);
-            __m512 scale = gemv_scales_32(&sum, b, x + p, 8, scales, has_add);
-            FE_UNROLL for (size_t c = 0; c < 4; c++) gemv_chunk(&sum, quants(b, c, 8), x + p, c, scale, 32, is_signed);
+            scales_32 s = scales(b, 8);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) scale[t] =
+                gemv_scales_32(sum + t, &s, x + t * ldx + p, has_add);
+            FE_UNROLL for (size_t c = 0; c < 4; c++) {
+                __m512i u = quants(b, c, 8);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                    gemv_chunk(sum + t, u, x + t * ldx + p, c, scale[t], 32, is_signed);
+            }
         }
         if (rest) {
             const uint8_t *b = w + panels * bytes;
             prefetch(b, GEMV_AHEAD, bytes / 8 * rest);
-            __m512 scale = gemv_scales_32(&sum, b, x + panels, rest, scales, has_add);
-            for (size_t c = 0; c < (rest + 1) / 2; c++)
-                gemv_chunk(&sum, quants(b, c, rest), x + panels, c, scale, 32, is_signed);
+            scales_32 s = scales(b, rest);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) scale[t] =
+                gemv_scales_32(sum + t, &s, x + t * ldx + panels, has_add);
+            for (size_t c = 0; c < (rest + 1) / 2; c++) {
+                __m512i u = quants(b, c, rest);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                    gemv_chunk(sum + t, u, x + t * ldx + panels, c, scale[t], 32, is_signed);
+            }
         }
-        y[r] = total(&sum);
+        store_totals(y + r, ldy, sum, tokens);
     }
 }
 
 /* Super-blocks with a scale per 16; w = d · scale · (q - offset) - dmin · min. */
-FE_INLINE void gemv_16(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
-                       size_t bytes, quants_fn quants, scales_16_fn scales, int offset, size_t ahead) {
+FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
+                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_16_fn scales, int offset,
+                       size_t ahead) {
     const __m512i pairs = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    size_t ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum = {{_mm512_setzero_ps(), _mm512_setzero_ps()}, _mm256_setzero_ps()};
-        for (size_t p = 0; p < k / FE_PANEL; p++) {
+        sums sum[DIRECT];
+        __m512 scale[DIRECT];
+        clear_sums(sum, tokens);
+        for (size_t p = 0; p < ldx; p++) {
             const uint8_t *b = w + p * bytes;
             prefetch(b, ahead, bytes);
             scales_16 s = scales(b);
-            __m256 d = _mm256_load_ps(x[p].d),
-                   by = _mm256_mul_ps(d, _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin));
-            __m256i taken = _mm256_madd_epi16(_mm256_cvtepi8_epi16(offset ? s.scale : s.min), load_256(x[p].s16));
-            sum.add = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(taken), by, sum.add);
-            __m512 scale = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(s.scale)), _mm512_set1_ps(s.d));
-            scale = _mm512_mul_ps(scale, _mm512_permutexvar_ps(pairs, _mm512_castps256_ps512(d)));
-            FE_UNROLL for (size_t c = 0; c < 4; c++) gemv_chunk(&sum, quants(b, c, 8), x + p, c, scale, 16, false);
+            __m512 by = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(s.scale)), _mm512_set1_ps(s.d));
+            __m256i off = _mm256_cvtepi8_epi16(offset ? s.scale : s.min);
+            __m256 off_d = _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                const fe_act_panel *v = x + t * ldx + p;
+                __m256 xd = _mm256_load_ps(v->d), taken = _mm256_cvtepi32_ps(_mm256_madd_epi16(off, load_256(v->s16)));
+                sum[t].add = _mm256_fnmadd_ps(taken, _mm256_mul_ps(xd, off_d), sum[t].add);
+                scale[t] = _mm512_mul_ps(by, _mm512_permutexvar_ps(pairs, _mm512_castps256_ps512(xd)));
+            }
+            FE_UNROLL for (size_t c = 0; c < 4; c++) {
+                __m512i u = quants(b, c, 8);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                    gemv_chunk(sum + t, u, x + t * ldx + p, c, scale[t], 16, false);
+            }
         }
-        y[r] = total(&sum);
+        store_totals(y + r, ldy, sum, tokens);
     }
 }
 
@@ -190,90 +225,107 @@ typedef struct panel_16 {
     float dmin[ROWS];
 } panel_16;
 
+/* Rows to unpack, and where the next unit's bytes are prefetched while that is done. */
+typedef struct source {
+    const uint8_t *const *rows;
+    uintptr_t *ahead;
+} source;
+
+FE_INLINE void prefetch_ahead(const source *from, size_t lines) {
+    FE_UNROLL for (size_t i = 0; i < lines; i++) _mm_prefetch((const char *)(*from->ahead + i * 64), _MM_HINT_T1);
+    *from->ahead += lines * 64;
+}
+
+/* The panel that is being filled: rows first … first + LANES - 1 of it. */
+typedef struct unpack_32 {
+    panel_32 *panel;
+    size_t first;
+    source from;
+} unpack_32;
+
+typedef struct unpack_16 {
+    panel_16 *panel;
+    size_t first;
+    source from;
+} unpack_16;
+
 static size_t gemm_scratch(size_t m, size_t k) {
     (void)k;
     return sizeof(panel_16) + m * ROWS * sizeof(float);
 }
 
-/* 16 rows of 16 dwords to columns. */
-FE_INLINE void transpose_16x16(__m512i r[16]) {
-    __m512i t[16];
-    FE_UNROLL for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    FE_UNROLL for (int i = 0; i < 16; i += 4) { /* r[i + j]: column j of each 128-bit lane, of rows i … i + 3 */
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    FE_UNROLL for (int j = 0; j < 4; j++) {
-        __m512i even_a = _mm512_shuffle_i32x4(r[j], r[j + 4], 0x88), odd_a = _mm512_shuffle_i32x4(r[j], r[j + 4], 0xDD);
-        __m512i even_b = _mm512_shuffle_i32x4(r[j + 8], r[j + 12], 0x88);
-        __m512i odd_b = _mm512_shuffle_i32x4(r[j + 8], r[j + 12], 0xDD);
-        t[j] = _mm512_shuffle_i32x4(even_a, even_b, 0x88);
-        t[j + 4] = _mm512_shuffle_i32x4(odd_a, odd_b, 0x88);
-        t[j + 8] = _mm512_shuffle_i32x4(even_a, even_b, 0xDD);
-        t[j + 12] = _mm512_shuffle_i32x4(odd_a, odd_b, 0xDD);
-    }
-    FE_UNROLL for (int i = 0; i < 16; i++) r[i] = t[i];
+typedef __m512i vi;
+FE_INLINE vi vi_set_bytes(int x) { return _mm512_set1_epi8((char)x); }
+FE_INLINE vi vi_set_dwords(int x) { return _mm512_set1_epi32(x); }
+FE_INLINE vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+FE_INLINE vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+FE_INLINE vi vi_or_and(vi a, vi b, vi c) { return _mm512_ternarylogic_epi32(a, b, c, 0xF8); } /* a | (b & c) */
+FE_INLINE vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+FE_INLINE vi vi_sll(vi x, int n) { return _mm512_slli_epi32(x, (unsigned)n); }
+FE_INLINE vi vi_srl(vi x, int n) { return _mm512_srli_epi32(x, (unsigned)n); }
+FE_INLINE vi vi_sra(vi x, int n) { return _mm512_srai_epi32(x, (unsigned)n); }
+FE_INLINE vf vi_to_float(vi x) { return _mm512_cvtepi32_ps(x); }
+FE_INLINE void vi_store(void *p, vi x) { _mm512_store_si512(p, x); }
+FE_INLINE vf low_half(vi x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); }
+FE_INLINE vf high_half(vi x) { return low_half(vi_srl(x, 16)); }
+FE_INLINE vi from_signed(vi x) { return _mm512_xor_si512(x, vi_set_bytes(0x80)); }
+
+/* x + 16 in byte i of each dword where bit 4·s + i of high's is set. */
+FE_INLINE vi add_fifths(vi x, vi high, int s) {
+    vi spread = _mm512_broadcast_i32x4(
+        _mm_add_epi8(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12), _mm_set1_epi8((char)(s / 2))));
+    vi bit = vi_set_dwords((int)(s % 2 ? 0x80402010 : 0x08040201));
+    return _mm512_mask_add_epi8(x, _mm512_test_epi8_mask(_mm512_shuffle_epi8(high, spread), bit), x, vi_set_bytes(16));
 }
 
-/* Chunk c's quants of 16 rows. `flip` is exclusive-ored: 0x80 makes signed bytes unsigned ones. */
-FE_INLINE void unpack_quants(uint8_t *q, const uint8_t *const *rows, size_t c, size_t groups, quants_fn quants,
-                             int flip) {
-    __m512i v[16];
-    FE_UNROLL for (int i = 0; i < 16; i++) {
-        v[i] = quants(rows[i], c, groups);
-        if (flip) v[i] = _mm512_xor_si512(v[i], _mm512_set1_epi8((char)flip));
-    }
-    transpose_16x16(v);
-    FE_UNROLL for (int i = 0; i < 16; i++) _mm512_store_si512(q + ((c * 16 + (size_t)i) * ROWS) * 4, v[i]);
-}
-
-/* The first `count` columns of 16 rows of dwords, to columns ROWS dwords apart. */
-FE_INLINE void store_columns(void *columns, __m512i v[16], size_t first, size_t count) {
-    FE_UNROLL for (size_t i = 0; i < count; i++) _mm512_store_si512((float *)columns + i * ROWS, v[first + i]);
-}
-
-FE_INLINE void unpack_32(panel_32 *panel, const uint8_t *const *rows, size_t groups, quants_fn quants,
-                         scales_32_fn scales, int flip) {
-    for (size_t r = 0; r < ROWS; r += 16) {
-        __m512i v[16];
-        for (size_t i = 0; i < 16; i++) {
-            scales_32 s = scales(rows[r + i], groups);
-            v[i] =
-                _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_castps_si256(s.scale)), _mm256_castps_si256(s.add), 1);
-        }
-        transpose_16x16(v);
-        store_columns(&panel->scale[0][r], v, 0, 8);
-        store_columns(&panel->add[0][r], v, 8, 8);
-        for (size_t c = 0; c < (groups + 1) / 2; c++)
-            unpack_quants(panel->q[0][0][r], rows + r, c, groups, quants, flip);
+/* 16 bytes of rows i, i + 4, i + 8 and i + 12, for i = 0 … 3. */
+FE_INLINE void load_16_rows(vi a[4], const source *from, size_t at) {
+    prefetch_ahead(from, 4);
+    FE_UNROLL for (size_t i = 0; i < 4; i++) {
+        __m256i low = _mm256_castsi128_si256(load_128(from->rows[i] + at)),
+                high = _mm256_castsi128_si256(load_128(from->rows[i + 8] + at));
+        low = _mm256_inserti128_si256(low, load_128(from->rows[i + 4] + at), 1);
+        high = _mm256_inserti128_si256(high, load_128(from->rows[i + 12] + at), 1);
+        a[i] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
     }
 }
-
-FE_INLINE void unpack_16(panel_16 *panel, const uint8_t *const *rows, quants_fn quants, scales_16_fn scales,
-                         bool has_min) {
-    for (size_t r = 0; r < ROWS; r += 16) {
-        __m512i scale[16], min[16];
-        for (size_t i = 0; i < 16; i++) {
-            scales_16 s = scales(rows[r + i]);
-            __m512 f = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(s.scale)), _mm512_set1_ps(s.d));
-            scale[i] = _mm512_castps_si512(f);
-            min[i] = _mm512_castsi256_si512(_mm256_cvtepi8_epi16(s.min));
-            panel->dmin[r + i] = s.dmin;
-        }
-        transpose_16x16(scale);
-        store_columns(&panel->scale[0][r], scale, 0, 16);
-        if (has_min) {
-            transpose_16x16(min);
-            store_columns(&panel->min[0][r], min, 0, 8);
-        }
-        for (size_t c = 0; c < 4; c++) unpack_quants(panel->q[0][0][r], rows + r, c, 8, quants, 0);
-    }
+/* The four dwords from byte `at` of each of 16 rows on: v[j] holds dword j of all rows. */
+FE_INLINE void columns_4(vi v[4], const source *from, size_t at) {
+    vi a[4];
+    load_16_rows(a, from, at);
+    vi t0 = _mm512_unpacklo_epi32(a[0], a[1]), t1 = _mm512_unpackhi_epi32(a[0], a[1]);
+    vi t2 = _mm512_unpacklo_epi32(a[2], a[3]), t3 = _mm512_unpackhi_epi32(a[2], a[3]);
+    v[0] = _mm512_unpacklo_epi64(t0, t2);
+    v[1] = _mm512_unpackhi_epi64(t0, t2);
+    v[2] = _mm512_unpacklo_epi64(t1, t3);
+    v[3] = _mm512_unpackhi_epi64(t1, t3);
 }
+/* The first two of them; 16 bytes are read all the same. */
+FE_INLINE void columns_2(vi v[2], const source *from, size_t at) {
+    vi a[4];
+    load_16_rows(a, from, at);
+    vi t0 = _mm512_unpacklo_epi32(a[0], a[1]), t2 = _mm512_unpacklo_epi32(a[2], a[3]);
+    v[0] = _mm512_unpacklo_epi64(t0, t2);
+    v[1] = _mm512_unpackhi_epi64(t0, t2);
+}
+
+FE_INLINE void put_super(const unpack_16 *u, vf d, vf dmin) {
+    (void)d; /* goes into the scales */
+    vf_store(u->panel->dmin + u->first, dmin);
+}
+FE_INLINE void put_scales(const unpack_16 *u, size_t g, vi a, vi b, vf d) {
+    vf_store(u->panel->scale[g * 2] + u->first, vf_mul(vi_to_float(a), d));
+    vf_store(u->panel->scale[g * 2 + 1] + u->first, vf_mul(vi_to_float(b), d));
+}
+FE_INLINE void put_mins(const unpack_16 *u, size_t g, vi a, vi b) {
+    vi_store(u->panel->min[g][u->first], vi_or(a, vi_sll(b, 16)));
+}
+FE_INLINE void put_offset(const unpack_16 *u, size_t g, vi a, vi b, int offset) {
+    (void)u, (void)g, (void)a, (void)b, (void)offset; /* the inner kernels know it */
+}
+
+enum { LANES = 16 };
+#include "kernels/cpu/x86/panel_template.h"
 
 /* ---- GEMM: the inner kernels, acc[token][row] += panel · tile for `tokens` tokens --------------------------------- */
 
@@ -367,8 +419,6 @@ FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t
     store_sums(acc, f, tokens);
 }
 
-typedef void (*inner_fn)(float *acc, const void *w, const act_tile *x, size_t groups, size_t tokens);
-
 /* Fewer tokens than 6 only at the end. */
 #define INNER(name, call)                                                                         \
     static void name(float *acc, const void *w, const act_tile *x, size_t groups, size_t count) { \
@@ -409,76 +459,37 @@ static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t 
     }
 }
 
-typedef struct problem {
-    float *c;
-    size_t ldc;
-    const uint8_t *w;
-    size_t stride, n;
-    const act_tile *act;
-    size_t m, k, bytes;
-    void *scratch;
-} problem;
+#include "kernels/cpu/x86/gemm_template.h"
 
-/* Pointers to panel p of 32 rows from r on; the last row stands in for those past the end. The next panel is prefetched. */
-FE_INLINE void unit_rows(const uint8_t *rows[ROWS], const problem *a, size_t r, size_t p) {
-    for (size_t i = 0; i < ROWS; i++) {
-        rows[i] = a->w + fe_min(r + i, a->n - 1) * a->stride + p * a->bytes;
-        prefetch(rows[i], a->bytes, a->bytes);
+/* The two counts of tokens are written out, so that each is compiled by itself. */
+#define GEMV_32(type, ...)                                                                                            \
+    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
+                              size_t m, size_t k) {                                                                   \
+        if (m == 1)                                                                                                   \
+            gemv_32(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
+        else                                                                                                          \
+            gemv_32(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
+    }                                                                                                                 \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
+        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
     }
-}
-
-static void multiply_panel(const problem *a, float *acc, const void *panel, size_t p, size_t groups, inner_fn inner) {
-    for (size_t i = 0; i < a->m; i += TOKENS)
-        inner(acc + i * ROWS, panel, a->act + i / TOKENS * (a->k / 32) + p * 8, groups, fe_min(TOKENS, a->m - i));
-}
-
-FE_INLINE void gemm_32(const problem *a, quants_fn quants, scales_32_fn scales, inner_fn inner, int flip) {
-    panel_32 *panel = a->scratch;
-    float *acc = (float *)((char *)a->scratch + sizeof(panel_16));
-    for (size_t r = 0; r < a->n; r += ROWS) {
-        memset(acc, 0, a->m * ROWS * sizeof *acc);
-        for (size_t p = 0; p < fe_act_panels(a->k); p++) {
-            const uint8_t *rows[ROWS];
-            size_t groups = fe_panel_groups(a->k, p);
-            unit_rows(rows, a, r, p);
-            unpack_32(panel, rows, groups, quants, scales, flip);
-            multiply_panel(a, acc, panel, p, groups, inner);
-        }
-        store_unit(a->c + r, a->ldc, acc, a->m, fe_min(ROWS, a->n - r));
+#define GEMV_16(type, ...)                                                                                            \
+    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
+                              size_t m, size_t k) {                                                                   \
+        if (m == 1)                                                                                                   \
+            gemv_16(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
+        else                                                                                                          \
+            gemv_16(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
+    }                                                                                                                 \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
+        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
     }
-}
-
-FE_INLINE void gemm_16(const problem *a, quants_fn quants, scales_16_fn scales, inner_fn inner, bool has_min) {
-    panel_16 *panel = a->scratch;
-    float *acc = (float *)((char *)a->scratch + sizeof(panel_16));
-    for (size_t r = 0; r < a->n; r += ROWS) {
-        memset(acc, 0, a->m * ROWS * sizeof *acc);
-        for (size_t p = 0; p < a->k / FE_PANEL; p++) {
-            const uint8_t *rows[ROWS];
-            unit_rows(rows, a, r, p);
-            unpack_16(panel, rows, quants, scales, has_min);
-            multiply_panel(a, acc, panel, p, 8, inner);
-        }
-        store_unit(a->c + r, a->ldc, acc, a->m, fe_min(ROWS, a->n - r));
-    }
-}
-
-#define GEMM(type, bytes, ...)                                                                                       \
-    static void gemm_##type(float *c, size_t ldc, const void *w, size_t stride, size_t n, const void *act, size_t m, \
-                            size_t k, void *scratch) {                                                               \
-        problem a = {c, ldc, w, stride, n, act, m, k, bytes, scratch};                                               \
-        __VA_ARGS__;                                                                                                 \
-    }
-#define SCALE_32(type, bytes, has_add, is_signed, inner)                                                   \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
-        gemv_32(y, w, stride, n, act, k, bytes, wide_##type, scales_##type, has_add, is_signed);           \
-    }                                                                                                      \
-    GEMM(type, bytes, gemm_32(&a, wide_##type, scales_##type, inner, is_signed ? 0x80 : 0))
-#define SCALE_16(type, bytes, offset, ahead)                                                               \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
-        gemv_16(y, w, stride, n, act, k, bytes, wide_##type, scales_##type, offset, ahead);                \
-    }                                                                                                      \
-    GEMM(type, bytes, gemm_16(&a, wide_##type, scales_##type, inner_##type, !(offset)))
+#define SCALE_32(type, bytes, has_add, is_signed, inner)                 \
+    GEMV_32(type, bytes, wide_##type, scales_##type, has_add, is_signed) \
+    GEMM_32(type, bytes, inner)
+#define SCALE_16(type, bytes, offset, ahead, inner)                 \
+    GEMV_16(type, bytes, wide_##type, scales_##type, offset, ahead) \
+    GEMM_16(type, bytes, inner)
 
 SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), true, false, inner_q4_0)
 SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), true, false, inner_add)
@@ -487,9 +498,9 @@ SCALE_32(q5_1, 8 * sizeof(fe_block_q5_1), true, false, inner_add)
 SCALE_32(q8_0, 8 * sizeof(fe_block_q8_0), false, true, inner_q8_0)
 SCALE_32(q4_k, sizeof(fe_block_q4_k), true, false, inner_add)
 SCALE_32(q5_k, sizeof(fe_block_q5_k), true, false, inner_add)
-SCALE_16(q2_k, sizeof(fe_block_q2_k), 0, GEMV_AHEAD)
-SCALE_16(q3_k, sizeof(fe_block_q3_k), 4, GEMV_AHEAD)
-SCALE_16(q6_k, sizeof(fe_block_q6_k), 32, 1536)
+SCALE_16(q2_k, sizeof(fe_block_q2_k), 0, GEMV_AHEAD, inner_q2_k)
+SCALE_16(q3_k, sizeof(fe_block_q3_k), 4, GEMV_AHEAD, inner_q3_k)
+SCALE_16(q6_k, sizeof(fe_block_q6_k), 32, 1536, inner_q6_k)
 
 /* ---- Float weights ------------------------------------------------------------------------------------------------ */
 

@@ -1,12 +1,16 @@
-/* Packing of activations for the quantised kernels of x86 (kernels/cpu/act.h): panels of one row for m = 1, tiles of
- * TOKENS tokens, which the including file defines, for m > 1. */
+/* Packing of activations for the quantised kernels of x86 (kernels/cpu/act.h): panels of single rows for m <= DIRECT, tiles
+ * of TOKENS tokens, which the including file defines, for larger m. */
 #ifndef FE_PACK_H
 #define FE_PACK_H
 
 #include "kernels/cpu/x86/unpack.h"
 
-/* A group of 32 for each of TOKENS tokens. The groups of tokens i … i + TOKENS - 1 follow one another,
- * from tile i / TOKENS · k / 32 on. */
+/* Up to so many rows of activations are multiplied as GEMV does it, a row of weights at a time, and packed in panels. From
+ * three on, unpacking for GEMM costs less than what it saves. */
+enum { DIRECT = 2 };
+
+/* A group of 32 for each of TOKENS tokens. Panel after panel of columns, tile after tile of tokens, group after group: a
+ * kernel that multiplies a panel by all tokens reads on and on. */
 typedef struct act_tile {
     int8_t q[TOKENS][32];
     float d[TOKENS], ds[TOKENS]; /* ds = d · Σ q */
@@ -14,7 +18,7 @@ typedef struct act_tile {
 } act_tile;
 
 static size_t act_bytes(size_t m, size_t k) {
-    if (m == 1) return fe_act_panels(k) * sizeof(fe_act_panel);
+    if (m <= DIRECT) return m * fe_act_panels(k) * sizeof(fe_act_panel);
     return (m + TOKENS - 1) / TOKENS * (k / 32) * sizeof(act_tile);
 }
 
@@ -62,15 +66,17 @@ static void pack_row(fe_act_panel *panels, const float *x, size_t k) {
 }
 
 static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count) {
-    if (m == 1) {
-        pack_row(act, x, k);
+    if (m <= DIRECT) {
+        for (size_t i = first; i < first + count; i++)
+            pack_row((fe_act_panel *)act + i * fe_act_panels(k), x + i * ldx, k);
         return;
     }
-    size_t groups = k / 32;
+    size_t tiles = (m + TOKENS - 1) / TOKENS;
     for (size_t i = first; i < first + count; i++) {
-        act_tile *tile = (act_tile *)act + i / TOKENS * groups;
-        size_t t = i % TOKENS;
-        for (size_t g = 0; g < groups; g++, tile++) {
+        for (size_t g = 0; g < k / 32; g++) {
+            size_t p = g / FE_PANEL_GROUPS, t = i % TOKENS;
+            act_tile *tile = (act_tile *)act + p * FE_PANEL_GROUPS * tiles + i / TOKENS * fe_panel_groups(k, p) +
+                             g % FE_PANEL_GROUPS;
             tile->d[t] = quantize_group(tile->q[t], tile->s16[t], x + i * ldx + g * 32);
             tile->ds[t] = tile->d[t] * (float)(tile->s16[t][0] + tile->s16[t][1]);
         }

@@ -14,10 +14,8 @@
 #define FE_INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
 #define FE_UNROLL _Pragma("clang loop unroll(full)")
-#define FE_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define FE_UNROLL _Pragma("GCC unroll 16")
-#define FE_ROLLED _Pragma("GCC unroll 1")
 #endif
 
 /* Keeps a vector in a register as it is: GCC would reorder sums of many vectors, and load operands again and again. */
@@ -198,27 +196,6 @@ FE_INLINE scales_16 scales_q2_k(const uint8_t *w) {
     __m128i x = load_128(w), four = _mm_set1_epi8(15);
     return (scales_16){_mm_and_si128(x, four), _mm_and_si128(_mm_srli_epi16(x, 4), four), load_half(w + 80),
                        load_half(w + 82)};
-}
-
-/* ---- Transposition ------------------------------------------------------------------------------------------------ */
-
-/* 8 rows of 8 dwords to columns. */
-FE_INLINE void transpose_8x8(__m256i r[8]) {
-    __m256i t[8], u[8];
-    FE_UNROLL for (int i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    FE_UNROLL for (int i = 0; i < 8; i += 4) {
-        u[i] = _mm256_unpacklo_epi64(t[i], t[i + 2]);
-        u[i + 1] = _mm256_unpackhi_epi64(t[i], t[i + 2]);
-        u[i + 2] = _mm256_unpacklo_epi64(t[i + 1], t[i + 3]);
-        u[i + 3] = _mm256_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    FE_UNROLL for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2x128_si256(u[i], u[i + 4], 0x31);
-    }
 }
 
 #endif
