@@ -8,7 +8,8 @@
  * kernels take out of the integer sum, a sub-group of 16 or 32 weights contributes the two terms Σ U·x and Σ A·x, whose
  * integer parts are exact. N sub-groups make 2N terms; summed in any order, each going through up to four more roundings,
  * they are wrong by at most (N + 2) · FLT_EPSILON · Σ |terms|. GEMV may keep the Σ U·x of four weights apart, the least that
- * shares a lane of 32 bits, until the end, where up to four more sums join them: (N + 4), and more terms to count.
+ * shares a lane of 32 bits, until the end, where up to four more sums join them: (N + 4), and more terms to count. So may
+ * GEMM with two tokens, which is a GEMV that uses each weight twice.
  * Weights in floating point have k terms in at least four partial sums: (k/8 + 3) · FLT_EPSILON · Σ |w·x|.
  *
  * Weights, activations, results and scratch stand between forbidden pages, with canaries where a page cannot be. */
@@ -427,7 +428,10 @@ static void check_gemm(tally *l, const fe_matmul_kernel *kernel, const problem *
     if (!guard_intact(&guard_scratch)) failed(l, "wrote outside the scratch");
     l->cases++;
     for (size_t t = 0; t < m; t++) {
-        for (size_t r = 0; r < n; r++) compare(l, &e[r * p->m + t], e[r * p->m + t].gemm, r, t, c[t * ldc + r]);
+        for (size_t r = 0; r < n; r++) {
+            const result *want = &e[r * p->m + t];
+            compare(l, want, m <= 2 ? want->gemv : want->gemm, r, t, c[t * ldc + r]);
+        }
         for (size_t r = n; r < ldc && t + 1 < m; r++)
             if (memcmp(c + t * ldc + r, &unwritten, sizeof unwritten) != 0) failed(l, "wrote between the rows of c");
     }

@@ -273,7 +273,7 @@ static const malformed table[] = {
 
     {"tokenizer-unknown", "tiny-llama", UNSUPPORTED, "tokenizer|bert|gpt2|llama", {STR(TOK "model", "bert")}},
     {"tokenizer-number", "tiny-llama", FORMAT, TOK "model|u32|string", {U32(TOK "model", 1)}},
-    {"pre-unknown", "tiny-llama", UNSUPPORTED, "pre-tokenizer|esperanto|llama-bpe|qwen2", {STR(TOK "pre", "esperanto")}},
+    {"pre-unknown", "tiny-llama", UNSUPPORTED, "tokenizer.ggml.pre|esperanto|llama-bpe|qwen2", {STR(TOK "pre", "esperanto")}},
     {"tokens-missing", "tiny-llama", FORMAT, TOK "tokens|missing", {DROP(TOK "tokens")}},
     {"tokens-numbers", "tiny-llama", FORMAT, TOK "tokens|array of strings", {NUMBERS(TOK "tokens", I32, 512)}},
     {"tokens-none", "tiny-llama", FORMAT, TOK "tokens|empty", {COUNT(TOK "tokens", 0)}},

@@ -5,6 +5,7 @@
 #include <string.h>
 
 enum {
+    SUM_ROWS = 256,   /* outputs whose two parts a thread keeps before it adds them */
     ROW_GRAIN = 16,   /* outputs of a GEMV that threads split by: a cache line */
     SPLIT_LEAST = 128 /* positions that are worth a thread of their own in attention */
 };
@@ -39,11 +40,12 @@ static act_layout lay_out(const fe_cpu_table *table, const fe_op *op) {
         }
         bool exact = kernel->pack == table->matmul[FERRUM_F32].pack;
         l.parts[i] = op->u.matmul.precise && !exact ? 2 : 1;
+        size_t rows = l.parts[i] * m;
         if (l.parts[i] == 2) {
-            l.sums = fe_max(l.sums, m == 1 ? ROW_GRAIN : 2 * m * kernel->gemm_rows);
-            l.rest = m == 1 ? k : 2 * m * k;
+            l.sums = fe_max(l.sums, m == 1 ? 2 * SUM_ROWS : rows * kernel->gemm_rows);
+            l.rest = rows * k;
         }
-        if (m > 1) l.scratch = fe_max(l.scratch, kernel->gemm_scratch(l.parts[i] * m, k));
+        if (rows > 1) l.scratch = fe_max(l.scratch, kernel->gemm_scratch(rows, k));
         l.own[i] = true;
         for (size_t j = 0; j < i && l.own[i]; j++)
             if (l.kernel[j] && l.kernel[j]->pack == kernel->pack) {
@@ -52,10 +54,7 @@ static act_layout lay_out(const fe_cpu_table *table, const fe_op *op) {
             }
         if (!l.own[i]) continue;
         l.offset[i] = l.bytes;
-        /* One row's two parts stand as two packings of a row, many rows' as one packing of twice the rows. */
-        size_t bytes =
-            m == 1 ? l.parts[i] * fe_round_up(kernel->act_bytes(1, k), 64) : kernel->act_bytes(l.parts[i] * m, k);
-        l.bytes += fe_round_up(bytes, 64);
+        l.bytes += fe_round_up(kernel->act_bytes(rows, k), 64);
     }
     l.scratch = fe_round_up(l.scratch, 64);
     l.sums = fe_round_up(l.sums, 16);
@@ -73,16 +72,13 @@ static void dequantised_rows(const cpu_worker *w, const ferrum_tensor *c, const 
     }
 }
 
-/* Both parts, a few rows at a time: the second product finds the weights in the cache. */
+/* Both parts as a product of two tokens, which reads the weights once. */
 static void gemv_precise(const cpu_worker *w, const fe_matmul_kernel *kernel, float *y, const ferrum_tensor *weights,
                          size_t first, size_t last, const unsigned char *act, float *sums) {
-    size_t k = weights->cols;
-    const unsigned char *rest = act + fe_round_up(kernel->act_bytes(1, k), 64);
-    for (size_t r = first; r < last; r += ROW_GRAIN) {
-        size_t n = fe_min(ROW_GRAIN, last - r);
-        kernel->gemv(y + r, fe_at(weights, 0, r), weights->row_stride, n, act, k);
-        kernel->gemv(sums, fe_at(weights, 0, r), weights->row_stride, n, rest, k);
-        w->table->vector.add(y + r, y + r, sums, n);
+    for (size_t r = first; r < last; r += SUM_ROWS) {
+        size_t n = fe_min(SUM_ROWS, last - r);
+        kernel->gemm(sums, n, fe_at(weights, 0, r), weights->row_stride, n, act, 2, weights->cols, w->scratch);
+        w->table->vector.add(y + r, sums, sums + n, n);
     }
 }
 
@@ -91,10 +87,13 @@ static void gemv(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
     act_layout l = lay_out(w->table, op);
     size_t k = op->a.cols;
-    float *sums = (float *)(w->scratch + l.scratch), *rest = sums + l.sums;
-    unsigned char *acts = (unsigned char *)(rest + l.rest);
+    float *sums = (float *)(w->scratch + l.scratch), *twice = sums + l.sums;
+    unsigned char *acts = (unsigned char *)(twice + l.rest);
     const float *x = fe_row(&op->a, 0);
-    if (l.rest) w->table->vector.residual(rest, x, k);
+    if (l.rest) {
+        memcpy(twice, x, k * sizeof *x);
+        w->table->vector.residual(twice + k, x, k);
+    }
     for (size_t i = 0; i < op->u.matmul.count; i++) {
         const ferrum_tensor *weights = &op->u.matmul.w[i], *c = &op->u.matmul.c[i];
         const fe_matmul_kernel *kernel = l.kernel[i];
@@ -105,10 +104,7 @@ static void gemv(cpu_step *step, const cpu_worker *w) {
             dequantised_rows(w, c, &op->a, weights, first, last);
             continue;
         }
-        if (l.own[i]) {
-            kernel->pack(act, x, k, 1, k, 0, 1);
-            if (l.parts[i] == 2) kernel->pack(act + fe_round_up(kernel->act_bytes(1, k), 64), rest, k, 1, k, 0, 1);
-        }
+        if (l.own[i]) kernel->pack(act, l.parts[i] == 2 ? twice : x, k, l.parts[i], k, 0, l.parts[i]);
         if (l.parts[i] == 2)
             gemv_precise(w, kernel, fe_row(c, 0), weights, first, last, act, sums);
         else if (first < last)
