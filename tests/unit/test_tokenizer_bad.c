@@ -120,7 +120,7 @@ static void unknown_kinds_are_named(void **state) {
     expect(cook(&r), FERRUM_EUNSUPPORTED, "bad.gguf: key tokenizer.ggml.model is 'bert', which is not known; known are gpt2, llama");
     r = bpe;
     r.pre = "tekken";
-    expect(cook(&r), FERRUM_EUNSUPPORTED, "'tekken' is not known; known are smollm, gpt-2, llama-bpe");
+    expect(cook(&r), FERRUM_EUNSUPPORTED, "'tekken', which is not known; known are smollm, gpt-2, llama-bpe");
     r.pre = NULL;
     expect(cook(&r), FERRUM_EUNSUPPORTED, T "pre is missing");
     ferrum_gguf_writer *w = cook(&spm);
