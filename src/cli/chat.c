@@ -3,10 +3,15 @@
 
 #include <errno.h>
 #include <histedit.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+#include <wchar.h>
 
 enum { HISTORY_LINES = 1000 };
 
@@ -18,6 +23,40 @@ typedef struct chat {
     History *history;
     char *history_path; /* NULL: kept nowhere */
 } chat;
+
+/* One character for the line editor: 1, 0 at the input's end, or -1. SIGINT is blocked but while this waits, so that none is
+ * lost between the look and the wait. */
+static int read_character(EditLine *editor, wchar_t *c) {
+    (void)editor;
+    sigset_t mask;
+    pthread_sigmask(SIG_SETMASK, NULL, &mask);
+    sigdelset(&mask, SIGINT);
+    mbstate_t state = {0};
+    for (;;) {
+        struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+        if (ppoll(&in, 1, NULL, &mask) < 0) return -1;
+        char byte;
+        ssize_t n = read(STDIN_FILENO, &byte, 1);
+        if (n <= 0) return (int)n;
+        size_t taken = mbrtowc(c, &byte, 1, &state);
+        if (taken <= 1) return 1;
+        if (taken == (size_t)-1) memset(&state, 0, sizeof state); /* no character: it is passed over */
+    }
+}
+
+/* A line as typed, with its newline; NULL at the end, and after an interrupt. */
+static const char *read_typed(EditLine *editor, int *len) {
+    sigset_t interrupt, before;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &interrupt, &before);
+    cli_interrupt_clear();
+    /* Before the prompt is there: a Ctrl-D that comes while the terminal changes its mode would be lost. */
+    el_set(editor, EL_PREP_TERM, 1);
+    const char *line = el_gets(editor, len);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return line;
+}
 
 static char *prompt_text(EditLine *editor) {
     (void)editor;
@@ -42,6 +81,7 @@ static int open_editor(chat *c) {
     if (!c->editor || !c->history) return cli_fail(CLI_FAILED, "the line editor cannot be started");
     el_set(c->editor, EL_PROMPT, prompt_text);
     el_set(c->editor, EL_EDITOR, "emacs");
+    el_set(c->editor, EL_GETCFN, read_character);
     el_set(c->editor, EL_HIST, history, c->history);
     el_source(c->editor, NULL);
     HistEvent event;
@@ -145,9 +185,8 @@ static void take(chat *c, const char *line) {
 
 static void talk(chat *c) {
     for (;;) {
-        cli_interrupt_clear();
         int n = 0;
-        const char *typed = el_gets(c->editor, &n);
+        const char *typed = read_typed(c->editor, &n);
         if (cli_interrupted()) {
             fputc('\n', stderr);
             el_reset(c->editor);

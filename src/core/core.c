@@ -14,8 +14,8 @@ const char *ferrum_version(void) { return FERRUM_VERSION; }
 
 void ferrum_free(void *p) { free(p); }
 
-int fe_fail(ferrum_error *err, int code, const char *format, ...) {
-    if (!err) return code;
+void fe_error_set(ferrum_error *err, int code, const char *format, ...) {
+    if (!err) return;
     va_list args;
     va_start(args, format);
     int n = vsnprintf(err->message, sizeof err->message, format, args);
@@ -28,11 +28,6 @@ int fe_fail(ferrum_error *err, int code, const char *format, ...) {
         while (end > 0 && ((unsigned char)err->message[end] & 0xC0) == 0x80) end--;
         memcpy(err->message + end, "…", sizeof "…");
     }
-    return code;
-}
-
-int fe_fail_memory(ferrum_error *err, size_t bytes, const char *what) {
-    return fe_fail(err, FERRUM_ENOMEM, "out of memory: %zu bytes for %s", bytes, what);
 }
 
 int fe_map_open(fe_map *map, const char *path, ferrum_error *err) {

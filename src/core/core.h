@@ -5,11 +5,16 @@
 #include <ferrum/common.h>
 #include <stdlib.h>
 
-/* Fills err (NULL is allowed) with the formatted sentence and returns code. A sentence that does not fit ends in "…". */
-int fe_fail(ferrum_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Fills err (NULL is allowed) with the formatted sentence. A sentence that does not fit ends in "…". */
+void fe_error_set(ferrum_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* The same, returning the code. A macro, so that compilers and analysers see in each file that a failure is not 0. */
+#define fe_fail(err, code, ...) (fe_error_set(err, code, __VA_ARGS__), fe_code(code))
+static inline int fe_code(int code) { return code; }
 
 /* FERRUM_ENOMEM with a sentence that names what the bytes were for. */
-int fe_fail_memory(ferrum_error *err, size_t bytes, const char *what);
+#define fe_fail_memory(err, bytes, what) \
+    fe_fail(err, FERRUM_ENOMEM, "out of memory: %zu bytes for %s", (size_t)(bytes), what)
 
 /* Copies text out of a file for a message: control characters (those of direction too) and bytes that are no UTF-8 become '?';
  * what does not fit is cut, with "…" at its end where size > 3. size > 0; out is NUL-terminated. */

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -105,6 +106,26 @@ void fe_pool_run(fe_pool *pool, void (*run)(void *arg, unsigned index), void *ar
     pthread_mutex_unlock(&pool->turn);
 }
 
+/* The program's signals are not for the workers: what is to interrupt a call of its own thread would go astray. */
+static void block_signals(sigset_t *before) {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, before);
+}
+
+static bool start_worker(fe_pool *pool, unsigned index) {
+    worker_start *start = malloc(sizeof *start);
+    if (!start) return false;
+    *start = (worker_start){pool, index};
+    sigset_t before;
+    block_signals(&before);
+    bool ok = pthread_create(&pool->handles[index], NULL, worker, start) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!ok) free(start);
+    pool->started += ok;
+    return ok;
+}
+
 int fe_pool_open(fe_pool **out, unsigned threads, ferrum_error *err) {
     *out = NULL;
     fe_pool *pool = fe_alloc(1, sizeof *pool);
@@ -120,14 +141,9 @@ int fe_pool_open(fe_pool **out, unsigned threads, ferrum_error *err) {
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     for (unsigned i = 1; i < threads; i++) {
-        worker_start *start = malloc(sizeof *start);
-        if (start) *start = (worker_start){pool, i};
-        if (!start || pthread_create(&handles[i], NULL, worker, start) != 0) {
-            free(start);
-            fe_pool_close(pool);
-            return fe_fail(err, FERRUM_ENOMEM, "thread %u of %u could not be started", i + 1, threads);
-        }
-        pool->started++;
+        if (start_worker(pool, i)) continue;
+        fe_pool_close(pool);
+        return fe_fail(err, FERRUM_ENOMEM, "thread %u of %u could not be started", i + 1, threads);
     }
     *out = pool;
     return 0;

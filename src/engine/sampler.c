@@ -101,7 +101,7 @@ static float penalise(float logit, float penalty) { return logit > 0 ? logit / p
 /* On the candidates while they still stand in the order of their ids. */
 static void apply_penalty(fe_sampler *s, const int32_t *history, size_t count) {
     float penalty = s->settings.repetition_penalty;
-    if (penalty == 1) return;
+    if (penalty == 1 || count == 0) return;
     size_t window = fe_min(count, s->settings.penalty_window);
     history += count - window;
     for (size_t i = 0; i < window; i++) {

@@ -58,7 +58,7 @@ __attribute__((format(printf, 4, 5))) static void fail_add(ferrum_gguf_writer *w
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
     va_end(args);
-    fe_fail(&w->error, code, "%s %s", fe_gguf_show(name).s, why);
+    fe_error_set(&w->error, code, "%s %s", fe_gguf_show(name).s, why);
 }
 
 static void *grow(ferrum_gguf_writer *w, void *list, size_t count, size_t *capacity, size_t size) {
@@ -312,7 +312,7 @@ static int prepare(ferrum_gguf_writer *w, fe_text *header, uint64_t *data_bytes,
 
 int ferrum_gguf_writer_bytes(ferrum_gguf_writer *w, void **out, size_t *bytes, ferrum_error *err) {
     fe_text header = {0};
-    uint64_t data_bytes, total;
+    uint64_t data_bytes = 0, total;
     *out = NULL;
     int rc = prepare(w, &header, &data_bytes, err);
     if (rc) goto done;

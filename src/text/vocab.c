@@ -90,7 +90,7 @@ static int read_tokens(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
                        (unsigned long long)count, kv->value.array.bytes, INT32_MAX, UINT32_MAX);
     v->count = (uint32_t)count;
     v->strings = kv->value.array.data;
-    v->start = malloc(count * sizeof *v->start);
+    v->start = calloc(count, sizeof *v->start);
     v->type = malloc(count);
     if (!v->start || !v->type) return fe_fail_memory(err, count * (sizeof *v->start + 1), "the vocabulary");
     memset(v->type, FE_TOKEN_NORMAL, count);
@@ -307,7 +307,7 @@ static bool is_special(const fe_vocab *v, uint32_t id, bool control) {
 static int collect_specials(fe_vocab *v, fe_specials *s, bool control, ferrum_error *err) {
     uint32_t count = 0;
     for (uint32_t id = 0; id < v->count; id++) count += is_special(v, id, control);
-    s->items = malloc((count + 1) * sizeof *s->items);
+    s->items = calloc(count + 1, sizeof *s->items);
     if (!s->items) return fe_fail_memory(err, (count + 1) * sizeof *s->items, "the special tokens");
     uint32_t n = 0;
     for (uint32_t id = 0; id < v->count; id++) {

@@ -117,7 +117,8 @@ static void unknown_kinds_are_named(void **state) {
     (void)state;
     recipe r = bpe;
     r.model = "bert";
-    expect(cook(&r), FERRUM_EUNSUPPORTED, "bad.gguf: key tokenizer.ggml.model is 'bert', which is not known; known are gpt2, llama");
+    expect(cook(&r), FERRUM_EUNSUPPORTED,
+           "bad.gguf: key tokenizer.ggml.model is 'bert', which is not known; known are gpt2, llama");
     r = bpe;
     r.pre = "tekken";
     expect(cook(&r), FERRUM_EUNSUPPORTED, "'tekken', which is not known; known are smollm, gpt-2, llama-bpe");

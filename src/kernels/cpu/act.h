@@ -25,7 +25,7 @@ enum {
 };
 
 /* 256 activations of one row; what lies beyond k is zero. Row i of the packed activations is the fe_act_panels(k) panels
- * from i · fe_act_panels(k) on: always in the C kernels, and for m = 1 in all of them. */
+ * from i · fe_act_panels(k) on: always in the C kernels, for m = 1 in all of them, for m = 2 in those of x86. */
 typedef struct fe_act_panel {
     int8_t q[256];
     float d[8];

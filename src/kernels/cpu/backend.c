@@ -71,7 +71,7 @@ static void run_steps(void *arg, unsigned index) {
                          dev->pool,
                          index,
                          fe_pool_threads(dev->pool),
-                         stream->scratch + index * stream->scratch_bytes};
+                         stream->scratch ? stream->scratch + index * stream->scratch_bytes : NULL};
     for (size_t i = 0; i < stream->steps_count; i++) {
         if (i) fe_pool_barrier(dev->pool);
         stream->steps[i].run(&stream->steps[i], &worker);

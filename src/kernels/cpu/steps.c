@@ -179,6 +179,7 @@ static void matmul(cpu_step *step, const cpu_worker *w) {
  * are precise ones (see above): an expert with m rows has 2m among the sorted, the second m of what 8 bits leave over. */
 
 typedef struct expert_plan {
+    const fe_matmul_kernel *kernel; /* NULL: the dequantising path */
     size_t parts, rows, experts, act_row;
     uint32_t *start; /* [experts + 1]: where each expert's rows begin among the sorted, not counting second parts */
     uint32_t *row;   /* [rows]: the output row that stands there */
@@ -190,7 +191,8 @@ typedef struct expert_plan {
 static expert_plan plan_experts(const fe_cpu_table *table, const fe_op *op, unsigned char *shared) {
     const fe_matmul_kernel *kernel = kernel_for(table, &op->b);
     size_t k = op->a.cols;
-    expert_plan p = {.parts = kernel && kernel->pack != table->matmul[FERRUM_F32].pack ? 2 : 1,
+    expert_plan p = {.kernel = kernel,
+                     .parts = kernel && kernel->pack != table->matmul[FERRUM_F32].pack ? 2 : 1,
                      .rows = op->out.rows,
                      .experts = op->b.slices};
     /* A row alone, or as one of many, takes at most this much once packed: groups begin at multiples of it. */
@@ -226,7 +228,7 @@ static void sort_by_expert(const fe_op *op, expert_plan *p) {
 
 /* Gathers and packs one expert's rows. */
 static void pack_expert(const cpu_worker *w, const fe_op *op, const expert_plan *p, size_t expert) {
-    const fe_matmul_kernel *kernel = kernel_for(w->table, &op->b);
+    const fe_matmul_kernel *kernel = p->kernel;
     size_t begin = p->start[expert], m = p->start[expert + 1] - begin, k = op->a.cols;
     float *x = p->x + p->parts * begin * k;
     for (size_t i = 0; i < m; i++) {
@@ -245,7 +247,7 @@ static void pack_expert(const cpu_worker *w, const fe_op *op, const expert_plan 
 /* `count` rows of one expert's weights against all its tokens. */
 static void expert_product(const cpu_worker *w, const fe_op *op, const expert_plan *p, size_t expert, size_t first,
                            size_t count) {
-    const fe_matmul_kernel *kernel = kernel_for(w->table, &op->b);
+    const fe_matmul_kernel *kernel = p->kernel;
     size_t begin = p->start[expert], m = p->start[expert + 1] - begin, n = op->out.cols, k = op->a.cols;
     const void *weights = fe_at(&op->b, expert, first);
     float *y = p->y + p->parts * begin * n + first;
@@ -275,14 +277,13 @@ static void scatter_expert(const cpu_worker *w, const fe_op *op, const expert_pl
 
 static void matmul_experts(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
-    const fe_matmul_kernel *kernel = kernel_for(w->table, &op->b);
     expert_plan p = plan_experts(w->table, op, w->stream->shared);
     size_t n = op->out.cols, unit, count;
     if (w->index == 0) sort_by_expert(op, &p);
     fe_pool_barrier(w->pool);
     for (size_t e = w->index; e < p.experts; e += w->count) pack_expert(w, op, &p, e);
     fe_pool_barrier(w->pool);
-    size_t grain = kernel ? kernel->gemm_rows : ROW_GRAIN, units = (n + grain - 1) / grain;
+    size_t grain = p.kernel ? p.kernel->gemm_rows : ROW_GRAIN, units = (n + grain - 1) / grain;
     while (cpu_claim(&step->claimed[0], p.experts * units, 1, &unit, &count)) {
         size_t expert = unit / units, row = unit % units * grain;
         if (p.start[expert] < p.start[expert + 1]) expert_product(w, op, &p, expert, row, fe_min(grain, n - row));

@@ -31,10 +31,15 @@ static void multiply_panel(const problem *a, float *acc, size_t p, inner_fn inne
         inner(acc + i * ROWS, a->scratch, x, groups, fe_min(TOKENS, a->m - i));
 }
 
-/* unpack: an expression that fills rows first … first + LANES - 1 of the panel in scratch from panel p of the rows. */
+/* direct_TYPE is the GEMV for 1 … DIRECT tokens. unpack: an expression that fills rows first … first + LANES - 1 of the panel
+ * in scratch from panel p of the rows. */
 #define GEMM_UNITS(type, panel_bytes, inner, unpack)                                                                 \
     static void gemm_##type(float *c, size_t ldc, const void *w, size_t stride, size_t n, const void *act, size_t m, \
                             size_t k, void *scratch) {                                                               \
+        if (m <= DIRECT) {                                                                                           \
+            direct_##type(c, ldc, w, stride, n, act, m, k);                                                          \
+            return;                                                                                                  \
+        }                                                                                                            \
         const problem a = {c, ldc, w, stride, n, act, m, k, panel_bytes, scratch};                                   \
         size_t panels = fe_act_panels(k);                                                                            \
         float *acc = (float *)((char *)scratch + sizeof(panel_16));                                                  \

@@ -1,7 +1,8 @@
 /* Matmul for AVX2, FMA and F16C.
  *
- * GEMV: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; quants are unpacked in registers and
- * multiplied by the activations with vpmaddubsw, and there is no horizontal sum before the row's end.
+ * GEMV, and GEMM of two tokens: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; quants are
+ * unpacked in registers and multiplied by the activations with vpmaddubsw, and there is no horizontal sum before the row's
+ * end.
  *
  * GEMM: a unit of 16 rows. Panel by panel of 256 columns the blocks are unpacked into scratch with rows in lanes: a dword
  * holds 4 consecutive k of a row, 8 rows to a vector. The inner kernel takes 16 rows x 4 tokens, broadcasting 4 activations
@@ -24,9 +25,9 @@ typedef struct sums {
 } sums;
 
 /* Group g of a panel; *sum is one of two, so that their latencies overlap. `is_signed`: quants are signed bytes. */
-FE_INLINE void gemv_group_32(__m256 *sum, const uint8_t *w, const fe_act_panel *x, size_t g, const float *scale,
-                             quants_fn quants, bool is_signed) {
-    __m256i u = quants(w, g), v = load_256(x->q + g * 32);
+FE_INLINE void gemv_group_32(__m256 *sum, __m256i u, const fe_act_panel *x, size_t g, const float *scale,
+                             bool is_signed) {
+    __m256i v = load_256(x->q + g * 32);
     if (is_signed) {
         v = _mm256_sign_epi8(v, u);
         u = _mm256_abs_epi8(u);
@@ -36,35 +37,54 @@ FE_INLINE void gemv_group_32(__m256 *sum, const uint8_t *w, const fe_act_panel *
 }
 
 /* A panel's scales times the activations', and the sum of its addends; `has_add`: they are not always 0. */
-FE_INLINE void gemv_scales_32(float scale[8], sums *sum, const uint8_t *w, const fe_act_panel *x, size_t groups,
-                              scales_32_fn scales, bool has_add) {
-    scales_32 s = scales(w, groups);
-    _mm256_store_ps(scale, _mm256_mul_ps(s.scale, _mm256_load_ps(x->d)));
-    if (has_add) sum->add = _mm256_fmadd_ps(s.add, _mm256_load_ps(x->ds), sum->add);
+FE_INLINE void gemv_scales_32(float scale[8], sums *sum, const scales_32 *s, const fe_act_panel *x, bool has_add) {
+    _mm256_store_ps(scale, _mm256_mul_ps(s->scale, _mm256_load_ps(x->d)));
+    if (has_add) sum->add = _mm256_fmadd_ps(s->add, _mm256_load_ps(x->ds), sum->add);
 }
 
-FE_INLINE void gemv_32(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
-                       size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add, bool is_signed) {
-    float scale[8] __attribute__((aligned(32)));
-    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32;
+FE_INLINE void clear_sums(sums sum[DIRECT], size_t tokens) {
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) sum[t].product[0] = sum[t].product[1] = sum[t].add =
+        _mm256_setzero_ps();
+}
+FE_INLINE void store_sums(float *y, size_t ldy, const sums sum[DIRECT], size_t tokens) {
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) y[t * ldy] =
+        vf_sum(_mm256_add_ps(_mm256_add_ps(sum[t].product[0], sum[t].product[1]), sum[t].add));
+}
+
+/* y[t·ldy + r] for `tokens` rows of activations. */
+FE_INLINE void gemv_32(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
+                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add,
+                       bool is_signed) {
+    float scale[DIRECT][8] __attribute__((aligned(32)));
+    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32, ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum = {{_mm256_setzero_ps(), _mm256_setzero_ps()}, _mm256_setzero_ps()};
+        sums sum[DIRECT];
+        clear_sums(sum, tokens);
         for (size_t p = 0; p < panels; p++) {
             const uint8_t *b = w + p * bytes;
             prefetch(b, GEMV_AHEAD, bytes);
-            gemv_scales_32(scale, &sum, b, x + p, 8, scales, has_add);
+            scales_32 s = scales(b, 8);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                gemv_scales_32(scale[t], sum + t, &s, x + t * ldx + p, has_add);
             FE_UNROLL for (size_t g = 0; g < 8; g++) {
-                gemv_group_32(&sum.product[g % 2], b, x + p, g, scale, quants, is_signed);
+                __m256i u = quants(b, g);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                    gemv_group_32(&sum[t].product[g % 2], u, x + t * ldx + p, g, scale[t], is_signed);
             }
         }
         if (rest) {
             const uint8_t *b = w + panels * bytes;
             prefetch(b, GEMV_AHEAD, bytes / 8 * rest);
-            gemv_scales_32(scale, &sum, b, x + panels, rest, scales, has_add);
-            for (size_t g = 0; g < rest; g++)
-                gemv_group_32(&sum.product[0], b, x + panels, g, scale, quants, is_signed);
+            scales_32 s = scales(b, rest);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                gemv_scales_32(scale[t], sum + t, &s, x + t * ldx + panels, has_add);
+            for (size_t g = 0; g < rest; g++) {
+                __m256i u = quants(b, g);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                    gemv_group_32(&sum[t].product[0], u, x + t * ldx + panels, g, scale[t], is_signed);
+            }
         }
-        y[r] = vf_sum(_mm256_add_ps(_mm256_add_ps(sum.product[0], sum.product[1]), sum.add));
+        store_sums(y + r, ldy, sum, tokens);
     }
 }
 
@@ -77,30 +97,38 @@ FE_INLINE __m256i spread_scales(__m128i scale) {
 
 /* Super-blocks with a scale per 16; w = d · scale · (q - offset) - dmin · min. The integer scales are multiplied in by the
  * vpmaddwd that has to widen the products anyhow: at most 2 · 16002 · 128. */
-FE_INLINE void gemv_16(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
-                       size_t bytes, quants_fn quants, scales_16_fn scales, int offset, size_t ahead) {
-    float scale[8] __attribute__((aligned(32)));
+FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
+                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_16_fn scales, int offset,
+                       size_t ahead) {
+    float scale[DIRECT][8] __attribute__((aligned(32)));
+    size_t ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum = {{_mm256_setzero_ps(), _mm256_setzero_ps()}, _mm256_setzero_ps()};
-        for (size_t p = 0; p < k / FE_PANEL; p++) {
+        sums sum[DIRECT];
+        clear_sums(sum, tokens);
+        for (size_t p = 0; p < ldx; p++) {
             const uint8_t *b = w + p * bytes;
             prefetch(b, ahead, bytes);
             scales_16 s = scales(b);
-            __m256i spread = spread_scales(s.scale), x16 = load_256(x[p].s16);
-            __m256 xd = _mm256_load_ps(x[p].d);
-            _mm256_store_ps(scale, _mm256_mul_ps(_mm256_set1_ps(s.d), xd));
-            __m256i taken = _mm256_madd_epi16(_mm256_cvtepi8_epi16(offset ? s.scale : s.min), x16);
-            __m256 by = _mm256_mul_ps(xd, _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin));
-            sum.add = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(taken), by, sum.add);
+            __m256i spread = spread_scales(s.scale), off = _mm256_cvtepi8_epi16(offset ? s.scale : s.min);
+            __m256 d = _mm256_set1_ps(s.d), off_d = _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                const fe_act_panel *v = x + t * ldx + p;
+                __m256 xd = _mm256_load_ps(v->d), taken = _mm256_cvtepi32_ps(_mm256_madd_epi16(off, load_256(v->s16)));
+                _mm256_store_ps(scale[t], _mm256_mul_ps(d, xd));
+                sum[t].add = _mm256_fnmadd_ps(taken, _mm256_mul_ps(xd, off_d), sum[t].add);
+            }
             FE_UNROLL for (size_t g = 0; g < 8; g++) {
                 __m256i words = _mm256_set1_epi16((short)(g * 2 | (g * 2 + 1) << 8));
-                __m256i product = _mm256_maddubs_epi16(quants(b, g), load_256(x[p].q + g * 32));
-                product = _mm256_madd_epi16(product, _mm256_shuffle_epi8(spread, words));
-                sum.product[g % 2] =
-                    _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_broadcast_ss(scale + g), sum.product[g % 2]);
+                __m256i u = quants(b, g), by = _mm256_shuffle_epi8(spread, words);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                    __m256i product = _mm256_maddubs_epi16(u, load_256(x[t * ldx + p].q + g * 32));
+                    __m256 f = _mm256_cvtepi32_ps(_mm256_madd_epi16(product, by));
+                    sum[t].product[g % 2] =
+                        _mm256_fmadd_ps(f, _mm256_broadcast_ss(scale[t] + g), sum[t].product[g % 2]);
+                }
             }
         }
-        y[r] = vf_sum(_mm256_add_ps(_mm256_add_ps(sum.product[0], sum.product[1]), sum.add));
+        store_sums(y + r, ldy, sum, tokens);
     }
 }
 
@@ -365,15 +393,34 @@ static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t 
 
 #include "kernels/cpu/x86/gemm_template.h"
 
-#define SCALE_32(type, bytes, has_add, is_signed, inner)                                                   \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
-        gemv_32(y, w, stride, n, act, k, bytes, quants_##type, scales_##type, has_add, is_signed);         \
-    }                                                                                                      \
+/* The two counts of tokens are written out, so that each is compiled by itself. */
+#define GEMV_32(type, ...)                                                                                            \
+    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
+                              size_t m, size_t k) {                                                                   \
+        if (m == 1)                                                                                                   \
+            gemv_32(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
+        else                                                                                                          \
+            gemv_32(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
+    }                                                                                                                 \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
+        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
+    }
+#define GEMV_16(type, ...)                                                                                            \
+    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
+                              size_t m, size_t k) {                                                                   \
+        if (m == 1)                                                                                                   \
+            gemv_16(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
+        else                                                                                                          \
+            gemv_16(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
+    }                                                                                                                 \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
+        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
+    }
+#define SCALE_32(type, bytes, has_add, is_signed, inner)                   \
+    GEMV_32(type, bytes, quants_##type, scales_##type, has_add, is_signed) \
     GEMM_32(type, bytes, inner)
-#define SCALE_16(type, bytes, offset, ahead, inner)                                                        \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
-        gemv_16(y, w, stride, n, act, k, bytes, quants_##type, scales_##type, offset, ahead);              \
-    }                                                                                                      \
+#define SCALE_16(type, bytes, offset, ahead, inner)                   \
+    GEMV_16(type, bytes, quants_##type, scales_##type, offset, ahead) \
     GEMM_16(type, bytes, inner)
 
 SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), true, false, inner_u4)

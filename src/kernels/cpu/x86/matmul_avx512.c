@@ -1,7 +1,8 @@
 /* Matmul for AVX-512 with VNNI: F, BW, DQ, VL, VNNI.
  *
- * GEMV: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; 64 quants are unpacked in registers
- * and multiplied by the activations with vpdpbusd, and there is no horizontal sum before the row's end.
+ * GEMV, and GEMM of two tokens: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; 64 quants
+ * are unpacked in registers and multiplied by the activations with vpdpbusd, and there is no horizontal sum before the
+ * row's end.
  *
  * GEMM: a unit of 32 rows. Panel by panel of 256 columns the blocks are unpacked into scratch with rows in lanes: a dword
  * holds 4 consecutive k of a row, 16 rows to a vector. The inner kernel takes 32 rows x 6 tokens, broadcasting 4 activations
@@ -109,6 +110,16 @@ FE_INLINE float total(const sums *s) {
     return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
 }
 
+FE_INLINE void clear_sums(sums sum[DIRECT], size_t tokens) {
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+        sum[t].product[0] = sum[t].product[1] = _mm512_setzero_ps();
+        sum[t].add = _mm256_setzero_ps();
+    }
+}
+FE_INLINE void store_totals(float *y, size_t ldy, const sums sum[DIRECT], size_t tokens) {
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) y[t * ldy] = total(sum + t);
+}
+
 /* Chunk c of a panel; `scale` holds a scale per 32 in its low half, or per 16. `is_signed`: quants are signed bytes. */
 FE_INLINE void gemv_chunk(sums *sum, __m512i u, const fe_act_panel *x, size_t c, __m512 scale, int per,
                           bool is_signed) {
@@ -125,54 +136,78 @@ FE_INLINE void gemv_chunk(sums *sum, __m512i u, const fe_act_panel *x, size_t c,
 }
 
 /* A panel's scales times the activations', and the sum of its addends; `has_add`: they are not always 0. */
-FE_INLINE __m512 gemv_scales_32(sums *sum, const uint8_t *w, const fe_act_panel *x, size_t groups, scales_32_fn scales,
-                                bool has_add) {
-    scales_32 s = scales(w, groups);
-    if (has_add) sum->add = _mm256_fmadd_ps(s.add, _mm256_load_ps(x->ds), sum->add);
-    return _mm512_castps256_ps512(_mm256_mul_ps(s.scale, _mm256_load_ps(x->d)));
+FE_INLINE __m512 gemv_scales_32(sums *sum, const scales_32 *s, const fe_act_panel *x, bool has_add) {
+    if (has_add) sum->add = _mm256_fmadd_ps(s->add, _mm256_load_ps(x->ds), sum->add);
+    return _mm512_castps256_ps512(_mm256_mul_ps(s->scale, _mm256_load_ps(x->d)));
 }
 
-FE_INLINE void gemv_32(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
-                       size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add, bool is_signed) {
-    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32;
+/* y[t·ldy + r] for `tokens` rows of activations. */
+FE_INLINE void gemv_32(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
+                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add,
+                       bool is_signed) {
+    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32, ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum = {{_mm512_setzero_ps(), _mm512_setzero_ps()}, _mm256_setzero_ps()};
+        sums sum[DIRECT];
+        __m512 scale[DIRECT];
+        clear_sums(sum, tokens);
         for (size_t p = 0; p < panels; p++) {
             const uint8_t *b = w + p * bytes;
             prefetch(b, GEMV_AHEAD, bytes);
-            __m512 scale = gemv_scales_32(&sum, b, x + p, 8, scales, has_add);
-            FE_UNROLL for (size_t c = 0; c < 4; c++) gemv_chunk(&sum, quants(b, c, 8), x + p, c, scale, 32, is_signed);
+            scales_32 s = scales(b, 8);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) scale[t] =
+                gemv_scales_32(sum + t, &s, x + t * ldx + p, has_add);
+            FE_UNROLL for (size_t c = 0; c < 4; c++) {
+                __m512i u = quants(b, c, 8);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                    gemv_chunk(sum + t, u, x + t * ldx + p, c, scale[t], 32, is_signed);
+            }
         }
         if (rest) {
             const uint8_t *b = w + panels * bytes;
             prefetch(b, GEMV_AHEAD, bytes / 8 * rest);
-            __m512 scale = gemv_scales_32(&sum, b, x + panels, rest, scales, has_add);
-            for (size_t c = 0; c < (rest + 1) / 2; c++)
-                gemv_chunk(&sum, quants(b, c, rest), x + panels, c, scale, 32, is_signed);
+            scales_32 s = scales(b, rest);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) scale[t] =
+                gemv_scales_32(sum + t, &s, x + t * ldx + panels, has_add);
+            for (size_t c = 0; c < (rest + 1) / 2; c++) {
+                __m512i u = quants(b, c, rest);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                    gemv_chunk(sum + t, u, x + t * ldx + panels, c, scale[t], 32, is_signed);
+            }
         }
-        y[r] = total(&sum);
+        store_totals(y + r, ldy, sum, tokens);
     }
 }
 
 /* Super-blocks with a scale per 16; w = d · scale · (q - offset) - dmin · min. */
-FE_INLINE void gemv_16(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
-                       size_t bytes, quants_fn quants, scales_16_fn scales, int offset, size_t ahead) {
+FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
+                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_16_fn scales, int offset,
+                       size_t ahead) {
     const __m512i pairs = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    size_t ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum = {{_mm512_setzero_ps(), _mm512_setzero_ps()}, _mm256_setzero_ps()};
-        for (size_t p = 0; p < k / FE_PANEL; p++) {
+        sums sum[DIRECT];
+        __m512 scale[DIRECT];
+        clear_sums(sum, tokens);
+        for (size_t p = 0; p < ldx; p++) {
             const uint8_t *b = w + p * bytes;
             prefetch(b, ahead, bytes);
             scales_16 s = scales(b);
-            __m256 d = _mm256_load_ps(x[p].d),
-                   by = _mm256_mul_ps(d, _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin));
-            __m256i taken = _mm256_madd_epi16(_mm256_cvtepi8_epi16(offset ? s.scale : s.min), load_256(x[p].s16));
-            sum.add = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(taken), by, sum.add);
-            __m512 scale = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(s.scale)), _mm512_set1_ps(s.d));
-            scale = _mm512_mul_ps(scale, _mm512_permutexvar_ps(pairs, _mm512_castps256_ps512(d)));
-            FE_UNROLL for (size_t c = 0; c < 4; c++) gemv_chunk(&sum, quants(b, c, 8), x + p, c, scale, 16, false);
+            __m512 by = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(s.scale)), _mm512_set1_ps(s.d));
+            __m256i off = _mm256_cvtepi8_epi16(offset ? s.scale : s.min);
+            __m256 off_d = _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                const fe_act_panel *v = x + t * ldx + p;
+                __m256 xd = _mm256_load_ps(v->d), taken = _mm256_cvtepi32_ps(_mm256_madd_epi16(off, load_256(v->s16)));
+                sum[t].add = _mm256_fnmadd_ps(taken, _mm256_mul_ps(xd, off_d), sum[t].add);
+                scale[t] = _mm512_mul_ps(by, _mm512_permutexvar_ps(pairs, _mm512_castps256_ps512(xd)));
+            }
+            FE_UNROLL for (size_t c = 0; c < 4; c++) {
+                __m512i u = quants(b, c, 8);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                    gemv_chunk(sum + t, u, x + t * ldx + p, c, scale[t], 16, false);
+            }
         }
-        y[r] = total(&sum);
+        store_totals(y + r, ldy, sum, tokens);
     }
 }
 
@@ -426,15 +461,34 @@ static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t 
 
 #include "kernels/cpu/x86/gemm_template.h"
 
-#define SCALE_32(type, bytes, has_add, is_signed, inner)                                                   \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
-        gemv_32(y, w, stride, n, act, k, bytes, wide_##type, scales_##type, has_add, is_signed);           \
-    }                                                                                                      \
+/* The two counts of tokens are written out, so that each is compiled by itself. */
+#define GEMV_32(type, ...)                                                                                            \
+    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
+                              size_t m, size_t k) {                                                                   \
+        if (m == 1)                                                                                                   \
+            gemv_32(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
+        else                                                                                                          \
+            gemv_32(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
+    }                                                                                                                 \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
+        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
+    }
+#define GEMV_16(type, ...)                                                                                            \
+    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
+                              size_t m, size_t k) {                                                                   \
+        if (m == 1)                                                                                                   \
+            gemv_16(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
+        else                                                                                                          \
+            gemv_16(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
+    }                                                                                                                 \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
+        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
+    }
+#define SCALE_32(type, bytes, has_add, is_signed, inner)                 \
+    GEMV_32(type, bytes, wide_##type, scales_##type, has_add, is_signed) \
     GEMM_32(type, bytes, inner)
-#define SCALE_16(type, bytes, offset, ahead, inner)                                                        \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
-        gemv_16(y, w, stride, n, act, k, bytes, wide_##type, scales_##type, offset, ahead);                \
-    }                                                                                                      \
+#define SCALE_16(type, bytes, offset, ahead, inner)                 \
+    GEMV_16(type, bytes, wide_##type, scales_##type, offset, ahead) \
     GEMM_16(type, bytes, inner)
 
 SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), true, false, inner_q4_0)
