@@ -11,6 +11,7 @@ TINY = os.path.join(ROOT, "tests", "data", "tiny")
 PROGRAM = os.environ.get("FERRUM_PROGRAM", os.path.join(ROOT, "build", "release", "ferrum"))
 TINY_NAMES = "tiny-gemma3", "tiny-llama", "tiny-llama3rope", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3moe"
 TIMEOUT = 120
+SKIPPED = 77  # the exit status that tells ctest so
 
 # The ChatML template of the Qwen2 models, as their authors publish its plain form.
 CHATML = ("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
