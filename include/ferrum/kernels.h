@@ -178,15 +178,9 @@ FERRUM_API void ferrum_matmul(ferrum_stream *s, const ferrum_tensor *c, const fe
 FERRUM_API void ferrum_matmul_many(ferrum_stream *s, size_t count, const ferrum_tensor *c, const ferrum_tensor *a,
                                    const ferrum_tensor *w);
 
-/* The same for products whose errors are magnified by what follows, such as queries and keys, whose product goes through an
- * exponential. A device that quantises activations to 8 bits quantises what that leaves over to 8 bits again and adds its
- * product: about 15 bits in all, at less than twice the time. */
-FERRUM_API void ferrum_matmul_precise(ferrum_stream *s, size_t count, const ferrum_tensor *c, const ferrum_tensor *a,
-                                      const ferrum_tensor *w);
-
 /* Mixture of experts, chosen rows. ids and weights come from ferrum_moe_route: F32 buffers of [m, used].
  * c[i·used + j, :] = a[i·(a.rows == m ? 1 : used) + …, :] · w[slice = ids[i,j]]ᵀ; c has m · used rows, a has m rows or
- * m · used. As precise as ferrum_matmul_precise. */
+ * m · used. */
 FERRUM_API void ferrum_matmul_experts(ferrum_stream *s, const ferrum_tensor *c, const ferrum_tensor *a,
                                       const ferrum_tensor *w, const ferrum_tensor *ids);
 /* For each row of logits[m, experts]: softmax, the `ids.cols` largest, first the largest (the lower index where equal), their

@@ -36,7 +36,6 @@ typedef struct fe_op {
         bool renormalise;
         struct {
             size_t count;
-            bool precise;
             ferrum_tensor c[FE_MATMUL_MANY], w[FE_MATMUL_MANY];
         } matmul; /* a is op.a */
         struct {

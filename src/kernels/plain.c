@@ -1,6 +1,7 @@
 /* The plain functions of kernels.h: block types, conversions, and GEMV on the calling thread with the best kernels of the
  * machine. */
 #include "core/core.h"
+#include "kernels/cpu/act.h"
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
@@ -8,9 +9,11 @@
 #include <string.h>
 
 enum {
-    BLOCK_MAX = 256,       /* elements of the largest block */
-    ACTIVATIONS = 1 << 14, /* bytes of packed activations on the stack: what fits decides how much of K goes at once */
-    ROWS = 64,             /* results that a second part of K is added to at once */
+    BLOCK_MAX = 256, /* elements of the largest block */
+    CHUNK =
+        FE_STRETCH_PANELS * FE_PANEL, /* so much of K goes at once: packed as it would be with the rest of the row */
+    ACTIVATIONS = 1 << 14,            /* and packed, it takes at most so many bytes, on the stack */
+    ROWS = 64,                        /* results that a second part of K is added to at once */
 };
 
 /* ---- Block types ---- */
@@ -117,6 +120,9 @@ static void gemv_add(const fe_matmul_kernel *kernel, float *y, const char *w, si
     }
 }
 
+_Static_assert(sizeof(fe_act_panel) * FE_STRETCH_PANELS <= ACTIVATIONS && sizeof(float) * CHUNK <= ACTIVATIONS,
+               "a chunk of packed activations fits");
+
 static void gemv(ferrum_type type, float *y, const void *w, const float *x, size_t n, size_t k) {
     _Alignas(64) unsigned char act[ACTIVATIONS];
     const fe_type_info *t = fe_type_info_of((int)type);
@@ -127,10 +133,8 @@ static void gemv(ferrum_type type, float *y, const void *w, const float *x, size
         gemv_dequantized(t, y, w, stride, x, n, k);
         return;
     }
-    size_t chunk = k;
-    while (kernel->act_bytes(1, chunk) > sizeof act) chunk = fe_round_up(chunk / 2, BLOCK_MAX);
-    for (size_t done = 0; done < k; done += chunk) {
-        size_t now = fe_min(k - done, chunk);
+    for (size_t done = 0; done < k; done += CHUNK) {
+        size_t now = fe_min(k - done, CHUNK);
         const char *part = (const char *)w + done / t->block * t->bytes;
         kernel->pack(act, x + done, k, 1, now, 0, 1);
         if (done == 0)

@@ -32,7 +32,7 @@ static void attention_block(const ferrum_model *model, fe_state *st, uint32_t la
     ferrum_tensor attn = rows(st->attn, m);                                  /* [m, H·d] */
 
     ferrum_rms_norm(s, &norm, &x, &l->attn_norm, h->norm_eps);
-    ferrum_matmul_precise(s, 3, qkv, &norm, (const ferrum_tensor[]){l->q, l->k, l->v});
+    ferrum_matmul_many(s, 3, qkv, &norm, (const ferrum_tensor[]){l->q, l->k, l->v});
     add_bias(s, &qkv[0], &l->q_bias);
     add_bias(s, &qkv[1], &l->k_bias);
     add_bias(s, &qkv[2], &l->v_bias);
@@ -55,7 +55,7 @@ static void attention_block(const ferrum_model *model, fe_state *st, uint32_t la
                                          .window = l->local ? h->window : 0,
                                          .scale = h->attention_scale};
     ferrum_attention(s, &attn, &qkv[0], &st->k_cache[layer], &st->v_cache[layer], &attention);
-    ferrum_matmul_precise(s, 1, &norm, &attn, &l->attn_out);
+    ferrum_matmul(s, &norm, &attn, &l->attn_out);
     if (l->attn_post_norm.buffer) ferrum_rms_norm(s, &norm, &norm, &l->attn_post_norm, h->norm_eps);
     ferrum_add(s, &x, &x, &norm);
 }
@@ -70,9 +70,9 @@ static void gated(const fe_arch *arch, ferrum_stream *s, const ferrum_tensor *ga
 /* norm [m, D] → norm [m, D] */
 static void dense(const ferrum_model *model, fe_state *st, const fe_layer *l, const ferrum_tensor *norm) {
     ferrum_tensor both[2] = {rows(st->gate, norm->rows), rows(st->up, norm->rows)}; /* [m, F] */
-    ferrum_matmul_precise(st->stream, 2, both, norm, (const ferrum_tensor[]){l->gate, l->up});
+    ferrum_matmul_many(st->stream, 2, both, norm, (const ferrum_tensor[]){l->gate, l->up});
     gated(model->arch, st->stream, &both[0], &both[1]);
-    ferrum_matmul_precise(st->stream, 1, norm, &both[0], &l->down);
+    ferrum_matmul(st->stream, norm, &both[0], &l->down);
 }
 
 /* norm [m, D] → norm [m, D], through the E experts that the router chooses for each token */
@@ -119,5 +119,5 @@ void fe_forward_logits(const ferrum_model *model, fe_state *st, uint32_t from, u
     ferrum_tensor x = rows(st->x, count), norm = rows(st->h, count), logits = rows(st->logits, count); /* [count, V] */
     x.offset += from * x.row_stride;
     ferrum_rms_norm(st->stream, &norm, &x, &model->w.output_norm, model->h.norm_eps);
-    ferrum_matmul_precise(st->stream, 1, &logits, &norm, &model->w.output);
+    ferrum_matmul(st->stream, &logits, &norm, &model->w.output);
 }

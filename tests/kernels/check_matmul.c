@@ -5,15 +5,16 @@
  *   what rounding in fp32 explains and no more, and
  *   the product with the activations as given, which it may also miss by what quantising them explains.
  * The tolerances follow from the data. With w = U + A, U being scale times the stored integer and A the addend that the
- * kernels take out of the integer sum, a sub-group of 16 or 32 weights contributes the two terms Σ U·x and Σ A·x, whose
- * integer parts are exact. N sub-groups make 2N terms; summed in any order, each going through up to four more roundings,
- * they are wrong by at most (N + 2) · FLT_EPSILON · Σ |terms|. GEMV may keep the Σ U·x of four weights apart, the least that
- * shares a lane of 32 bits, until the end, where up to four more sums join them: (N + 4), and more terms to count. So may
+ * kernels take out of the integer sum, a sub-group of 16 or 32 weights contributes the terms Σ U·x and Σ A·x, whose integer
+ * parts are exact, for each of the two parts that its activations may have. N sub-groups make up to 4N terms; summed in any
+ * order, each going through up to four more roundings, they are wrong by at most (2N + 2) · FLT_EPSILON · Σ |terms|. GEMV may keep the Σ U·x of four weights apart, the least that
+ * shares a lane of 32 bits, until the end, where up to four more sums join them: (2N + 4), and more terms to count. So may
  * GEMM with two tokens, which is a GEMV that uses each weight twice.
  * Weights in floating point have k terms in at least four partial sums: (k/8 + 3) · FLT_EPSILON · Σ |w·x|.
  *
  * Weights, activations, results and scratch stand between forbidden pages, with canaries where a page cannot be. */
 #include "core/core.h"
+#include "kernels/cpu/act.h"
 #include "kernels/cpu/cpu.h"
 
 #include "guard.h"
@@ -189,36 +190,60 @@ static void problem_free(problem *p) {
 
 /* Activations for the sums below, transposed: [k][m], and per group of 32 and token how far one of them is rounded. */
 typedef struct {
-    double *rounded, *given, *slack;
+    double *rounded[FE_PARTS], *given, *slack;
 } activations;
 
-/* The rule of kernels/cpu/act.h: one group of one token, `stride` doubles apart in the result. */
-static double quantise_group(double *out, size_t stride, const float *x, size_t count) {
+/* The rule of kernels/cpu/act.h: one part of a group of 32 of one token, `stride` doubles apart in the result. What it leaves
+ * over is written to `rest`, and *slack is how far each of it may be from zero. */
+static float quantise_group(double *out, size_t stride, const float *x, float *rest, double *slack) {
     float max = 0;
     bool finite = true;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < 32; i++) {
         max = fmaxf(max, fabsf(x[i]));
         finite = finite && isfinite(x[i]);
     }
     float d = max / 127, r = 1 / d;
-    for (size_t i = 0; i < count; i++) {
-        out[i * stride] = !finite ? (double)NAN : d < FLT_MIN ? 0 : (double)d * (double)rintf(x[i] * r);
+    if (d < FLT_MIN) d = 0;
+    for (size_t i = 0; i < 32; i++) {
+        float q = d > 0 && finite ? rintf(x[i] * r) : 0, taken = d * q;
+        rest[i] = x[i] - taken;
+        out[i * stride] = finite ? (double)d * (double)q : (double)NAN;
     }
     /* half a step, and the two roundings of x · r; where all is rounded to zero, x itself */
-    return d < FLT_MIN ? 127 * (double)FLT_MIN : (double)d * (0.5 + 127 * 2 * (double)FLT_EPSILON);
+    *slack = d > 0 ? (double)d * (0.5 + 127 * 2 * (double)FLT_EPSILON) : 127 * (double)FLT_MIN;
+    return finite ? d : NAN;
+}
+
+/* The groups of one token that are measured by one another, into parts[0] and, where they have one, parts[1]. */
+static void quantise_stretch(activations *a, const problem *p, size_t t, size_t first, size_t groups) {
+    float d[FE_STRETCH_PANELS * FE_PANEL_GROUPS], rest[FE_STRETCH_PANELS * FE_PANEL_GROUPS][32], sum = 0;
+    const float *x = p->x + t * p->ldx + first * 32;
+    double *slack = a->slack + first * p->m + t;
+    for (size_t g = 0; g < groups; g++) {
+        d[g] = quantise_group(a->rounded[0] + (first + g) * 32 * p->m + t, p->m, x + g * 32, rest[g], slack + g * p->m);
+        sum += d[g];
+    }
+    for (size_t g = 0; g < groups; g++) {
+        float none[32], most = 0;
+        if (!(d[g] > 0.75f * (sum / (float)groups))) continue;
+        quantise_group(a->rounded[1] + (first + g) * 32 * p->m + t, p->m, rest[g], none, slack + g * p->m);
+        for (size_t i = 0; i < 32; i++) most = fmaxf(most, fabsf(x[g * 32 + i]));
+        slack[g * p->m] += 2 * (double)FLT_EPSILON * (double)most; /* the roundings of what is left over */
+    }
 }
 
 static activations activations_new(const problem *p) {
     size_t groups = p->k / 32 + 1;
-    activations a = {fe_alloc(p->k * p->m, sizeof(double)), fe_alloc(p->k * p->m, sizeof(double)),
+    activations a = {{fe_alloc(p->k * p->m, sizeof(double)), fe_alloc(p->k * p->m, sizeof(double))},
+                     fe_alloc(p->k * p->m, sizeof(double)),
                      fe_alloc(groups * p->m, sizeof(double))};
-    if (!a.rounded || !a.given || !a.slack) exit(1);
+    if (!a.rounded[0] || !a.rounded[1] || !a.given || !a.slack) exit(1);
     for (size_t t = 0; t < p->m; t++) {
         const float *x = p->x + t * p->ldx;
-        for (size_t i = 0; i < p->k; i++) a.rounded[i * p->m + t] = a.given[i * p->m + t] = x[i];
+        for (size_t i = 0; i < p->k; i++) a.rounded[0][i * p->m + t] = a.given[i * p->m + t] = x[i];
         if (is_float(p)) continue;
-        for (size_t g = 0; g < p->k / 32; g++)
-            a.slack[g * p->m + t] = quantise_group(a.rounded + g * 32 * p->m + t, p->m, x + g * 32, 32);
+        for (size_t first = 0; first < p->k / 32; first += FE_STRETCH_PANELS * FE_PANEL_GROUPS)
+            quantise_stretch(&a, p, t, first, fe_min(FE_STRETCH_PANELS * FE_PANEL_GROUPS, p->k / 32 - first));
     }
     return a;
 }
@@ -245,47 +270,56 @@ static void split_row(const problem *p, const unsigned char *w, double *u, doubl
 
 /* Sums of one row of w with every token. */
 typedef struct {
-    double u[MAX_M], a[MAX_M];         /* of a sub-group */
-    double four[MAX_M];                /* Σ U·x of four weights */
-    double terms[MAX_M], fours[MAX_M]; /* Σ |sub-groups|, Σ |fours| */
+    double u[FE_PARTS][MAX_M], a[FE_PARTS][MAX_M]; /* of a sub-group */
+    double four[MAX_M];                            /* Σ U·x of four weights */
+    double terms[MAX_M], fours[MAX_M];             /* Σ |sub-groups|, Σ |fours| */
 } row_sums;
 
 /* Weights from … to-1, at most four of them. */
 static void sum_four(result *e, row_sums *s, const problem *p, const activations *x, const double *u, const double *a,
                      size_t from, size_t to) {
-    memset(s->four, 0, p->m * sizeof *s->four);
-    for (size_t i = from; i < to; i++) {
-        const double *rounded = x->rounded + i * p->m, *given = x->given + i * p->m, w = u[i] + a[i];
+    for (size_t part = 0; part < FE_PARTS; part++) {
+        memset(s->four, 0, p->m * sizeof *s->four);
+        for (size_t i = from; i < to; i++) {
+            const double *rounded = x->rounded[part] + i * p->m;
+            for (size_t t = 0; t < p->m; t++) {
+                s->four[t] += u[i] * rounded[t];
+                s->a[part][t] += a[i] * rounded[t];
+            }
+        }
         for (size_t t = 0; t < p->m; t++) {
-            s->four[t] += u[i] * rounded[t];
-            s->a[t] += a[i] * rounded[t];
+            s->u[part][t] += s->four[t];
+            s->fours[t] += fabs(s->four[t]);
+        }
+    }
+    for (size_t i = from; i < to; i++) {
+        const double *given = x->given + i * p->m, w = u[i] + a[i];
+        for (size_t t = 0; t < p->m; t++) {
             e[t].given += w * given[t];
             e[t].quantising += fabs(w) * x->slack[i / 32 * p->m + t];
         }
-    }
-    for (size_t t = 0; t < p->m; t++) {
-        s->u[t] += s->four[t];
-        s->fours[t] += fabs(s->four[t]);
     }
 }
 
 /* e: [m], zeroed. */
 static void expect_row(result *e, const problem *p, const activations *x, const double *u, const double *a) {
     size_t sub = p->layout->sub_group, groups = p->k / sub;
-    row_sums s = {{0}, {0}, {0}, {0}, {0}};
+    static row_sums s;
+    memset(&s, 0, sizeof s);
     for (size_t from = 0; from < p->k; from += sub) {
-        memset(s.u, 0, p->m * sizeof *s.u);
-        memset(s.a, 0, p->m * sizeof *s.a);
+        memset(s.u, 0, sizeof s.u);
+        memset(s.a, 0, sizeof s.a);
         for (size_t i = from; i < from + sub; i += 4) sum_four(e, &s, p, x, u, a, i, fe_min(i + 4, from + sub));
-        for (size_t t = 0; t < p->m; t++) {
-            e[t].rounded += s.u[t] + s.a[t];
-            s.terms[t] += fabs(s.u[t]) + fabs(s.a[t]);
-            s.fours[t] += fabs(s.a[t]);
+        for (size_t i = 0; i < FE_PARTS * p->m; i++) {
+            size_t part = i / p->m, t = i % p->m;
+            e[t].rounded += s.u[part][t] + s.a[part][t];
+            s.terms[t] += fabs(s.u[part][t]) + fabs(s.a[part][t]);
+            s.fours[t] += fabs(s.a[part][t]);
         }
     }
     /* what an underflow of scale · d, times an integer sum below 2^20, may add */
-    double underflow = (double)groups * 0x1p20 * (double)FLT_TRUE_MIN;
-    double least = is_float(p) ? (double)p->k / 8 + 3 : (double)groups + 2, more = is_float(p) ? least : least + 2;
+    double underflow = 2 * (double)groups * 0x1p20 * (double)FLT_TRUE_MIN;
+    double least = is_float(p) ? (double)p->k / 8 + 3 : 2 * (double)groups + 2, more = is_float(p) ? least : least + 2;
     for (size_t t = 0; t < p->m; t++) {
         e[t].gemm = least * (double)FLT_EPSILON * s.terms[t] + underflow;
         e[t].gemv = more * (double)FLT_EPSILON * s.fours[t] + underflow;
@@ -303,7 +337,8 @@ static result *expect(const problem *p) {
         expect_row(e + r * p->m, p, &x, u, u + p->k);
     }
     free(u);
-    free(x.rounded);
+    free(x.rounded[0]);
+    free(x.rounded[1]);
     free(x.given);
     free(x.slack);
     return e;

@@ -6,9 +6,13 @@
  *   max = the largest |x| of the group, d = max / 127, r = 1 / d, q = x · r rounded to the nearest integer, ties to even.
  *   Where d is below FLT_MIN (r may overflow there), d = 0 and all q = 0. Where some x is infinite or not a number, d is
  *   NaN and all q = 0, so that the results that the group goes into are NaN.
+ * Most of the error that 8 bits leave comes from the few groups that hold outliers, so these have a second part: where
+ *   d > 0.75 · ((Σ d) / groups), over the groups, in order, of the stretch of 4096 columns that the group lies in,
+ * what is left over, x - d · q, is quantised by the same rule. A row is packed the same whatever rows it is packed with.
+ *
  * Every instruction set gives the same d and q, |q| <= 127. What the kernels sum, with w = scale · u + add, u the stored
  * integer (unsigned, before a type's constant offset such as Q6_K's 32 is taken off):
- *   Σ over groups of  scale · d · (Σ u · q)  +  add · d · (Σ q)
+ *   Σ over the parts of groups of  scale · d · (Σ u · q)  +  add · d · (Σ q)
  * with integer sums exact and the rest in fp32; a rounding bound has to count |scale| · |u| and |add|, not |w|. */
 #ifndef FE_ACT_H
 #define FE_ACT_H
@@ -22,16 +26,19 @@
 enum {
     FE_PANEL = 256,             /* elements along k that the kernels take at a time: a super-block, or up to 8 blocks */
     FE_PANEL_GROUPS = 256 / 32, /* groups of activations in it */
+    FE_STRETCH_PANELS = 16,     /* panels whose groups are measured by one another */
+    FE_PARTS = 2,
 };
 
 /* 256 activations of one row; what lies beyond k is zero. Row i of the packed activations is the fe_act_panels(k) panels
  * from i · fe_act_panels(k) on: always in the C kernels, for m = 1 in all of them, for m = 2 in those of x86. */
 typedef struct fe_act_panel {
-    int8_t q[256];
-    float d[8];
-    float ds[8];     /* d · Σ q of the group */
-    int16_t s16[16]; /* Σ q of 16 */
-    char pad[32];    /* to a multiple of 64 bytes */
+    int8_t q[FE_PARTS][256];
+    float d[FE_PARTS][8];
+    float ds[8];   /* Σ over both parts of d · Σ q, of a group */
+    float s16[16]; /* and of its two sixteens */
+    uint32_t rest; /* bit g: group g has a second part; without one its q and d are 0 */
+    char pad[28];  /* to a multiple of 64 bytes */
 } fe_act_panel;
 
 static inline size_t fe_act_panels(size_t k) { return (k + FE_PANEL - 1) / FE_PANEL; }
@@ -50,6 +57,14 @@ static inline float fe_act_scale(uint32_t max_bits, float *r) {
     if (d < FLT_MIN) return 0;
     *r = 1 / d;
     return d;
+}
+
+/* The d above which a group of a stretch has a second part. */
+static inline float fe_act_limit(float sum_of_d, size_t groups) { return 0.75f * (sum_of_d / (float)groups); }
+
+/* Groups of 32 that stretch `first` … of panels has in a row of k: it ends with the row. */
+static inline size_t fe_stretch_groups(size_t k, size_t first_panel) {
+    return fe_min(FE_STRETCH_PANELS * FE_PANEL_GROUPS, k / 32 - first_panel * FE_PANEL_GROUPS);
 }
 
 #endif

@@ -63,8 +63,6 @@ typedef struct fe_vector_kernels {
     void (*axpy)(float *out, float alpha, const float *x, size_t n); /* out += alpha · x */
     float (*dot)(const float *a, const float *b, size_t n);
     void (*to_f16)(uint16_t *out, const float *x, size_t n);
-    /* What packing to 8 bits (act.h) leaves over; n a multiple of 32. */
-    void (*residual)(float *out, const float *x, size_t n);
     /* Turns pairs (j, j + half) of x by the angles whose cosines and sines stand in cs[0 … half-1], cs[half … 2·half-1]. */
     void (*rope_half)(float *x, const float *cs, size_t half);
     void (*attention_f16)(const fe_attention_task *task);

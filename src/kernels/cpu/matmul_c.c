@@ -11,8 +11,8 @@
 
 static size_t act_bytes(size_t m, size_t k) { return m * fe_act_panels(k) * sizeof(fe_act_panel); }
 
-/* Group g of a panel from 32 floats. */
-static void pack_group(fe_act_panel *panel, size_t g, const float *x) {
+/* One part of group g of a panel from 32 floats: d. */
+static float pack_group(fe_act_panel *panel, size_t part, size_t g, const float *x) {
     uint32_t max = 0;
     for (size_t i = 0; i < 32; i++) {
         uint32_t bits = fe_f32_bits(x[i]) & 0x7FFFFFFF;
@@ -22,13 +22,36 @@ static void pack_group(fe_act_panel *panel, size_t g, const float *x) {
     int sum[2] = {0, 0};
     for (size_t i = 0; i < 32; i++) {
         int q = r > 0 ? (int)nearbyintf(x[i] * r) : 0;
-        panel->q[g * 32 + i] = (int8_t)q;
+        panel->q[part][g * 32 + i] = (int8_t)q;
         sum[i / 16] += q;
     }
-    panel->d[g] = d;
-    panel->ds[g] = d * (float)(sum[0] + sum[1]);
-    panel->s16[2 * g] = (int16_t)sum[0];
-    panel->s16[2 * g + 1] = (int16_t)sum[1];
+    panel->d[part][g] = d;
+    panel->ds[g] += d * (float)(sum[0] + sum[1]);
+    panel->s16[2 * g] += d * (float)sum[0];
+    panel->s16[2 * g + 1] += d * (float)sum[1];
+    return d;
+}
+
+static void pack_rest(fe_act_panel *panel, size_t g, const float *x) {
+    float rest[32];
+    for (size_t i = 0; i < 32; i++) {
+        float taken = panel->d[0][g] * (float)panel->q[0][g * 32 + i];
+        rest[i] = x[i] - taken;
+    }
+    pack_group(panel, 1, g, rest);
+    panel->rest |= 1u << g;
+}
+
+/* The groups of a stretch, from its first panel on. */
+static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
+    float sum = 0;
+    for (size_t g = 0; g < groups; g++)
+        sum += pack_group(panels + g / FE_PANEL_GROUPS, 0, g % FE_PANEL_GROUPS, x + g * 32);
+    float limit = fe_act_limit(sum, groups);
+    for (size_t g = 0; g < groups; g++) {
+        fe_act_panel *panel = panels + g / FE_PANEL_GROUPS;
+        if (panel->d[0][g % FE_PANEL_GROUPS] > limit) pack_rest(panel, g % FE_PANEL_GROUPS, x + g * 32);
+    }
 }
 
 static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count) {
@@ -36,9 +59,9 @@ static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size
     size_t panels = fe_act_panels(k);
     for (size_t i = first; i < first + count; i++) {
         fe_act_panel *row = (fe_act_panel *)act + i * panels;
-        memset(row + panels - 1, 0, sizeof *row);
-        for (size_t g = 0; g < k / 32; g++)
-            pack_group(row + g / FE_PANEL_GROUPS, g % FE_PANEL_GROUPS, x + i * ldx + g * 32);
+        memset(row, 0, panels * sizeof *row);
+        for (size_t p = 0; p < panels; p += FE_STRETCH_PANELS)
+            pack_stretch(row + p, x + i * ldx + p * FE_PANEL, fe_stretch_groups(k, p));
     }
 }
 
@@ -211,8 +234,8 @@ static inline int dot_i8(const int8_t *a, const int8_t *b, size_t n) {
 static inline float dot_panel_32(const panel *w, const fe_act_panel *x, size_t groups) {
     float sum = 0;
     for (size_t g = 0; g < groups; g++) {
-        float product = (float)dot_i8(w->q + g * 32, x->q + g * 32, 32);
-        sum += w->scale[g] * x->d[g] * product + w->add[g] * x->ds[g];
+        sum += w->scale[g] * x->d[0][g] * (float)dot_i8(w->q + g * 32, x->q[0] + g * 32, 32) + w->add[g] * x->ds[g];
+        if (x->rest >> g & 1) sum += w->scale[g] * x->d[1][g] * (float)dot_i8(w->q + g * 32, x->q[1] + g * 32, 32);
     }
     return sum;
 }
@@ -220,8 +243,10 @@ static inline float dot_panel_32(const panel *w, const fe_act_panel *x, size_t g
 static inline float dot_panel_16(const panel *w, const fe_act_panel *x, size_t groups) {
     float sum = 0;
     for (size_t j = 0; j < groups * 2; j++) {
-        float product = (float)dot_i8(w->q + j * 16, x->q + j * 16, 16);
-        sum += x->d[j / 2] * (w->scale[j] * product + w->add[j] * (float)x->s16[j]);
+        sum +=
+            w->scale[j] * x->d[0][j / 2] * (float)dot_i8(w->q + j * 16, x->q[0] + j * 16, 16) + w->add[j] * x->s16[j];
+        if (x->rest >> j / 2 & 1)
+            sum += w->scale[j] * x->d[1][j / 2] * (float)dot_i8(w->q + j * 16, x->q[1] + j * 16, 16);
     }
     return sum;
 }

@@ -5,24 +5,19 @@
 #include <string.h>
 
 enum {
-    SUM_ROWS = 256,   /* outputs whose two parts a thread keeps before it adds them */
     ROW_GRAIN = 16,   /* outputs of a GEMV that threads split by: a cache line */
     SPLIT_LEAST = 128 /* positions that are worth a thread of their own in attention */
 };
 
 /* ---- Products ---- */
 
-/* Where the activations of product i stand, behind one another; products that pack alike share one copy.
- * A precise product takes its activations in two parts, as 8 bits and as what those leave over, also in 8 bits, and adds the
- * two products. Kernels with fp32 activations have nothing left over. */
+/* Where the activations of product i stand, behind one another; products that pack alike share one copy. */
 typedef struct act_layout {
     const fe_matmul_kernel *kernel[FE_MATMUL_MANY]; /* NULL: rows that are no whole blocks take the dequantising path */
-    size_t parts[FE_MATMUL_MANY];                   /* 1 or 2 */
     size_t offset[FE_MATMUL_MANY];
     bool own[FE_MATMUL_MANY]; /* the first to use its copy */
     size_t bytes;             /* packed */
-    size_t scratch;           /* of a thread, for the kernels */
-    size_t sums, rest;        /* floats: of a thread for both products, and for the rows with what they leave over */
+    size_t scratch;           /* of a thread */
 } act_layout;
 
 static const fe_matmul_kernel *kernel_for(const fe_cpu_table *table, const ferrum_tensor *w) {
@@ -38,14 +33,7 @@ static act_layout lay_out(const fe_cpu_table *table, const fe_op *op) {
             l.scratch = fe_max(l.scratch, k * sizeof(float));
             continue;
         }
-        bool exact = kernel->pack == table->matmul[FERRUM_F32].pack;
-        l.parts[i] = op->u.matmul.precise && !exact ? 2 : 1;
-        size_t rows = l.parts[i] * m;
-        if (l.parts[i] == 2) {
-            l.sums = fe_max(l.sums, m == 1 ? 2 * SUM_ROWS : rows * kernel->gemm_rows);
-            l.rest = rows * k;
-        }
-        if (rows > 1) l.scratch = fe_max(l.scratch, kernel->gemm_scratch(rows, k));
+        if (m > 1) l.scratch = fe_max(l.scratch, kernel->gemm_scratch(m, k));
         l.own[i] = true;
         for (size_t j = 0; j < i && l.own[i]; j++)
             if (l.kernel[j] && l.kernel[j]->pack == kernel->pack) {
@@ -54,11 +42,9 @@ static act_layout lay_out(const fe_cpu_table *table, const fe_op *op) {
             }
         if (!l.own[i]) continue;
         l.offset[i] = l.bytes;
-        l.bytes += fe_round_up(kernel->act_bytes(rows, k), 64);
+        l.bytes += fe_round_up(kernel->act_bytes(m, k), 64);
     }
     l.scratch = fe_round_up(l.scratch, 64);
-    l.sums = fe_round_up(l.sums, 16);
-    l.rest = fe_round_up(l.rest, 16);
     return l;
 }
 
@@ -72,70 +58,25 @@ static void dequantised_rows(const cpu_worker *w, const ferrum_tensor *c, const 
     }
 }
 
-/* Both parts as a product of two tokens, which reads the weights once. */
-static void gemv_precise(const cpu_worker *w, const fe_matmul_kernel *kernel, float *y, const ferrum_tensor *weights,
-                         size_t first, size_t last, const unsigned char *act, float *sums) {
-    for (size_t r = first; r < last; r += SUM_ROWS) {
-        size_t n = fe_min(SUM_ROWS, last - r);
-        kernel->gemm(sums, n, fe_at(weights, 0, r), weights->row_stride, n, act, 2, weights->cols, w->scratch);
-        w->table->vector.add(y + r, sums, sums + n, n);
-    }
-}
-
 /* One row of activations: each thread packs it for itself, which is cheaper than meeting at a barrier. */
 static void gemv(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
     act_layout l = lay_out(w->table, op);
     size_t k = op->a.cols;
-    float *sums = (float *)(w->scratch + l.scratch), *twice = sums + l.sums;
-    unsigned char *acts = (unsigned char *)(twice + l.rest);
-    const float *x = fe_row(&op->a, 0);
-    if (l.rest) {
-        memcpy(twice, x, k * sizeof *x);
-        w->table->vector.residual(twice + k, x, k);
-    }
     for (size_t i = 0; i < op->u.matmul.count; i++) {
         const ferrum_tensor *weights = &op->u.matmul.w[i], *c = &op->u.matmul.c[i];
-        const fe_matmul_kernel *kernel = l.kernel[i];
-        unsigned char *act = acts + l.offset[i];
+        unsigned char *act = w->scratch + l.scratch + l.offset[i];
         size_t first, last;
         cpu_share(weights->rows, ROW_GRAIN, w->index, w->count, &first, &last);
-        if (!kernel) {
+        if (!l.kernel[i]) {
             dequantised_rows(w, c, &op->a, weights, first, last);
             continue;
         }
-        if (l.own[i]) kernel->pack(act, l.parts[i] == 2 ? twice : x, k, l.parts[i], k, 0, l.parts[i]);
-        if (l.parts[i] == 2)
-            gemv_precise(w, kernel, fe_row(c, 0), weights, first, last, act, sums);
-        else if (first < last)
-            kernel->gemv(fe_row(c, 0) + first, fe_at(weights, 0, first), weights->row_stride, last - first, act, k);
+        if (l.own[i]) l.kernel[i]->pack(act, fe_row(&op->a, 0), k, 1, k, 0, 1);
+        if (first < last)
+            l.kernel[i]->gemv(fe_row(c, 0) + first, fe_at(weights, 0, first), weights->row_stride, last - first, act,
+                              k);
     }
-}
-
-/* Rows 0 … m-1 of `twice` become the activations, m … 2m-1 what 8 bits leave over of them. */
-static void split_rows(const cpu_worker *w, const ferrum_tensor *a, float *twice) {
-    size_t first, last, k = a->cols;
-    cpu_share(a->rows, 1, w->index, w->count, &first, &last);
-    for (size_t i = first; i < last; i++) {
-        memcpy(twice + i * k, fe_row(a, i), k * sizeof *twice);
-        w->table->vector.residual(twice + (a->rows + i) * k, fe_row(a, i), k);
-    }
-}
-
-static void gemm_unit(const cpu_worker *w, const act_layout *l, size_t i, const fe_op *op, const unsigned char *act,
-                      size_t first, size_t count) {
-    const ferrum_tensor *weights = &op->u.matmul.w[i], *c = &op->u.matmul.c[i];
-    const fe_matmul_kernel *kernel = l->kernel[i];
-    size_t m = op->a.rows, k = op->a.cols;
-    float *out = fe_row(c, 0) + first, *sums = (float *)(w->scratch + l->scratch);
-    if (l->parts[i] == 1) {
-        kernel->gemm(out, c->row_stride / sizeof(float), fe_at(weights, 0, first), weights->row_stride, count, act, m,
-                     k, w->scratch);
-        return;
-    }
-    kernel->gemm(sums, count, fe_at(weights, 0, first), weights->row_stride, count, act, 2 * m, k, w->scratch);
-    for (size_t j = 0; j < m; j++)
-        w->table->vector.add(fe_row(c, j) + first, sums + j * count, sums + (m + j) * count, count);
 }
 
 static void matmul(cpu_step *step, const cpu_worker *w) {
@@ -147,43 +88,37 @@ static void matmul(cpu_step *step, const cpu_worker *w) {
     }
     act_layout l = lay_out(w->table, op);
     unsigned char *act = w->stream->shared;
-    float *twice = (float *)(act + l.bytes);
-    if (l.rest) {
-        split_rows(w, &op->a, twice);
-        fe_pool_barrier(w->pool);
-    }
     for (size_t i = 0; i < op->u.matmul.count; i++) {
         if (!l.own[i]) continue;
-        size_t rows = l.parts[i] * m;
-        const float *x = l.parts[i] == 2 ? twice : fe_row(&op->a, 0);
-        cpu_share(rows, l.kernel[i]->pack_group, w->index, w->count, &first, &last);
+        cpu_share(m, l.kernel[i]->pack_group, w->index, w->count, &first, &last);
         if (first < last)
-            l.kernel[i]->pack(act + l.offset[i], x, l.parts[i] == 2 ? k : op->a.row_stride / sizeof(float), rows, k,
-                              first, last - first);
+            l.kernel[i]->pack(act + l.offset[i], fe_row(&op->a, 0), op->a.row_stride / sizeof(float), m, k, first,
+                              last - first);
     }
     fe_pool_barrier(w->pool);
     for (size_t i = 0; i < op->u.matmul.count; i++) {
         const ferrum_tensor *weights = &op->u.matmul.w[i], *c = &op->u.matmul.c[i];
-        size_t grain = l.kernel[i] ? l.kernel[i]->gemm_rows : ROW_GRAIN;
+        const fe_matmul_kernel *kernel = l.kernel[i];
+        size_t grain = kernel ? kernel->gemm_rows : ROW_GRAIN;
         while (cpu_claim(&step->claimed[i], weights->rows, grain, &first, &count)) {
-            if (!l.kernel[i])
-                dequantised_rows(w, c, &op->a, weights, first, first + count);
+            if (kernel)
+                kernel->gemm(fe_row(c, 0) + first, c->row_stride / sizeof(float), fe_at(weights, 0, first),
+                             weights->row_stride, count, act + l.offset[i], m, k, w->scratch);
             else
-                gemm_unit(w, &l, i, op, act + l.offset[i], first, count);
+                dequantised_rows(w, c, &op->a, weights, first, first + count);
         }
     }
 }
 
 /* ---- Experts ----
- * The rows are sorted by expert, so that each expert's weights are read once for all the tokens that chose it. The products
- * are precise ones (see above): an expert with m rows has 2m among the sorted, the second m of what 8 bits leave over. */
+ * The rows are sorted by expert, so that each expert's weights are read once for all the tokens that chose it. */
 
 typedef struct expert_plan {
     const fe_matmul_kernel *kernel; /* NULL: the dequantising path */
-    size_t parts, rows, experts, act_row;
-    uint32_t *start; /* [experts + 1]: where each expert's rows begin among the sorted, not counting second parts */
+    size_t rows, experts, act_row;
+    uint32_t *start; /* [experts + 1]: where each expert's rows begin among the sorted */
     uint32_t *row;   /* [rows]: the output row that stands there */
-    float *x, *y;    /* [parts · rows][k], [parts · rows][n]: sorted activations and products */
+    float *x, *y;    /* [rows][k], [rows][n]: sorted activations and products */
     unsigned char *act;
     size_t bytes;
 } expert_plan;
@@ -191,15 +126,11 @@ typedef struct expert_plan {
 static expert_plan plan_experts(const fe_cpu_table *table, const fe_op *op, unsigned char *shared) {
     const fe_matmul_kernel *kernel = kernel_for(table, &op->b);
     size_t k = op->a.cols;
-    expert_plan p = {.kernel = kernel,
-                     .parts = kernel && kernel->pack != table->matmul[FERRUM_F32].pack ? 2 : 1,
-                     .rows = op->out.rows,
-                     .experts = op->b.slices};
+    expert_plan p = {.kernel = kernel, .rows = op->out.rows, .experts = op->b.slices};
     /* A row alone, or as one of many, takes at most this much once packed: groups begin at multiples of it. */
     if (kernel) p.act_row = fe_round_up(fe_max(kernel->act_bytes(1, k), kernel->act_bytes(kernel->pack_group, k)), 64);
-    size_t all = p.parts * p.rows;
-    size_t sizes[] = {(p.experts + 1) * sizeof *p.start, p.rows * sizeof *p.row, all * k * sizeof *p.x,
-                      all * op->out.cols * sizeof *p.y, all * p.act_row};
+    size_t sizes[] = {(p.experts + 1) * sizeof *p.start, p.rows * sizeof *p.row, p.rows * k * sizeof *p.x,
+                      p.rows * op->out.cols * sizeof *p.y, p.rows * p.act_row};
     unsigned char *at[5];
     for (size_t i = 0; i < 5; i++) {
         at[i] = shared ? shared + p.bytes : NULL;
@@ -227,21 +158,15 @@ static void sort_by_expert(const fe_op *op, expert_plan *p) {
 }
 
 /* Gathers and packs one expert's rows. */
-static void pack_expert(const cpu_worker *w, const fe_op *op, const expert_plan *p, size_t expert) {
+static void pack_expert(const fe_op *op, const expert_plan *p, size_t expert) {
     const fe_matmul_kernel *kernel = p->kernel;
     size_t begin = p->start[expert], m = p->start[expert + 1] - begin, k = op->a.cols;
-    float *x = p->x + p->parts * begin * k;
+    float *x = p->x + begin * k;
     for (size_t i = 0; i < m; i++) {
         size_t row = p->row[begin + i];
         memcpy(x + i * k, fe_row(&op->a, op->a.rows == op->out.rows ? row : row / op->c.cols), k * sizeof *x);
-        if (p->parts == 2) w->table->vector.residual(x + (m + i) * k, x + i * k, k);
     }
-    if (!kernel || !m) return;
-    unsigned char *act = p->act + p->parts * begin * p->act_row;
-    if (m > 1)
-        kernel->pack(act, x, k, p->parts * m, k, 0, p->parts * m);
-    else
-        for (size_t i = 0; i < p->parts; i++) kernel->pack(act + i * p->act_row, x + i * k, k, 1, k, 0, 1);
+    if (kernel && m) kernel->pack(p->act + begin * p->act_row, x, k, m, k, 0, m);
 }
 
 /* `count` rows of one expert's weights against all its tokens. */
@@ -250,11 +175,10 @@ static void expert_product(const cpu_worker *w, const fe_op *op, const expert_pl
     const fe_matmul_kernel *kernel = p->kernel;
     size_t begin = p->start[expert], m = p->start[expert + 1] - begin, n = op->out.cols, k = op->a.cols;
     const void *weights = fe_at(&op->b, expert, first);
-    float *y = p->y + p->parts * begin * n + first;
-    const unsigned char *act = p->act + p->parts * begin * p->act_row;
-    if (kernel && m > 1) kernel->gemm(y, n, weights, op->b.row_stride, count, act, p->parts * m, k, w->scratch);
-    for (size_t i = 0; kernel && m == 1 && i < p->parts; i++)
-        kernel->gemv(y + i * n, weights, op->b.row_stride, count, act + i * p->act_row, k);
+    float *y = p->y + begin * n + first;
+    const unsigned char *act = p->act + begin * p->act_row;
+    if (kernel && m > 1) kernel->gemm(y, n, weights, op->b.row_stride, count, act, m, k, w->scratch);
+    if (kernel && m == 1) kernel->gemv(y, weights, op->b.row_stride, count, act, k);
     for (size_t r = 0; !kernel && r < count; r++) {
         ferrum_dequantize(op->b.type, (float *)w->scratch, fe_at(&op->b, expert, first + r), k);
         for (size_t i = 0; i < m; i++)
@@ -263,16 +187,10 @@ static void expert_product(const cpu_worker *w, const fe_op *op, const expert_pl
 }
 
 /* One expert's products go where their rows came from. */
-static void scatter_expert(const cpu_worker *w, const fe_op *op, const expert_plan *p, size_t expert) {
+static void scatter_expert(const fe_op *op, const expert_plan *p, size_t expert) {
     size_t begin = p->start[expert], m = p->start[expert + 1] - begin, n = op->out.cols;
-    const float *y = p->y + p->parts * begin * n;
-    for (size_t i = 0; i < m; i++) {
-        float *out = fe_row(&op->out, p->row[begin + i]);
-        if (p->parts == 2)
-            w->table->vector.add(out, y + i * n, y + (m + i) * n, n);
-        else
-            memcpy(out, y + i * n, n * sizeof *out);
-    }
+    for (size_t i = 0; i < m; i++)
+        memcpy(fe_row(&op->out, p->row[begin + i]), p->y + (begin + i) * n, n * sizeof(float));
 }
 
 static void matmul_experts(cpu_step *step, const cpu_worker *w) {
@@ -281,7 +199,7 @@ static void matmul_experts(cpu_step *step, const cpu_worker *w) {
     size_t n = op->out.cols, unit, count;
     if (w->index == 0) sort_by_expert(op, &p);
     fe_pool_barrier(w->pool);
-    for (size_t e = w->index; e < p.experts; e += w->count) pack_expert(w, op, &p, e);
+    for (size_t e = w->index; e < p.experts; e += w->count) pack_expert(op, &p, e);
     fe_pool_barrier(w->pool);
     size_t grain = p.kernel ? p.kernel->gemm_rows : ROW_GRAIN, units = (n + grain - 1) / grain;
     while (cpu_claim(&step->claimed[0], p.experts * units, 1, &unit, &count)) {
@@ -289,7 +207,7 @@ static void matmul_experts(cpu_step *step, const cpu_worker *w) {
         if (p.start[expert] < p.start[expert + 1]) expert_product(w, op, &p, expert, row, fe_min(grain, n - row));
     }
     fe_pool_barrier(w->pool);
-    for (size_t e = w->index; e < p.experts; e += w->count) scatter_expert(w, op, &p, e);
+    for (size_t e = w->index; e < p.experts; e += w->count) scatter_expert(op, &p, e);
 }
 
 static void moe_route(cpu_step *step, const cpu_worker *w) {
@@ -524,13 +442,12 @@ cpu_needs fe_cpu_step_needs(const cpu_device *dev, const fe_op *op) {
     if (op->kind == FE_OP_MATMUL) {
         act_layout l = lay_out(&dev->table, op);
         bool one = op->a.rows == 1; /* each thread packs for itself */
-        size_t packed = l.bytes + l.rest * sizeof(float);
-        needs.scratch = l.scratch + l.sums * sizeof(float) + (one ? packed : 0);
-        needs.shared = one ? 0 : packed;
+        needs.scratch = l.scratch + (one ? l.bytes : 0);
+        needs.shared = one ? 0 : l.bytes;
     } else if (op->kind == FE_OP_MATMUL_EXPERTS) {
         const fe_matmul_kernel *kernel = kernel_for(&dev->table, &op->b);
         needs.shared = plan_experts(&dev->table, op, NULL).bytes;
-        needs.scratch = kernel ? kernel->gemm_scratch(2 * op->out.rows, op->a.cols) : op->a.cols * sizeof(float);
+        needs.scratch = kernel ? kernel->gemm_scratch(op->out.rows, op->a.cols) : op->a.cols * sizeof(float);
     } else if (op->kind == FE_OP_ATTENTION) {
         attention_plan plan = plan_attention(op, fe_pool_threads(dev->pool));
         needs.scratch = plan.part * sizeof(float);

@@ -86,22 +86,6 @@ static void to_f16(uint16_t *out, const float *x, size_t n) {
     }
 }
 
-/* What is left of n values (a multiple of 32) when they are quantised to 8 bits by the rule of act.h. */
-static void residual(float *out, const float *x, size_t n) {
-    for (size_t g = 0; g < n; g += 32) {
-        vf largest = vf_set(0);
-        for (size_t i = 0; i < 32; i += VF) {
-            vf v = vf_load(x + g + i);
-            largest = vf_max(largest, vf_max(v, vf_sub(vf_set(0), v)));
-        }
-        float r, d = fe_act_scale(fe_f32_bits(vf_hmax(largest)), &r);
-        for (size_t i = 0; i < 32; i += VF) {
-            vf v = vf_load(x + g + i);
-            vf_store(out + g + i, vf_sub(v, vf_mul(vf_round(vf_mul(v, vf_set(r))), vf_set(d))));
-        }
-    }
-}
-
 static void rope_half(float *x, const float *cs, size_t half) {
     const float *sn = cs + half;
     float *y = x + half;
@@ -235,6 +219,5 @@ static void attention_f16(const fe_attention_task *task) { attend(task, sizeof(u
 static void attention_f32(const fe_attention_task *task) { attend(task, sizeof(float), load_f32); }
 
 void FE_VECTOR_INIT(fe_vector_kernels *v) {
-    *v = (fe_vector_kernels){rms_norm, swiglu,   geglu,     add,           axpy,         dot,
-                             to_f16,   residual, rope_half, attention_f16, attention_f32};
+    *v = (fe_vector_kernels){rms_norm, swiglu, geglu, add, axpy, dot, to_f16, rope_half, attention_f16, attention_f32};
 }

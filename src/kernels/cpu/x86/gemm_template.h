@@ -1,7 +1,8 @@
 /* GEMM of units of ROWS rows: panel by panel the weights are unpacked, and multiplied by all tokens. The including file
  * defines ROWS, TOKENS, LANES, the panels and their unpacking, and store_unit. */
 
-typedef void (*inner_fn)(float *acc, const void *w, const act_tile *x, size_t groups, size_t tokens);
+/* x: the x->count parts of a panel's groups. */
+typedef void (*inner_fn)(float *acc, const void *w, const act_tile *x, size_t tokens);
 
 typedef struct problem {
     float *c;
@@ -25,10 +26,9 @@ static void prefetch_unit(const uint8_t *unit, size_t bytes) {
 }
 
 static void multiply_panel(const problem *a, float *acc, size_t p, inner_fn inner) {
-    size_t groups = fe_panel_groups(a->k, p), tiles = (a->m + TOKENS - 1) / TOKENS;
-    const act_tile *x = a->act + p * FE_PANEL_GROUPS * tiles;
-    for (size_t i = 0; i < a->m; i += TOKENS, x += groups)
-        inner(acc + i * ROWS, a->scratch, x, groups, fe_min(TOKENS, a->m - i));
+    const act_tile *x = a->act + tile_at(a->m, a->k, p, 0);
+    for (size_t i = 0; i < a->m; i += TOKENS, x += FE_PARTS * fe_panel_groups(a->k, p))
+        inner(acc + i * ROWS, a->scratch, x, fe_min(TOKENS, a->m - i));
 }
 
 /* direct_TYPE is the GEMV for 1 … DIRECT tokens. unpack: an expression that fills rows first … first + LANES - 1 of the panel
@@ -63,3 +63,17 @@ static void multiply_panel(const problem *a, float *acc, size_t p, inner_fn inne
                unpack_##type(&(unpack_32){scratch, first, {rows + first, &ahead}}, fe_panel_groups(k, p)))
 #define GEMM_16(type, bytes, inner) \
     GEMM_UNITS(type, bytes, inner, unpack_##type(&(unpack_16){scratch, first, {rows + first, &ahead}}))
+
+/* The GEMV of a type for 1 … DIRECT tokens, from the including file's gemv_SCALES, which takes what follows the type. The
+ * two counts of tokens are written out, so that each is compiled by itself. */
+#define GEMV(type, scales, ...)                                                                                       \
+    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
+                              size_t m, size_t k) {                                                                   \
+        if (m == 1)                                                                                                   \
+            gemv_##scales(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                  \
+        else                                                                                                          \
+            gemv_##scales(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                           \
+    }                                                                                                                 \
+    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
+        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
+    }

@@ -24,21 +24,27 @@ typedef struct sums {
     __m256 product[2], add;
 } sums;
 
-/* Group g of a panel; *sum is one of two, so that their latencies overlap. `is_signed`: quants are signed bytes. */
-FE_INLINE void gemv_group_32(__m256 *sum, __m256i u, const fe_act_panel *x, size_t g, const float *scale,
-                             bool is_signed) {
-    __m256i v = load_256(x->q + g * 32);
+/* One part of a group. `is_signed`: quants are signed bytes. */
+FE_INLINE void gemv_part_32(__m256 *sum, __m256i u, const int8_t *q, const float *scale, bool is_signed) {
+    __m256i v = load_256(q);
     if (is_signed) {
         v = _mm256_sign_epi8(v, u);
         u = _mm256_abs_epi8(u);
     }
     __m256i product = _mm256_madd_epi16(_mm256_maddubs_epi16(u, v), _mm256_set1_epi16(1));
-    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_broadcast_ss(scale + g), *sum);
+    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_broadcast_ss(scale), *sum);
+}
+
+/* Group g of a panel; of the two sums one is taken, then the other, so that their latencies overlap. */
+FE_INLINE void gemv_group_32(sums *sum, __m256i u, const fe_act_panel *x, size_t g, float (*scale)[8], bool is_signed) {
+    gemv_part_32(&sum->product[g % 2], u, x->q[0] + g * 32, scale[0] + g, is_signed);
+    if (x->rest >> g & 1) gemv_part_32(&sum->product[(g + 1) % 2], u, x->q[1] + g * 32, scale[1] + g, is_signed);
 }
 
 /* A panel's scales times the activations', and the sum of its addends; `has_add`: they are not always 0. */
-FE_INLINE void gemv_scales_32(float scale[8], sums *sum, const scales_32 *s, const fe_act_panel *x, bool has_add) {
-    _mm256_store_ps(scale, _mm256_mul_ps(s->scale, _mm256_load_ps(x->d)));
+FE_INLINE void gemv_scales_32(float (*scale)[8], sums *sum, const scales_32 *s, const fe_act_panel *x, bool has_add) {
+    FE_UNROLL for (size_t i = 0; i < FE_PARTS; i++)
+        _mm256_store_ps(scale[i], _mm256_mul_ps(s->scale, _mm256_load_ps(x->d[i])));
     if (has_add) sum->add = _mm256_fmadd_ps(s->add, _mm256_load_ps(x->ds), sum->add);
 }
 
@@ -55,7 +61,7 @@ FE_INLINE void store_sums(float *y, size_t ldy, const sums sum[DIRECT], size_t t
 FE_INLINE void gemv_32(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
                        size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add,
                        bool is_signed) {
-    float scale[DIRECT][8] __attribute__((aligned(32)));
+    float scale[DIRECT][FE_PARTS][8] __attribute__((aligned(32)));
     size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32, ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
         sums sum[DIRECT];
@@ -69,7 +75,7 @@ FE_INLINE void gemv_32(float *y, size_t ldy, const uint8_t *w, size_t stride, si
             FE_UNROLL for (size_t g = 0; g < 8; g++) {
                 __m256i u = quants(b, g);
                 FE_UNROLL for (size_t t = 0; t < tokens; t++)
-                    gemv_group_32(&sum[t].product[g % 2], u, x + t * ldx + p, g, scale[t], is_signed);
+                    gemv_group_32(sum + t, u, x + t * ldx + p, g, scale[t], is_signed);
             }
         }
         if (rest) {
@@ -81,7 +87,7 @@ FE_INLINE void gemv_32(float *y, size_t ldy, const uint8_t *w, size_t stride, si
             for (size_t g = 0; g < rest; g++) {
                 __m256i u = quants(b, g);
                 FE_UNROLL for (size_t t = 0; t < tokens; t++)
-                    gemv_group_32(&sum[t].product[0], u, x + t * ldx + panels, g, scale[t], is_signed);
+                    gemv_group_32(sum + t, u, x + t * ldx + panels, g, scale[t], is_signed);
             }
         }
         store_sums(y + r, ldy, sum, tokens);
@@ -95,12 +101,18 @@ FE_INLINE __m256i spread_scales(__m128i scale) {
     return _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scale, even_odd));
 }
 
-/* Super-blocks with a scale per 16; w = d · scale · (q - offset) - dmin · min. The integer scales are multiplied in by the
- * vpmaddwd that has to widen the products anyhow: at most 2 · 16002 · 128. */
+/* One part of a group with two scales, the words of `by`. The integer scales are multiplied in by the vpmaddwd that has to
+ * widen the products anyhow: at most 2 · 16002 · 128. */
+FE_INLINE void gemv_part_16(__m256 *sum, __m256i u, const int8_t *q, __m256i by, const float *scale) {
+    __m256i product = _mm256_madd_epi16(_mm256_maddubs_epi16(u, load_256(q)), by);
+    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_broadcast_ss(scale), *sum);
+}
+
+/* Super-blocks with a scale per 16; w = d · scale · (q - offset) - dmin · min. */
 FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
                        size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_16_fn scales, int offset,
                        size_t ahead) {
-    float scale[DIRECT][8] __attribute__((aligned(32)));
+    float scale[DIRECT][FE_PARTS][8] __attribute__((aligned(32)));
     size_t ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
         sums sum[DIRECT];
@@ -109,22 +121,24 @@ FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, si
             const uint8_t *b = w + p * bytes;
             prefetch(b, ahead, bytes);
             scales_16 s = scales(b);
-            __m256i spread = spread_scales(s.scale), off = _mm256_cvtepi8_epi16(offset ? s.scale : s.min);
-            __m256 d = _mm256_set1_ps(s.d), off_d = _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin);
+            __m256i spread = spread_scales(s.scale);
+            __m256 d = _mm256_set1_ps(s.d), off[2];
+            taken_off(off, &s, offset);
             FE_UNROLL for (size_t t = 0; t < tokens; t++) {
                 const fe_act_panel *v = x + t * ldx + p;
-                __m256 xd = _mm256_load_ps(v->d), taken = _mm256_cvtepi32_ps(_mm256_madd_epi16(off, load_256(v->s16)));
-                _mm256_store_ps(scale[t], _mm256_mul_ps(d, xd));
-                sum[t].add = _mm256_fnmadd_ps(taken, _mm256_mul_ps(xd, off_d), sum[t].add);
+                FE_UNROLL for (size_t i = 0; i < FE_PARTS; i++)
+                    _mm256_store_ps(scale[t][i], _mm256_mul_ps(d, _mm256_load_ps(v->d[i])));
+                FE_UNROLL for (size_t i = 0; i < 2; i++) sum[t].add =
+                    _mm256_fnmadd_ps(off[i], _mm256_load_ps(v->s16 + i * 8), sum[t].add);
             }
             FE_UNROLL for (size_t g = 0; g < 8; g++) {
                 __m256i words = _mm256_set1_epi16((short)(g * 2 | (g * 2 + 1) << 8));
                 __m256i u = quants(b, g), by = _mm256_shuffle_epi8(spread, words);
                 FE_UNROLL for (size_t t = 0; t < tokens; t++) {
-                    __m256i product = _mm256_maddubs_epi16(u, load_256(x[t * ldx + p].q + g * 32));
-                    __m256 f = _mm256_cvtepi32_ps(_mm256_madd_epi16(product, by));
-                    sum[t].product[g % 2] =
-                        _mm256_fmadd_ps(f, _mm256_broadcast_ss(scale[t] + g), sum[t].product[g % 2]);
+                    const fe_act_panel *v = x + t * ldx + p;
+                    gemv_part_16(&sum[t].product[g % 2], u, v->q[0] + g * 32, by, scale[t][0] + g);
+                    if (v->rest >> g & 1)
+                        gemv_part_16(&sum[t].product[(g + 1) % 2], u, v->q[1] + g * 32, by, scale[t][1] + g);
                 }
             }
         }
@@ -269,10 +283,10 @@ FE_INLINE void accumulate_32(float *acc, const panel_32 *w, size_t g, const act_
 }
 
 /* `steps` products are added in 16 bits: 8 for quants up to 15, 4 for quants up to 31. */
-FE_INLINE void inner_unsigned(float *acc, const panel_32 *w, const act_tile *x, size_t groups, size_t tokens,
-                              size_t steps) {
+FE_INLINE void inner_unsigned(float *acc, const panel_32 *w, const act_tile *x, size_t tokens, size_t steps) {
     const __m256i ones = _mm256_set1_epi16(1);
-    for (size_t g = 0; g < groups; g++, x++) {
+    for (const act_tile *end = x + x->count; x < end; x++) {
+        size_t g = x->group;
         __m256i sum[TOKENS][2];
         FE_UNROLL for (size_t first = 0; first < 8; first += steps) {
             __m256i part[TOKENS][2];
@@ -299,9 +313,10 @@ FE_INLINE void inner_unsigned(float *acc, const panel_32 *w, const act_tile *x, 
     }
 }
 
-FE_INLINE void inner_signed(float *acc, const panel_32 *w, const act_tile *x, size_t groups, size_t tokens) {
+FE_INLINE void inner_signed(float *acc, const panel_32 *w, const act_tile *x, size_t tokens) {
     const __m256i ones = _mm256_set1_epi16(1);
-    for (size_t g = 0; g < groups; g++, x++) {
+    for (const act_tile *end = x + x->count; x < end; x++) {
+        size_t g = x->group;
         __m256i sum[TOKENS][2];
         FE_UNROLL for (size_t t = 0; t < tokens; t++) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
         for (size_t s = 0; s < 8; s++) {
@@ -319,7 +334,8 @@ FE_INLINE void inner_signed(float *acc, const panel_32 *w, const act_tile *x, si
 
 /* With a scale per 16: two products are added in 16 bits, then multiplied by the integer scales. */
 FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t tokens, bool has_min) {
-    for (size_t g = 0; g < 8; g++, x++) {
+    for (const act_tile *end = x + x->count; x < end; x++) {
+        size_t g = x->group;
         __m256i sum[TOKENS][2];
         FE_UNROLL for (size_t t = 0; t < tokens; t++) {
             FE_UNROLL for (size_t v = 0; v < 2; v++) {
@@ -356,20 +372,19 @@ FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t
 }
 
 /* Fewer tokens than 4 only at the end. */
-#define INNER(name, call)                                                                         \
-    static void name(float *acc, const void *w, const act_tile *x, size_t groups, size_t count) { \
-        (void)groups;                                                                             \
-        enum { all = TOKENS };                                                                    \
-        switch (count) {                                                                          \
-        case 1: call(1); break;                                                                   \
-        case 2: call(2); break;                                                                   \
-        case 3: call(3); break;                                                                   \
-        default: call(all);                                                                       \
-        }                                                                                         \
+#define INNER(name, call)                                                          \
+    static void name(float *acc, const void *w, const act_tile *x, size_t count) { \
+        enum { all = TOKENS };                                                     \
+        switch (count) {                                                           \
+        case 1: call(1); break;                                                    \
+        case 2: call(2); break;                                                    \
+        case 3: call(3); break;                                                    \
+        default: call(all);                                                        \
+        }                                                                          \
     }
-#define CALL_U4(tokens)     inner_unsigned(acc, w, x, groups, tokens, 8)
-#define CALL_U5(tokens)     inner_unsigned(acc, w, x, groups, tokens, 4)
-#define CALL_S8(tokens)     inner_signed(acc, w, x, groups, tokens)
+#define CALL_U4(tokens)     inner_unsigned(acc, w, x, tokens, 8)
+#define CALL_U5(tokens)     inner_unsigned(acc, w, x, tokens, 4)
+#define CALL_S8(tokens)     inner_signed(acc, w, x, tokens)
 #define CALL_16(tokens)     inner_16(acc, w, x, tokens, false)
 #define CALL_16_MIN(tokens) inner_16(acc, w, x, tokens, true)
 INNER(inner_u4, CALL_U4)
@@ -393,34 +408,11 @@ static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t 
 
 #include "kernels/cpu/x86/gemm_template.h"
 
-/* The two counts of tokens are written out, so that each is compiled by itself. */
-#define GEMV_32(type, ...)                                                                                            \
-    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
-                              size_t m, size_t k) {                                                                   \
-        if (m == 1)                                                                                                   \
-            gemv_32(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
-        else                                                                                                          \
-            gemv_32(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
-    }                                                                                                                 \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
-        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
-    }
-#define GEMV_16(type, ...)                                                                                            \
-    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
-                              size_t m, size_t k) {                                                                   \
-        if (m == 1)                                                                                                   \
-            gemv_16(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
-        else                                                                                                          \
-            gemv_16(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
-    }                                                                                                                 \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
-        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
-    }
-#define SCALE_32(type, bytes, has_add, is_signed, inner)                   \
-    GEMV_32(type, bytes, quants_##type, scales_##type, has_add, is_signed) \
+#define SCALE_32(type, bytes, has_add, is_signed, inner)                    \
+    GEMV(type, 32, bytes, quants_##type, scales_##type, has_add, is_signed) \
     GEMM_32(type, bytes, inner)
-#define SCALE_16(type, bytes, offset, ahead, inner)                   \
-    GEMV_16(type, bytes, quants_##type, scales_##type, offset, ahead) \
+#define SCALE_16(type, bytes, offset, ahead, inner)                    \
+    GEMV(type, 16, bytes, quants_##type, scales_##type, offset, ahead) \
     GEMM_16(type, bytes, inner)
 
 SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), true, false, inner_u4)

@@ -120,10 +120,10 @@ FE_INLINE void store_totals(float *y, size_t ldy, const sums sum[DIRECT], size_t
     FE_UNROLL for (size_t t = 0; t < tokens; t++) y[t * ldy] = total(sum + t);
 }
 
-/* Chunk c of a panel; `scale` holds a scale per 32 in its low half, or per 16. `is_signed`: quants are signed bytes. */
-FE_INLINE void gemv_chunk(sums *sum, __m512i u, const fe_act_panel *x, size_t c, __m512 scale, int per,
-                          bool is_signed) {
-    __m512i v = _mm512_load_si512(x->q + c * 64);
+/* One part of chunk c of a panel; `scale` holds a scale per 32 in its low half, or per 16. `is_signed`: quants are signed
+ * bytes. */
+FE_INLINE void gemv_part(__m512 *sum, __m512i u, const int8_t *q, size_t c, __m512 scale, int per, bool is_signed) {
+    __m512i v = _mm512_load_si512(q + c * 64);
     if (is_signed) {
         v = _mm512_mask_sub_epi8(v, _mm512_movepi8_mask(u), _mm512_setzero_si512(), v);
         u = _mm512_abs_epi8(u);
@@ -132,13 +132,20 @@ FE_INLINE void gemv_chunk(sums *sum, __m512i u, const fe_act_panel *x, size_t c,
     __m512i index =
         _mm512_add_epi32(_mm512_srli_epi32(lane, per == 32 ? 3 : 2), _mm512_set1_epi32((int)(c * 64) / per));
     __m512 product = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(_mm512_setzero_si512(), u, v));
-    sum->product[c % 2] = _mm512_fmadd_ps(product, _mm512_permutexvar_ps(index, scale), sum->product[c % 2]);
+    *sum = _mm512_fmadd_ps(product, _mm512_permutexvar_ps(index, scale), *sum);
+}
+FE_INLINE void gemv_chunk(sums *sum, __m512i u, const fe_act_panel *x, size_t c, const __m512 scale[FE_PARTS], int per,
+                          bool is_signed) {
+    gemv_part(&sum->product[c % 2], u, x->q[0], c, scale[0], per, is_signed);
+    if (x->rest >> 2 * c & 3) gemv_part(&sum->product[(c + 1) % 2], u, x->q[1], c, scale[1], per, is_signed);
 }
 
 /* A panel's scales times the activations', and the sum of its addends; `has_add`: they are not always 0. */
-FE_INLINE __m512 gemv_scales_32(sums *sum, const scales_32 *s, const fe_act_panel *x, bool has_add) {
+FE_INLINE void gemv_scales_32(__m512 scale[FE_PARTS], sums *sum, const scales_32 *s, const fe_act_panel *x,
+                              bool has_add) {
+    FE_UNROLL for (size_t i = 0; i < FE_PARTS; i++) scale[i] =
+        _mm512_castps256_ps512(_mm256_mul_ps(s->scale, _mm256_load_ps(x->d[i])));
     if (has_add) sum->add = _mm256_fmadd_ps(s->add, _mm256_load_ps(x->ds), sum->add);
-    return _mm512_castps256_ps512(_mm256_mul_ps(s->scale, _mm256_load_ps(x->d)));
 }
 
 /* y[t·ldy + r] for `tokens` rows of activations. */
@@ -148,14 +155,14 @@ FE_INLINE void gemv_32(float *y, size_t ldy, const uint8_t *w, size_t stride, si
     size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32, ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
         sums sum[DIRECT];
-        __m512 scale[DIRECT];
+        __m512 scale[DIRECT][FE_PARTS];
         clear_sums(sum, tokens);
         for (size_t p = 0; p < panels; p++) {
             const uint8_t *b = w + p * bytes;
             prefetch(b, GEMV_AHEAD, bytes);
             scales_32 s = scales(b, 8);
-            FE_UNROLL for (size_t t = 0; t < tokens; t++) scale[t] =
-                gemv_scales_32(sum + t, &s, x + t * ldx + p, has_add);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                gemv_scales_32(scale[t], sum + t, &s, x + t * ldx + p, has_add);
             FE_UNROLL for (size_t c = 0; c < 4; c++) {
                 __m512i u = quants(b, c, 8);
                 FE_UNROLL for (size_t t = 0; t < tokens; t++)
@@ -166,8 +173,8 @@ FE_INLINE void gemv_32(float *y, size_t ldy, const uint8_t *w, size_t stride, si
             const uint8_t *b = w + panels * bytes;
             prefetch(b, GEMV_AHEAD, bytes / 8 * rest);
             scales_32 s = scales(b, rest);
-            FE_UNROLL for (size_t t = 0; t < tokens; t++) scale[t] =
-                gemv_scales_32(sum + t, &s, x + t * ldx + panels, has_add);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++)
+                gemv_scales_32(scale[t], sum + t, &s, x + t * ldx + panels, has_add);
             for (size_t c = 0; c < (rest + 1) / 2; c++) {
                 __m512i u = quants(b, c, rest);
                 FE_UNROLL for (size_t t = 0; t < tokens; t++)
@@ -186,20 +193,23 @@ FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, si
     size_t ldx = fe_act_panels(k);
     for (size_t r = 0; r < n; r++, w += stride) {
         sums sum[DIRECT];
-        __m512 scale[DIRECT];
+        __m512 scale[DIRECT][FE_PARTS];
         clear_sums(sum, tokens);
         for (size_t p = 0; p < ldx; p++) {
             const uint8_t *b = w + p * bytes;
             prefetch(b, ahead, bytes);
             scales_16 s = scales(b);
             __m512 by = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(s.scale)), _mm512_set1_ps(s.d));
-            __m256i off = _mm256_cvtepi8_epi16(offset ? s.scale : s.min);
-            __m256 off_d = _mm256_set1_ps(offset ? s.d * (float)offset : s.dmin);
+            __m256 off[2];
+            taken_off(off, &s, offset);
             FE_UNROLL for (size_t t = 0; t < tokens; t++) {
                 const fe_act_panel *v = x + t * ldx + p;
-                __m256 xd = _mm256_load_ps(v->d), taken = _mm256_cvtepi32_ps(_mm256_madd_epi16(off, load_256(v->s16)));
-                sum[t].add = _mm256_fnmadd_ps(taken, _mm256_mul_ps(xd, off_d), sum[t].add);
-                scale[t] = _mm512_mul_ps(by, _mm512_permutexvar_ps(pairs, _mm512_castps256_ps512(xd)));
+                FE_UNROLL for (size_t i = 0; i < FE_PARTS; i++) {
+                    __m512 d = _mm512_castps256_ps512(_mm256_load_ps(v->d[i]));
+                    scale[t][i] = _mm512_mul_ps(by, _mm512_permutexvar_ps(pairs, d));
+                }
+                FE_UNROLL for (size_t i = 0; i < 2; i++) sum[t].add =
+                    _mm256_fnmadd_ps(off[i], _mm256_load_ps(v->s16 + i * 8), sum[t].add);
             }
             FE_UNROLL for (size_t c = 0; c < 4; c++) {
                 __m512i u = quants(b, c, 8);
@@ -358,12 +368,12 @@ FE_INLINE void multiply(__m512i sum[TOKENS][2], const uint8_t q[8][ROWS][4], con
 }
 
 /* One scale per 32. The integer sums start at the sums of the activations' two sixteens times the words of `start`. */
-FE_INLINE void inner_32(float *acc, const panel_32 *w, const act_tile *x, size_t groups, size_t tokens, int offset,
-                        bool has_add) {
+FE_INLINE void inner_32(float *acc, const panel_32 *w, const act_tile *x, size_t tokens, int offset, bool has_add) {
     const __m512i start = _mm512_set1_epi16((short)-offset);
     __m512 f[TOKENS][2];
     load_sums(f, acc, tokens);
-    for (size_t g = 0; g < groups; g++, x++) {
+    for (const act_tile *end = x + x->count; x < end; x++) {
+        size_t g = x->group;
         __m512i sum[TOKENS][2];
         FE_UNROLL for (size_t t = 0; t < tokens; t++) {
             sum[t][0] = _mm512_setzero_si512();
@@ -387,7 +397,8 @@ FE_INLINE void inner_32(float *acc, const panel_32 *w, const act_tile *x, size_t
 FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t tokens, int offset, bool has_min) {
     __m512 f[TOKENS][2];
     load_sums(f, acc, tokens);
-    for (size_t g = 0; g < 8; g++, x++) {
+    for (const act_tile *end = x + x->count; x < end; x++) {
+        size_t g = x->group;
         FE_UNROLL for (size_t h = 0; h < 2; h++) {
             const __m512i start = _mm512_set1_epi32(h ? (int)((unsigned)-offset << 16) : -offset & 0xFFFF);
             __m512i sum[TOKENS][2];
@@ -420,23 +431,22 @@ FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t
 }
 
 /* Fewer tokens than 6 only at the end. */
-#define INNER(name, call)                                                                         \
-    static void name(float *acc, const void *w, const act_tile *x, size_t groups, size_t count) { \
-        (void)groups;                                                                             \
-        enum { all = TOKENS };                                                                    \
-        switch (count) {                                                                          \
-        case 1: call(1); break;                                                                   \
-        case 2: call(2); break;                                                                   \
-        case 3: call(3); break;                                                                   \
-        case 4: call(4); break;                                                                   \
-        case 5: call(5); break;                                                                   \
-        default: call(all);                                                                       \
-        }                                                                                         \
+#define INNER(name, call)                                                          \
+    static void name(float *acc, const void *w, const act_tile *x, size_t count) { \
+        enum { all = TOKENS };                                                     \
+        switch (count) {                                                           \
+        case 1: call(1); break;                                                    \
+        case 2: call(2); break;                                                    \
+        case 3: call(3); break;                                                    \
+        case 4: call(4); break;                                                    \
+        case 5: call(5); break;                                                    \
+        default: call(all);                                                        \
+        }                                                                          \
     }
-#define CALL_ADD(tokens) inner_32(acc, w, x, groups, tokens, 0, true)
-#define CALL_8(tokens)   inner_32(acc, w, x, groups, tokens, 8, false)
-#define CALL_16(tokens)  inner_32(acc, w, x, groups, tokens, 16, false)
-#define CALL_128(tokens) inner_32(acc, w, x, groups, tokens, 128, false)
+#define CALL_ADD(tokens) inner_32(acc, w, x, tokens, 0, true)
+#define CALL_8(tokens)   inner_32(acc, w, x, tokens, 8, false)
+#define CALL_16(tokens)  inner_32(acc, w, x, tokens, 16, false)
+#define CALL_128(tokens) inner_32(acc, w, x, tokens, 128, false)
 #define CALL_Q2(tokens)  inner_16(acc, w, x, tokens, 0, true)
 #define CALL_Q3(tokens)  inner_16(acc, w, x, tokens, 4, false)
 #define CALL_Q6(tokens)  inner_16(acc, w, x, tokens, 32, false)
@@ -461,34 +471,11 @@ static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t 
 
 #include "kernels/cpu/x86/gemm_template.h"
 
-/* The two counts of tokens are written out, so that each is compiled by itself. */
-#define GEMV_32(type, ...)                                                                                            \
-    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
-                              size_t m, size_t k) {                                                                   \
-        if (m == 1)                                                                                                   \
-            gemv_32(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
-        else                                                                                                          \
-            gemv_32(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
-    }                                                                                                                 \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
-        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
-    }
-#define GEMV_16(type, ...)                                                                                            \
-    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
-                              size_t m, size_t k) {                                                                   \
-        if (m == 1)                                                                                                   \
-            gemv_16(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                        \
-        else                                                                                                          \
-            gemv_16(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                                 \
-    }                                                                                                                 \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
-        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
-    }
-#define SCALE_32(type, bytes, has_add, is_signed, inner)                 \
-    GEMV_32(type, bytes, wide_##type, scales_##type, has_add, is_signed) \
+#define SCALE_32(type, bytes, has_add, is_signed, inner)                  \
+    GEMV(type, 32, bytes, wide_##type, scales_##type, has_add, is_signed) \
     GEMM_32(type, bytes, inner)
-#define SCALE_16(type, bytes, offset, ahead, inner)                 \
-    GEMV_16(type, bytes, wide_##type, scales_##type, offset, ahead) \
+#define SCALE_16(type, bytes, offset, ahead, inner)                  \
+    GEMV(type, 16, bytes, wide_##type, scales_##type, offset, ahead) \
     GEMM_16(type, bytes, inner)
 
 SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), true, false, inner_q4_0)

@@ -9,17 +9,26 @@
  * three on, unpacking for GEMM costs less than what it saves. */
 enum { DIRECT = 2 };
 
-/* A group of 32 for each of TOKENS tokens. Panel after panel of columns, tile after tile of tokens, group after group: a
- * kernel that multiplies a panel by all tokens reads on and on. */
+/* One part of a group of 32 for each of TOKENS tokens. Panel after panel of columns, tile after tile of tokens, part after
+ * part: a kernel that multiplies a panel by all tokens reads on and on. First stand the first parts of the panel's groups, in
+ * order, then the second ones of those groups where a token has one; the first of them tells how many there are, and the
+ * places that remain until there are two for each group are empty. */
 typedef struct act_tile {
     int8_t q[TOKENS][32];
     float d[TOKENS], ds[TOKENS]; /* ds = d · Σ q */
     int16_t s16[TOKENS][2];      /* Σ q of each 16 */
+    uint32_t group, count;       /* of the panel; `count` in the first alone */
 } act_tile;
+
+/* The first part of tile i (tokens i · TOKENS …) and panel p, where m tokens have rows of k. */
+FE_INLINE size_t tile_at(size_t m, size_t k, size_t p, size_t i) {
+    size_t tiles = (m + TOKENS - 1) / TOKENS;
+    return FE_PARTS * (p * FE_PANEL_GROUPS * tiles + i * fe_panel_groups(k, p));
+}
 
 static size_t act_bytes(size_t m, size_t k) {
     if (m <= DIRECT) return m * fe_act_panels(k) * sizeof(fe_act_panel);
-    return (m + TOKENS - 1) / TOKENS * (k / 32) * sizeof(act_tile);
+    return FE_PARTS * ((m + TOKENS - 1) / TOKENS) * (k / 32) * sizeof(act_tile);
 }
 
 FE_INLINE int sum_epi32(__m128i v) {
@@ -55,13 +64,93 @@ FE_INLINE float quantize_group(int8_t *q, int16_t *s16, const float *x) {
     return d;
 }
 
+/* What q leaves over of 32 floats. */
+FE_INLINE void left_over(float rest[32], const float *x, const int8_t *q, float d) {
+    FE_UNROLL for (size_t j = 0; j < 32; j += 8) {
+        __m256 f = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(q + j))));
+        _mm256_storeu_ps(rest + j, _mm256_sub_ps(_mm256_loadu_ps(x + j), _mm256_mul_ps(f, _mm256_set1_ps(d))));
+    }
+}
+
+/* ---- Single rows, in panels ---- */
+
+FE_INLINE float pack_group(fe_act_panel *panel, size_t part, size_t g, const float *x) {
+    int16_t s[2];
+    float d = panel->d[part][g] = quantize_group(panel->q[part] + g * 32, s, x);
+    panel->ds[g] += d * (float)(s[0] + s[1]);
+    panel->s16[2 * g] += d * (float)s[0];
+    panel->s16[2 * g + 1] += d * (float)s[1];
+    return d;
+}
+
+static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
+    float sum = 0, rest[32];
+    for (size_t g = 0; g < groups; g++)
+        sum += pack_group(panels + g / FE_PANEL_GROUPS, 0, g % FE_PANEL_GROUPS, x + g * 32);
+    float limit = fe_act_limit(sum, groups);
+    for (size_t g = 0; g < groups; g++) {
+        fe_act_panel *panel = panels + g / FE_PANEL_GROUPS;
+        size_t i = g % FE_PANEL_GROUPS;
+        if (!(panel->d[0][i] > limit)) continue;
+        left_over(rest, x + g * 32, panel->q[0] + i * 32, panel->d[0][i]);
+        pack_group(panel, 1, i, rest);
+        panel->rest |= 1u << i;
+    }
+}
+
 static void pack_row(fe_act_panel *panels, const float *x, size_t k) {
-    memset(panels + fe_act_panels(k) - 1, 0, sizeof *panels);
-    for (size_t g = 0; g < k / 32; g++) {
-        fe_act_panel *p = panels + g / 8;
-        int16_t *s = p->s16 + g % 8 * 2;
-        p->d[g % 8] = quantize_group(p->q + g % 8 * 32, s, x + g * 32);
-        p->ds[g % 8] = p->d[g % 8] * (float)(s[0] + s[1]);
+    memset(panels, 0, fe_act_panels(k) * sizeof *panels);
+    for (size_t p = 0; p < fe_act_panels(k); p += FE_STRETCH_PANELS)
+        pack_stretch(panels + p, x + p * FE_PANEL, fe_stretch_groups(k, p));
+}
+
+/* ---- Tiles ---- */
+
+FE_INLINE float pack_token(act_tile *tile, size_t t, const float *x) {
+    tile->d[t] = quantize_group(tile->q[t], tile->s16[t], x);
+    tile->ds[t] = tile->d[t] * (float)(tile->s16[t][0] + tile->s16[t][1]);
+    return tile->d[t];
+}
+
+/* The second parts of a tile's first `groups` parts: of the tokens whose d is above their limit; zero for the others. */
+static void pack_rests(act_tile *tile, const float *x, size_t ldx, size_t tokens, size_t groups, const float *limit) {
+    float rest[32];
+    act_tile *end = tile + groups;
+    for (size_t g = 0; g < groups; g++) {
+        bool any = false;
+        for (size_t t = 0; t < tokens; t++) any |= tile[g].d[t] > limit[t];
+        if (!any) continue;
+        memset(end, 0, sizeof *end);
+        end->group = (uint32_t)g;
+        for (size_t t = 0; t < tokens; t++) {
+            if (!(tile[g].d[t] > limit[t])) continue;
+            left_over(rest, x + t * ldx + g * 32, tile[g].q[t], tile[g].d[t]);
+            pack_token(end, t, rest);
+        }
+        end++;
+    }
+    tile->count = (uint32_t)(end - tile);
+}
+
+/* Tile i, of `tokens` tokens, whose rows begin at x. */
+static void pack_tile(act_tile *tiles, const float *x, size_t ldx, size_t m, size_t k, size_t i, size_t tokens) {
+    for (size_t first = 0; first < fe_act_panels(k); first += FE_STRETCH_PANELS) {
+        size_t groups = fe_stretch_groups(k, first);
+        float limit[TOKENS];
+        for (size_t t = 0; t < tokens; t++) {
+            float sum = 0;
+            for (size_t g = 0; g < groups; g++) {
+                size_t p = first + g / FE_PANEL_GROUPS;
+                act_tile *tile = tiles + tile_at(m, k, p, i) + g % FE_PANEL_GROUPS;
+                tile->group = g % FE_PANEL_GROUPS;
+                sum += pack_token(tile, t, x + t * ldx + p * FE_PANEL + g % FE_PANEL_GROUPS * 32);
+            }
+            limit[t] = fe_act_limit(sum, groups);
+        }
+        for (size_t g = 0; g < groups; g += FE_PANEL_GROUPS) {
+            size_t p = first + g / FE_PANEL_GROUPS;
+            pack_rests(tiles + tile_at(m, k, p, i), x + p * FE_PANEL, ldx, tokens, fe_panel_groups(k, p), limit);
+        }
     }
 }
 
@@ -71,16 +160,8 @@ static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size
             pack_row((fe_act_panel *)act + i * fe_act_panels(k), x + i * ldx, k);
         return;
     }
-    size_t tiles = (m + TOKENS - 1) / TOKENS;
-    for (size_t i = first; i < first + count; i++) {
-        for (size_t g = 0; g < k / 32; g++) {
-            size_t p = g / FE_PANEL_GROUPS, t = i % TOKENS;
-            act_tile *tile = (act_tile *)act + p * FE_PANEL_GROUPS * tiles + i / TOKENS * fe_panel_groups(k, p) +
-                             g % FE_PANEL_GROUPS;
-            tile->d[t] = quantize_group(tile->q[t], tile->s16[t], x + i * ldx + g * 32);
-            tile->ds[t] = tile->d[t] * (float)(tile->s16[t][0] + tile->s16[t][1]);
-        }
-    }
+    for (size_t i = first; i < first + count; i += TOKENS)
+        pack_tile(act, x + i * ldx, ldx, m, k, i / TOKENS, fe_min(TOKENS, first + count - i));
 }
 
 #endif

@@ -178,6 +178,14 @@ typedef struct scales_16 {
 
 typedef scales_16 (*scales_16_fn)(const uint8_t *w);
 
+/* What is taken off for each of 16 activation sums: d · scale · offset, or, where there is no constant offset, dmin · min. */
+FE_INLINE void taken_off(__m256 off[2], const scales_16 *s, int offset) {
+    __m128i by = offset ? s->scale : s->min;
+    __m256 d = _mm256_set1_ps(offset ? s->d * (float)offset : s->dmin);
+    off[0] = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(by)), d);
+    off[1] = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(by, 8))), d);
+}
+
 FE_INLINE scales_16 scales_q6_k(const uint8_t *w) {
     return (scales_16){load_128(w + 192), _mm_setzero_si128(), load_half(w + 208), 0};
 }
