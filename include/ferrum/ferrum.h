@@ -46,6 +46,7 @@ typedef struct ferrum_model_info {
     const char *architecture; /* "llama" */
     const char *device;       /* "cpu: avx512, 2 threads" */
     uint64_t parameters, weight_bytes;
+    uint64_t token_bytes;    /* of weights, read for each token when they come one by one */
     uint32_t context_length; /* that the model was trained for */
     uint32_t vocab_size, embedding_length, block_count, head_count, head_count_kv, head_dim, expert_count;
     const char *chat_template; /* "chatml", "llama3", "gemma", "mistral"; NULL where the file has none that is known */
@@ -53,6 +54,7 @@ typedef struct ferrum_model_info {
 } ferrum_model_info;
 FERRUM_API void ferrum_model_get_info(const ferrum_model *model, ferrum_model_info *info);
 FERRUM_API const ferrum_gguf *ferrum_model_gguf(const ferrum_model *model);
+FERRUM_API ferrum_device *ferrum_model_device(const ferrum_model *model); /* the model's: do not close it */
 
 /* What a session at this context length takes, in bytes. */
 typedef struct ferrum_memory {

@@ -120,6 +120,15 @@ FERRUM_API void ferrum_device_close(ferrum_device *dev);              /* after i
 FERRUM_API const char *ferrum_device_name(const ferrum_device *dev);  /* "cpu" */
 FERRUM_API const char *ferrum_device_about(const ferrum_device *dev); /* "cpu: avx512, 2 threads" */
 
+/* What the device's threads reach together, measured now, in about a second: what a product can at best take. */
+typedef struct ferrum_device_limits {
+    double read_bytes;   /* a second, read from memory in order, beyond the caches */
+    double multiply_ops; /* a second, of the instructions that the products of quantised weights are made of, from
+                            registers; a multiplication and an addition are two */
+} ferrum_device_limits;
+/* FERRUM_EUNSUPPORTED: the device has no limits worth the name ("ref"). Call it while the device has nothing else to do. */
+FERRUM_API int ferrum_device_measure(ferrum_device *dev, ferrum_device_limits *out, ferrum_error *err);
+
 /* `bytes` of zeroed memory, aligned to 64. */
 FERRUM_API int ferrum_buffer_new(ferrum_buffer **out, ferrum_device *dev, size_t bytes, ferrum_error *err);
 /* Host memory that outlives the buffer; read-only for the ops. Not copied where the device can read it in place. */

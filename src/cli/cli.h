@@ -53,7 +53,7 @@ typedef struct cli_command {
     int (*main)(int argc, char **argv); /* argv[0] is the command's name */
 } cli_command;
 
-extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command;
+extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command, cli_bench_command;
 
 typedef struct cli_args {
     const char *items[CLI_ARGS_MAX];

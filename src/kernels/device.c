@@ -45,6 +45,12 @@ const char *ferrum_device_name(const ferrum_device *dev) { return dev->backend->
 const char *ferrum_device_about(const ferrum_device *dev) { return dev->about; }
 ferrum_type fe_device_kv_type(const ferrum_device *dev) { return dev->backend->kv_type; }
 
+int ferrum_device_measure(ferrum_device *dev, ferrum_device_limits *out, ferrum_error *err) {
+    if (dev->backend->measure) return dev->backend->measure(dev, out, err);
+    return fe_fail(err, FERRUM_EUNSUPPORTED, "the device \"%s\" has no limits that are worth measuring",
+                   dev->backend->name);
+}
+
 static int buffer_make(ferrum_buffer **out, ferrum_buffer init, ferrum_error *err) {
     ferrum_buffer *buf = malloc(sizeof *buf);
     if (!buf) return fe_fail_memory(err, sizeof *buf, "a buffer");

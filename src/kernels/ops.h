@@ -56,6 +56,7 @@ typedef struct fe_backend {
     void (*stream_close)(ferrum_stream *s);
     void (*submit)(ferrum_stream *s, const fe_op *op); /* copies op->ints if it does not run at once */
     int (*wait)(ferrum_stream *s, ferrum_error *err);
+    int (*measure)(ferrum_device *dev, ferrum_device_limits *out, ferrum_error *err); /* NULL: it has no limits */
 } fe_backend;
 
 struct ferrum_device {

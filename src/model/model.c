@@ -112,6 +112,7 @@ void ferrum_model_get_info(const ferrum_model *m, ferrum_model_info *info) {
                                 .device = ferrum_device_about(m->device),
                                 .parameters = m->w.parameters,
                                 .weight_bytes = m->w.bytes,
+                                .token_bytes = fe_weights_token_bytes(m),
                                 .context_length = m->h.context_length,
                                 .vocab_size = m->h.vocab,
                                 .embedding_length = m->h.width,
@@ -123,6 +124,8 @@ void ferrum_model_get_info(const ferrum_model *m, ferrum_model_info *info) {
                                 .chat_template = fe_chat_name(m->chat),
                                 .has_tokenizer = m->tokenizer != NULL};
 }
+
+ferrum_device *ferrum_model_device(const ferrum_model *m) { return m->device; }
 
 const ferrum_gguf *ferrum_model_gguf(const ferrum_model *m) { return m->gguf; }
 

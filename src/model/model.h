@@ -64,6 +64,8 @@ struct ferrum_model {
 
 /* Binds every tensor that the architecture needs, checking shape and type. w->layers is freed by the caller either way. */
 int fe_weights_bind(fe_weights *w, const ferrum_model *model, ferrum_error *err);
+/* What is read for a token when they come one by one: one row of the embedding, the experts that are used. */
+uint64_t fe_weights_token_bytes(const ferrum_model *model);
 
 /* ---- The forward pass ---- */
 

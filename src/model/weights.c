@@ -137,3 +137,17 @@ int fe_weights_bind(fe_weights *w, const ferrum_model *model, ferrum_error *err)
     for (uint32_t i = 0; i < h->layers && !b.rc; i++) bind_layer(&b, i);
     return b.rc;
 }
+
+uint64_t fe_weights_token_bytes(const ferrum_model *model) {
+    const fe_hparams *h = &model->h;
+    const fe_weights *w = &model->w;
+    uint64_t bytes = w->bytes;
+    if (w->output.buffer != w->embedding.buffer || w->output.offset != w->embedding.offset)
+        bytes -= w->embedding.slice_stride;
+    for (uint32_t i = 0; i < h->layers && model->arch->experts; i++) {
+        const fe_layer *l = &w->layers[i];
+        uint64_t expert = l->gate_experts.slice_stride + l->up_experts.slice_stride + l->down_experts.slice_stride;
+        bytes -= expert * (h->experts - h->experts_used);
+    }
+    return bytes;
+}

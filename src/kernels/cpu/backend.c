@@ -205,4 +205,5 @@ const fe_backend fe_backend_cpu = {
     .stream_close = cpu_stream_close,
     .submit = cpu_submit,
     .wait = cpu_wait,
+    .measure = fe_cpu_measure,
 };

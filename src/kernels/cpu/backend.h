@@ -68,6 +68,8 @@ typedef struct cpu_needs {
     size_t shared, scratch;
 } cpu_needs;
 
+int fe_cpu_measure(ferrum_device *dev, ferrum_device_limits *out, ferrum_error *err);
+
 cpu_run fe_cpu_step_run(fe_op_kind kind);
 cpu_needs fe_cpu_step_needs(const cpu_device *dev, const fe_op *op);
 

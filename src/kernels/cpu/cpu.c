@@ -74,12 +74,15 @@ void fe_cpu_table_init(fe_cpu_table *table, unsigned flags) {
     table->name = fe_cpu_flags_name(flags);
     fe_matmul_init_c(table->matmul);
     fe_vector_init_c(&table->vector);
+    table->multiply = fe_multiply_c;
 #if defined(__x86_64__)
     if (!(flags & FE_CPU_AVX2)) return;
     fe_matmul_init_avx2(table->matmul);
     fe_vector_init_avx2(&table->vector);
+    table->multiply = fe_multiply_avx2;
     if (!(flags & FE_CPU_AVX512)) return;
     fe_matmul_init_avx512(table->matmul);
     fe_vector_init_avx512(&table->vector);
+    table->multiply = fe_multiply_avx512;
 #endif
 }

@@ -67,12 +67,17 @@ typedef struct fe_vector_kernels {
     void (*rope_half)(float *x, const float *cs, size_t half);
     void (*attention_f16)(const fe_attention_task *task);
     void (*attention_f32)(const fe_attention_task *task);
+    /* For measuring what memory gives: the largest of n floats, n a multiple of 256. */
+    float (*largest)(const float *x, size_t n);
 } fe_vector_kernels;
 
 typedef struct fe_cpu_table {
     const char *name; /* the highest instruction set in it */
     fe_matmul_kernel matmul[FE_TYPES];
     fe_vector_kernels vector;
+    /* For measuring what the units give: does `rounds` of the multiplications and additions that the products of quantised
+     * weights are made of, and returns how many operations those were. */
+    uint64_t (*multiply)(size_t rounds);
 } fe_cpu_table;
 
 /* What this machine has. */
@@ -83,6 +88,10 @@ const char *fe_cpu_flags_name(unsigned flags);
  * name. */
 bool fe_cpu_cap(unsigned *flags, const char *cap);
 void fe_cpu_table_init(fe_cpu_table *table, unsigned flags);
+
+uint64_t fe_multiply_c(size_t rounds);
+uint64_t fe_multiply_avx2(size_t rounds);
+uint64_t fe_multiply_avx512(size_t rounds);
 
 /* Each fills in the rows that it has. Defined in cpu/matmul_c.c and cpu/{x86,arm}/matmul_ISA.c, vector_ISA.c. */
 void fe_matmul_init_c(fe_matmul_kernel rows[FE_TYPES]);

@@ -321,6 +321,14 @@ static inline vf load_bf16(const uint8_t *w) {
 enum { FLOAT_TOKENS = 2 };
 #include "kernels/cpu/matmul_float_template.h"
 
+uint64_t fe_multiply_c(size_t rounds) {
+    enum { N = 1024 };
+    static const int8_t a[N] = {1, 2, 3}, b[N] = {3, 2, 1};
+    volatile int sink = 0;
+    for (size_t i = 0; i < rounds; i++) sink = sink + dot_i8(a, b, N);
+    return (uint64_t)rounds * 2 * N;
+}
+
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
 #define ROW(type) \

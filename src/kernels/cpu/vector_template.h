@@ -218,6 +218,16 @@ static inline __attribute__((always_inline)) void attend(const fe_attention_task
 static void attention_f16(const fe_attention_task *task) { attend(task, sizeof(uint16_t), load_f16); }
 static void attention_f32(const fe_attention_task *task) { attend(task, sizeof(float), load_f32); }
 
+static float largest(const float *x, size_t n) {
+    vf max[8];
+    for (size_t j = 0; j < 8; j++) max[j] = vf_load(x);
+    for (size_t i = 0; i < n; i += 8 * VF)
+        for (size_t j = 0; j < 8; j++) max[j] = vf_max(vf_load(x + i + j * VF), max[j]);
+    for (size_t j = 1; j < 8; j++) max[0] = vf_max(max[0], max[j]);
+    return vf_hmax(max[0]);
+}
+
 void FE_VECTOR_INIT(fe_vector_kernels *v) {
-    *v = (fe_vector_kernels){rms_norm, swiglu, geglu, add, axpy, dot, to_f16, rope_half, attention_f16, attention_f32};
+    *v = (fe_vector_kernels){rms_norm, swiglu,    geglu,         add,           axpy,   dot,
+                             to_f16,   rope_half, attention_f16, attention_f32, largest};
 }

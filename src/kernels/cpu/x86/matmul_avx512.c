@@ -500,6 +500,19 @@ FE_INLINE vf load_bf16(const uint8_t *w) {
 enum { FLOAT_TOKENS = 6 };
 #include "kernels/cpu/matmul_float_template.h"
 
+uint64_t fe_multiply_avx512(size_t rounds) {
+    enum { SUMS = 12 };
+    __m512i sum[SUMS], u = _mm512_set1_epi8(1), v = u;
+    FE_UNROLL for (size_t j = 0; j < SUMS; j++) sum[j] = _mm512_setzero_si512();
+    for (size_t i = 0; i < rounds; i++) {
+        FE_KEEP(v);
+        FE_UNROLL for (size_t j = 0; j < SUMS; j++) sum[j] = _mm512_dpbusd_epi32(sum[j], u, v);
+        FE_UNROLL for (size_t j = 0; j < SUMS; j++) FE_KEEP(sum[j]);
+    }
+    FE_UNROLL for (size_t j = 0; j < SUMS; j++) FE_USE(sum[j]);
+    return (uint64_t)rounds * SUMS * 64 * 2;
+}
+
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
 #define ROW(type) \

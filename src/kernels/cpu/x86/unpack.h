@@ -19,7 +19,9 @@
 #endif
 
 /* Keeps a vector in a register as it is: GCC would reorder sums of many vectors, and load operands again and again. */
-#define FE_KEEP(v) __asm__("" : "+x"(v))
+#define FE_KEEP(v) __asm__("" : "+v"(v))
+/* Has a vector worked out though nothing reads it. */
+#define FE_USE(v) __asm__ volatile("" : : "v"(v))
 
 FE_INLINE __m128i load_128(const void *p) { return _mm_loadu_si128(p); }
 FE_INLINE __m256i load_256(const void *p) { return _mm256_loadu_si256(p); }
