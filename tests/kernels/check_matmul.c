@@ -195,8 +195,9 @@ typedef struct {
 
 /* The rule of kernels/cpu/act.h: one part of a group of 32 of one token, `stride` doubles apart in the result. What it leaves
  * over is written to `rest`, and *slack is how far each of it may be from zero. */
-static float quantise_group(double *out, size_t stride, const float *x, float *rest, double *slack) {
+static float quantise_group(double *out, size_t stride, const float *x, float *rest, double *slack, int *squares) {
     float max = 0;
+    *squares = 0;
     bool finite = true;
     for (size_t i = 0; i < 32; i++) {
         max = fmaxf(max, fabsf(x[i]));
@@ -207,6 +208,7 @@ static float quantise_group(double *out, size_t stride, const float *x, float *r
     for (size_t i = 0; i < 32; i++) {
         float q = d > 0 && finite ? rintf(x[i] * r) : 0, taken = d * q;
         rest[i] = x[i] - taken;
+        *squares += (int)q * (int)q;
         out[i * stride] = finite ? (double)d * (double)q : (double)NAN;
     }
     /* half a step, and the two roundings of x · r; where all is rounded to zero, x itself */
@@ -216,17 +218,19 @@ static float quantise_group(double *out, size_t stride, const float *x, float *r
 
 /* The groups of one token that are measured by one another, into parts[0] and, where they have one, parts[1]. */
 static void quantise_stretch(activations *a, const problem *p, size_t t, size_t first, size_t groups) {
-    float d[FE_STRETCH_PANELS * FE_PANEL_GROUPS], rest[FE_STRETCH_PANELS * FE_PANEL_GROUPS][32], sum = 0;
+    float d[FE_STRETCH_PANELS * FE_PANEL_GROUPS], rest[FE_STRETCH_PANELS * FE_PANEL_GROUPS][32], energy = 0;
+    int squares;
     const float *x = p->x + t * p->ldx + first * 32;
     double *slack = a->slack + first * p->m + t;
     for (size_t g = 0; g < groups; g++) {
-        d[g] = quantise_group(a->rounded[0] + (first + g) * 32 * p->m + t, p->m, x + g * 32, rest[g], slack + g * p->m);
-        sum += d[g];
+        d[g] = quantise_group(a->rounded[0] + (first + g) * 32 * p->m + t, p->m, x + g * 32, rest[g], slack + g * p->m,
+                              &squares);
+        energy += d[g] * d[g] * (float)squares;
     }
     for (size_t g = 0; g < groups; g++) {
         float none[32], most = 0;
-        if (!(d[g] > 0.75f * (sum / (float)groups))) continue;
-        quantise_group(a->rounded[1] + (first + g) * 32 * p->m + t, p->m, rest[g], none, slack + g * p->m);
+        if (!(d[g] * d[g] > energy / (float)(32 * groups) * (float)(2.0 * 2.0 / (127 * 127)))) continue;
+        quantise_group(a->rounded[1] + (first + g) * 32 * p->m + t, p->m, rest[g], none, slack + g * p->m, &squares);
         for (size_t i = 0; i < 32; i++) most = fmaxf(most, fabsf(x[g * 32 + i]));
         slack[g * p->m] += 2 * (double)FLT_EPSILON * (double)most; /* the roundings of what is left over */
     }

@@ -6,8 +6,9 @@
  *   max = the largest |x| of the group, d = max / 127, r = 1 / d, q = x · r rounded to the nearest integer, ties to even.
  *   Where d is below FLT_MIN (r may overflow there), d = 0 and all q = 0. Where some x is infinite or not a number, d is
  *   NaN and all q = 0, so that the results that the group goes into are NaN.
- * Most of the error that 8 bits leave comes from the few groups that hold outliers, so these have a second part: where
- *   d > 0.75 · ((Σ d) / groups), over the groups, in order, of the stretch of 4096 columns that the group lies in,
+ * Most of the error that 8 bits leave comes from the groups that hold outliers, so these have a second part. Where some |x|
+ * is, about, over twice the root of the mean square of the stretch of 4096 columns that the group lies in, that is, where
+ *   d · d > (E / (32 · groups)) · (2 / 127)²,  E = Σ (d · d) · (Σ q²) over the stretch's groups, in order,
  * what is left over, x - d · q, is quantised by the same rule. A row is packed the same whatever rows it is packed with.
  *
  * Every instruction set gives the same d and q, |q| <= 127. What the kernels sum, with w = scale · u + add, u the stored
@@ -59,8 +60,11 @@ static inline float fe_act_scale(uint32_t max_bits, float *r) {
     return d;
 }
 
-/* The d above which a group of a stretch has a second part. */
-static inline float fe_act_limit(float sum_of_d, size_t groups) { return 0.75f * (sum_of_d / (float)groups); }
+/* What a group adds to E, and the d · d above which one has a second part. */
+static inline float fe_act_energy(float d, int sum_of_squares) { return d * d * (float)sum_of_squares; }
+static inline float fe_act_limit(float energy, size_t groups) {
+    return energy / (float)(32 * groups) * (float)(2.0 * 2.0 / (127 * 127));
+}
 
 /* Groups of 32 that stretch `first` … of panels has in a row of k: it ends with the row. */
 static inline size_t fe_stretch_groups(size_t k, size_t first_panel) {

@@ -11,7 +11,7 @@
 
 static size_t act_bytes(size_t m, size_t k) { return m * fe_act_panels(k) * sizeof(fe_act_panel); }
 
-/* One part of group g of a panel from 32 floats: d. */
+/* One part of group g of a panel from 32 floats: what it adds to the stretch's energy. */
 static float pack_group(fe_act_panel *panel, size_t part, size_t g, const float *x) {
     uint32_t max = 0;
     for (size_t i = 0; i < 32; i++) {
@@ -19,17 +19,18 @@ static float pack_group(fe_act_panel *panel, size_t part, size_t g, const float 
         max = bits > max ? bits : max;
     }
     float r, d = fe_act_scale(max, &r);
-    int sum[2] = {0, 0};
+    int sum[2] = {0, 0}, squares = 0;
     for (size_t i = 0; i < 32; i++) {
         int q = r > 0 ? (int)nearbyintf(x[i] * r) : 0;
         panel->q[part][g * 32 + i] = (int8_t)q;
         sum[i / 16] += q;
+        squares += q * q;
     }
     panel->d[part][g] = d;
     panel->ds[g] += d * (float)(sum[0] + sum[1]);
     panel->s16[2 * g] += d * (float)sum[0];
     panel->s16[2 * g + 1] += d * (float)sum[1];
-    return d;
+    return fe_act_energy(d, squares);
 }
 
 static void pack_rest(fe_act_panel *panel, size_t g, const float *x) {
@@ -44,13 +45,14 @@ static void pack_rest(fe_act_panel *panel, size_t g, const float *x) {
 
 /* The groups of a stretch, from its first panel on. */
 static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
-    float sum = 0;
+    float energy = 0;
     for (size_t g = 0; g < groups; g++)
-        sum += pack_group(panels + g / FE_PANEL_GROUPS, 0, g % FE_PANEL_GROUPS, x + g * 32);
-    float limit = fe_act_limit(sum, groups);
+        energy += pack_group(panels + g / FE_PANEL_GROUPS, 0, g % FE_PANEL_GROUPS, x + g * 32);
+    float limit = fe_act_limit(energy, groups);
     for (size_t g = 0; g < groups; g++) {
         fe_act_panel *panel = panels + g / FE_PANEL_GROUPS;
-        if (panel->d[0][g % FE_PANEL_GROUPS] > limit) pack_rest(panel, g % FE_PANEL_GROUPS, x + g * 32);
+        float d = panel->d[0][g % FE_PANEL_GROUPS];
+        if (d * d > limit) pack_rest(panel, g % FE_PANEL_GROUPS, x + g * 32);
     }
 }
 
