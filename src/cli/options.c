@@ -111,11 +111,21 @@ static int set_number(const cli_option *o, const char *value, float *out) {
     return CLI_GO_ON;
 }
 
+/* "it must be a, b or c" */
+static int not_a_choice(const cli_option *o, const char *value) {
+    char list[128] = "";
+    for (size_t i = 0; o->choices[i]; i++) {
+        size_t len = strlen(list);
+        const char *joint = i == 0 ? "" : o->choices[i + 1] ? ", " : " or ";
+        snprintf(list + len, sizeof list - len, "%s%s", joint, o->choices[i]);
+    }
+    return cli_fail(CLI_USAGE, "--%s is %s; it must be %s", o->name, value, list);
+}
+
 static int set_string(const cli_option *o, const char *value, const char **out) {
     const char *const *choice = o->choices;
     while (choice && *choice && strcmp(*choice, value) != 0) choice++;
-    if (choice && !*choice)
-        return cli_fail(CLI_USAGE, "--%s is %s; it must be %s or %s", o->name, value, o->choices[0], o->choices[1]);
+    if (choice && !*choice) return not_a_choice(o, value);
     *out = value;
     return CLI_GO_ON;
 }

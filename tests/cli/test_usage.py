@@ -18,14 +18,15 @@ class Usage(Case):
         for arguments in ["--help"], ["-h"], ["help"]:
             result = ferrum(*arguments)
             self.assertEqual((result.returncode, result.stderr), (0, ""))
-            for word in "run", "perplexity", "inspect", "130 interrupted":
+            for word in "run", "perplexity", "inspect", "bench", "130 interrupted":
                 self.assertIn(word, result.stdout)
 
     def test_help_of_commands(self):
         options = {"run": "max-tokens context threads temperature top-k top-p min-p repetition-penalty seed stop system "
                           "raw ignore-end device cpu json logprobs verbose help",
                    "perplexity": "ids tokens json logits top threads device cpu verbose help",
-                   "inspect": "context tensors json threads device cpu verbose help"}
+                   "inspect": "context tensors json threads device cpu verbose help",
+                   "bench": "n-prompt n-gen n-depth repetitions output threads device cpu verbose help"}
         for command, names in options.items():
             result = ferrum(command, "--help")
             self.assertEqual((result.returncode, result.stderr), (0, ""))
