@@ -46,7 +46,7 @@ class Reference(Case):
                         self.assertAlmostEqual(p, q, delta=5e-3)
 
     def test_cpu(self):
-        for tier in "c", "avx2", "avx512", None:
+        for tier in "c", "avx2", "avx512", "amx", None:
             cap = ["--cpu", tier] if tier else []
             if tier and ferrum("run", model("tiny-llama"), "x", "-n1", *cap).returncode != 0:
                 continue  # this machine lacks it

@@ -11,6 +11,8 @@
  * shares a lane of 32 bits, until the end, where up to four more sums join them: (2N + 4), and more terms to count. So may
  * GEMM with two tokens, which is a GEMV that uses each weight twice.
  * Weights in floating point have k terms in at least four partial sums: (k/8 + 3) · FLT_EPSILON · Σ |w·x|.
+ * Where a kernel takes weights and activations as bfloat16 (bf16_from), the first number is the product of those, one sum of k
+ * terms, so wrong by at most (k + 3) · FLT_EPSILON · Σ |terms|; and what is below FLT_MIN may be lost on the way.
  *
  * Weights, activations, results and scratch stand between forbidden pages, with canaries where a page cannot be. */
 #include "core/core.h"
@@ -55,7 +57,7 @@ static const type_layout layouts[] = {
 };
 enum { LAYOUTS = sizeof layouts / sizeof *layouts };
 
-static const char *const tier_names[] = {"c", "avx2", "avx512"};
+static const char *const tier_names[] = {"c", "avx2", "avx512", "amx"};
 enum { TIERS = sizeof tier_names / sizeof *tier_names };
 
 static struct {
@@ -103,6 +105,9 @@ typedef struct {
     double given;      /* with x as given */
     double gemv, gemm; /* what rounding in fp32 may change */
     double quantising; /* what quantising x may */
+    struct {
+        double rounded, given, gemm, quantising;
+    } bf16; /* the same for weights and activations in bfloat16 */
 } result;
 
 static bool is_float(const problem *p) { return p->layout->quants_end == 0; }
@@ -305,6 +310,22 @@ static void sum_four(result *e, row_sums *s, const problem *p, const activations
     }
 }
 
+static double to_bf16(double x) { return (double)fe_bf16_to_f32(fe_f32_to_bf16((float)x)); }
+
+/* The same for one row in bfloat16. */
+static void expect_row_bf16(result *e, const problem *p, const activations *x, const double *u, const double *a) {
+    for (size_t i = 0; i < p->k; i++) {
+        double w = u[i] + a[i], w_bf16 = to_bf16(w);
+        for (size_t t = 0; t < p->m; t++) {
+            double given = x->given[i * p->m + t], term = w_bf16 * to_bf16(given), exact = w * given;
+            e[t].bf16.rounded += term;
+            e[t].bf16.given += exact;
+            e[t].bf16.gemm += ((double)p->k + 3) * (double)FLT_EPSILON * fabs(term) + (double)FLT_MIN * (fabs(w) + 1);
+            e[t].bf16.quantising += fabs(term - exact);
+        }
+    }
+}
+
 /* e: [m], zeroed. */
 static void expect_row(result *e, const problem *p, const activations *x, const double *u, const double *a) {
     size_t sub = p->layout->sub_group, groups = p->k / sub;
@@ -339,6 +360,7 @@ static result *expect(const problem *p) {
     for (size_t r = 0; r < p->n; r++) {
         split_row(p, p->w + r * p->stride, u, u + p->k);
         expect_row(e + r * p->m, p, &x, u, u + p->k);
+        expect_row_bf16(e + r * p->m, p, &x, u, u + p->k);
     }
     free(u);
     free(x.rounded[0]);
@@ -378,8 +400,9 @@ static void failed(tally *l, const char *format, ...) {
 
 /* `rounding`: e's gemv or gemm. */
 static void compare(tally *l, const result *e, double rounding, size_t row, size_t token, float got) {
-    if (isnan(e->rounded)) {
-        if (!isnan(got)) failed(l, "row %zu, token %zu: %a, not a NaN", row, token, (double)got);
+    if (!isfinite(e->rounded)) { /* an infinity is one in bfloat16 only, where it meets no zero */
+        if (isnan(e->rounded) ? !isnan(got) : got != (float)e->rounded)
+            failed(l, "row %zu, token %zu: %a, not %a", row, token, (double)got, e->rounded);
         return;
     }
     double error = fabs(got - e->rounded) / rounding, given = fabs(got - e->given) / (rounding + e->quantising);
@@ -468,8 +491,13 @@ static void check_gemm(tally *l, const fe_matmul_kernel *kernel, const problem *
     l->cases++;
     for (size_t t = 0; t < m; t++) {
         for (size_t r = 0; r < n; r++) {
-            const result *want = &e[r * p->m + t];
-            compare(l, want, m <= 2 ? want->gemv : want->gemm, r, t, c[t * ldc + r]);
+            result want = e[r * p->m + t];
+            if (kernel->bf16_from && m >= kernel->bf16_from)
+                want = (result){.rounded = want.bf16.rounded,
+                                .given = want.bf16.given,
+                                .gemm = want.bf16.gemm,
+                                .quantising = want.bf16.quantising};
+            compare(l, &want, m <= 2 ? want.gemv : want.gemm, r, t, c[t * ldc + r]);
         }
         for (size_t r = n; r < ldc && t + 1 < m; r++)
             if (memcmp(c + t * ldc + r, &unwritten, sizeof unwritten) != 0) failed(l, "wrote between the rows of c");
@@ -600,13 +628,14 @@ static void check_plain(tally *l, const type_layout *layout, uint64_t seed) {
 
 enum fault { SCALE_BIT, QUANT_BIT, FAULTS };
 
-/* The least significant bit of one scale, or of one quant; of one weight in floating point (of F32, the 16th bit). */
-static void spoil(const problem *p, enum fault fault) {
+/* The least significant bit of one scale, or of one quant; of one weight in floating point (of F32, the 16th bit). Rounding to
+ * bfloat16 hides the last three bits of a scale: there it is the fifth. */
+static void spoil(const problem *p, enum fault fault, bool bf16) {
     const type_layout *l = p->layout;
     if (is_float(p))
         p->w[l->type == FERRUM_F32 ? 2 : 0] ^= 1;
     else
-        p->w[fault == SCALE_BIT ? l->scale : l->quants] ^= 1;
+        p->w[fault == SCALE_BIT ? l->scale : l->quants] ^= bf16 && fault == SCALE_BIT ? 16 : 1;
 }
 
 static size_t self_test_type(const type_layout *layout, uint64_t seed) {
@@ -614,7 +643,7 @@ static size_t self_test_type(const type_layout *layout, uint64_t seed) {
     for (size_t i = 0; i < tier_count; i++) {
         for (int fault = 0; fault < FAULTS; fault++) {
             problem p = {
-                .layout = layout, .n = 3, .m = 4, .k = fe_max(64, ferrum_type_block(layout->type)), .w_kind = W_FF};
+                .layout = layout, .n = 3, .m = 20, .k = fe_max(64, ferrum_type_block(layout->type)), .w_kind = W_FF};
             problem_init(&p, seed);
             for (size_t x = 0; x < p.m * p.ldx; x++) p.x[x] = 1; /* so that nothing cancels */
             result *e = expect(&p);
@@ -622,7 +651,7 @@ static size_t self_test_type(const type_layout *layout, uint64_t seed) {
             tally sound = {.tier = tiers[i].name}, gemv = {.tier = tiers[i].name, .silent = true}, gemm = gemv;
             check_gemv(&sound, kernel, &p, e, p.n, &seed);
             check_gemm(&sound, kernel, &p, e, p.n, p.m, &seed);
-            spoil(&p, (enum fault)fault);
+            spoil(&p, (enum fault)fault, kernel->bf16_from > 0);
             check_gemv(&gemv, kernel, &p, e, p.n, &seed);
             check_gemm(&gemm, kernel, &p, e, p.n, p.m, &seed);
             /* one row of w is spoilt: one result of gemv, m results of gemm */
@@ -783,8 +812,9 @@ static int list(void) {
 }
 
 static int usage(void) {
-    fprintf(stderr,
-            "usage: check_matmul [--seed N] [--type Q4_K] [--tier c|avx2|avx512] [--list | --bench | --self-test]\n");
+    fprintf(
+        stderr,
+        "usage: check_matmul [--seed N] [--type Q4_K] [--tier c|avx2|avx512|amx] [--list | --bench | --self-test]\n");
     return 2;
 }
 

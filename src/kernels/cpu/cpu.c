@@ -6,6 +6,8 @@
 #if defined(__x86_64__)
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static uint64_t saved_state(void) { /* XCR0: which registers the system saves */
     uint32_t low, high;
@@ -13,13 +15,21 @@ static uint64_t saved_state(void) { /* XCR0: which registers the system saves */
     return (uint64_t)high << 32 | low;
 }
 
+/* The tiles' registers are the process's only once it has asked for them (Linux 5.16 and later). */
+static bool tiles_granted(void) {
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM of asm/prctl.h; the XCR0 bit */
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
 /* Bits: Intel's Software Developer's Manual, volume 2, CPUID. */
 unsigned fe_cpu_probe(void) {
     enum { FMA = 1 << 12, OSXSAVE = 1 << 27, F16C = 1 << 29 };                      /* leaf 1, ecx */
     enum { AVX2 = 1 << 5, BMI2 = 1 << 8, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30 }; /* leaf 7.0, ebx */
     enum { VNNI = 1 << 11 };                                                        /* leaf 7.0, ecx */
-    enum { AVXVNNI = 1 << 4 };                                                      /* leaf 7.1, eax */
-    const uint32_t VL = UINT32_C(1) << 31;                                          /* leaf 7.0, ebx */
+    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, AMX = AMX_BF16 | AMX_TILE };     /* leaf 7.0, edx */
+    enum { AVXVNNI = 1 << 4, AVX512_BF16 = 1 << 5 };                                /* leaf 7.1, eax */
+    const uint64_t tile_state = UINT64_C(3) << 17;
+    const uint32_t VL = UINT32_C(1) << 31; /* leaf 7.0, ebx */
     unsigned a, b, c, d, flags = 0;
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (FMA | OSXSAVE | F16C)) != (FMA | OSXSAVE | F16C)) return 0;
     uint64_t state = saved_state();
@@ -29,7 +39,10 @@ unsigned fe_cpu_probe(void) {
     flags |= FE_CPU_AVX2;
     const uint32_t bundle = (uint32_t)F | DQ | BW | VL;
     if ((b & bundle) == bundle && (c & VNNI) && (state & 0xE6) == 0xE6) flags |= FE_CPU_AVX512;
-    if (most >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVXVNNI)) flags |= FE_CPU_AVXVNNI;
+    bool tiles = (d & AMX) == AMX && (state & tile_state) == tile_state;
+    if (most < 1 || !__get_cpuid_count(7, 1, &a, &b, &c, &d)) return flags;
+    if (a & AVXVNNI) flags |= FE_CPU_AVXVNNI;
+    if (tiles && (flags & FE_CPU_AVX512) && (a & AVX512_BF16) && tiles_granted()) flags |= FE_CPU_AMX;
     return flags;
 }
 
@@ -44,10 +57,7 @@ static const struct {
     const char *name;
     unsigned flag;
 } tiers[] = {
-    {"c", 0},
-    {"avx2", FE_CPU_AVX2},
-    {"avxvnni", FE_CPU_AVXVNNI},
-    {"avx512", FE_CPU_AVX512},
+    {"c", 0}, {"avx2", FE_CPU_AVX2}, {"avxvnni", FE_CPU_AVXVNNI}, {"avx512", FE_CPU_AVX512}, {"amx", FE_CPU_AMX},
 };
 enum { TIERS = sizeof tiers / sizeof tiers[0] };
 
@@ -84,5 +94,8 @@ void fe_cpu_table_init(fe_cpu_table *table, unsigned flags) {
     fe_matmul_init_avx512(table->matmul);
     fe_vector_init_avx512(&table->vector);
     table->multiply = fe_multiply_avx512;
+    if (!(flags & FE_CPU_AMX)) return;
+    fe_matmul_init_amx(table->matmul);
+    table->multiply = fe_multiply_amx;
 #endif
 }

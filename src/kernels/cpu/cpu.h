@@ -11,7 +11,7 @@ enum fe_cpu_flags {
     FE_CPU_AVX2 = 1,    /* AVX2, FMA, F16C, BMI2, and the system saves YMM */
     FE_CPU_AVXVNNI = 2, /* AVX-VNNI */
     FE_CPU_AVX512 = 4,  /* F, BW, DQ, VL, VNNI, and the system saves ZMM */
-    FE_CPU_AMX = 8,     /* AMX-TILE, AMX-INT8, AMX-BF16, and Linux granted the tile permission */
+    FE_CPU_AMX = 8,     /* AMX-TILE, AMX-BF16, AVX512-BF16, and Linux granted the tile permission */
     FE_CPU_DOTPROD = 16,
     FE_CPU_I8MM = 32,
 };
@@ -36,6 +36,10 @@ typedef struct fe_matmul_kernel {
                  void *scratch);
     size_t (*gemm_scratch)(size_t m, size_t k);
     size_t gemm_rows;
+
+    /* From so many tokens on, quantised weights and activations are multiplied as bfloat16, both rounded to nearest even, not
+     * by the rule of act.h; 0: never. */
+    size_t bf16_from;
 } fe_matmul_kernel;
 
 /* The K cache stands in blocks of FE_KV_BLOCK positions, each [head_dim][FE_KV_BLOCK], so that the scores of a block's
@@ -92,11 +96,13 @@ void fe_cpu_table_init(fe_cpu_table *table, unsigned flags);
 uint64_t fe_multiply_c(size_t rounds);
 uint64_t fe_multiply_avx2(size_t rounds);
 uint64_t fe_multiply_avx512(size_t rounds);
+uint64_t fe_multiply_amx(size_t rounds);
 
 /* Each fills in the rows that it has. Defined in cpu/matmul_c.c and cpu/{x86,arm}/matmul_ISA.c, vector_ISA.c. */
 void fe_matmul_init_c(fe_matmul_kernel rows[FE_TYPES]);
 void fe_matmul_init_avx2(fe_matmul_kernel rows[FE_TYPES]);
 void fe_matmul_init_avx512(fe_matmul_kernel rows[FE_TYPES]);
+void fe_matmul_init_amx(fe_matmul_kernel rows[FE_TYPES]);
 void fe_vector_init_c(fe_vector_kernels *v);
 void fe_vector_init_avx2(fe_vector_kernels *v);
 void fe_vector_init_avx512(fe_vector_kernels *v);

@@ -334,7 +334,7 @@ uint64_t fe_multiply_c(size_t rounds) {
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
 #define ROW(type) \
-    { #type " c", act_bytes, pack, 1, gemv_##type, gemm_##type, gemm_scratch, GEMM_ROWS }
+    { #type " c", act_bytes, pack, 1, gemv_##type, gemm_##type, gemm_scratch, GEMM_ROWS, 0 }
 
 void fe_matmul_init_c(fe_matmul_kernel rows[FE_TYPES]) {
     rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "c");

@@ -104,4 +104,4 @@ FLOAT_KERNELS(f16, 2)
 FLOAT_KERNELS(bf16, 2)
 
 #define FLOAT_ROW(type, isa) \
-    { #type " " isa, float_act_bytes, float_pack, 1, gemv_##type, gemm_##type, float_scratch, FLOAT_UNIT }
+    { #type " " isa, float_act_bytes, float_pack, 1, gemv_##type, gemm_##type, float_scratch, FLOAT_UNIT, 0 }

@@ -455,7 +455,7 @@ uint64_t fe_multiply_avx2(size_t rounds) {
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
 #define ROW(type) \
-    { #type " avx2", act_bytes, pack, TOKENS, gemv_##type, gemm_##type, gemm_scratch, ROWS }
+    { #type " avx2", act_bytes, pack, TOKENS, gemv_##type, gemm_##type, gemm_scratch, ROWS, 0 }
 
 void fe_matmul_init_avx2(fe_matmul_kernel rows[FE_TYPES]) {
     rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "avx2");

@@ -14,6 +14,7 @@
 
 enum { ROWS = 32, TOKENS = 6, GEMV_AHEAD = 2048 };
 #include "kernels/cpu/x86/pack.h"
+#include "kernels/cpu/x86/panel_avx512.h"
 
 /* ---- Quants: 64 elements, groups 2·c and 2·c + 1 of a panel, as unsigned bytes ------------------------------------- */
 
@@ -221,122 +222,6 @@ FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, si
     }
 }
 
-/* ---- GEMM: panels ------------------------------------------------------------------------------------------------- */
-
-typedef struct panel_32 {
-    uint8_t q[8][8][ROWS][4]; /* [group][step of 4 k][row][k] */
-    float scale[8][ROWS], add[8][ROWS];
-} panel_32;
-
-typedef struct panel_16 {
-    uint8_t q[8][8][ROWS][4];
-    float scale[16][ROWS];
-    int16_t min[8][ROWS][2]; /* [group][row][sixteen] */
-    float dmin[ROWS];
-} panel_16;
-
-/* Rows to unpack, and where the next unit's bytes are prefetched while that is done. */
-typedef struct source {
-    const uint8_t *const *rows;
-    uintptr_t *ahead;
-} source;
-
-FE_INLINE void prefetch_ahead(const source *from, size_t lines) {
-    FE_UNROLL for (size_t i = 0; i < lines; i++) _mm_prefetch((const char *)(*from->ahead + i * 64), _MM_HINT_T1);
-    *from->ahead += lines * 64;
-}
-
-/* The panel that is being filled: rows first … first + LANES - 1 of it. */
-typedef struct unpack_32 {
-    panel_32 *panel;
-    size_t first;
-    source from;
-} unpack_32;
-
-typedef struct unpack_16 {
-    panel_16 *panel;
-    size_t first;
-    source from;
-} unpack_16;
-
-static size_t gemm_scratch(size_t m, size_t k) {
-    (void)k;
-    return sizeof(panel_16) + m * ROWS * sizeof(float);
-}
-
-typedef __m512i vi;
-FE_INLINE vi vi_set_bytes(int x) { return _mm512_set1_epi8((char)x); }
-FE_INLINE vi vi_set_dwords(int x) { return _mm512_set1_epi32(x); }
-FE_INLINE vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
-FE_INLINE vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
-FE_INLINE vi vi_or_and(vi a, vi b, vi c) { return _mm512_ternarylogic_epi32(a, b, c, 0xF8); } /* a | (b & c) */
-FE_INLINE vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
-FE_INLINE vi vi_sll(vi x, int n) { return _mm512_slli_epi32(x, (unsigned)n); }
-FE_INLINE vi vi_srl(vi x, int n) { return _mm512_srli_epi32(x, (unsigned)n); }
-FE_INLINE vi vi_sra(vi x, int n) { return _mm512_srai_epi32(x, (unsigned)n); }
-FE_INLINE vf vi_to_float(vi x) { return _mm512_cvtepi32_ps(x); }
-FE_INLINE void vi_store(void *p, vi x) { _mm512_store_si512(p, x); }
-FE_INLINE vf low_half(vi x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); }
-FE_INLINE vf high_half(vi x) { return low_half(vi_srl(x, 16)); }
-FE_INLINE vi from_signed(vi x) { return _mm512_xor_si512(x, vi_set_bytes(0x80)); }
-
-/* x + 16 in byte i of each dword where bit 4·s + i of high's is set. */
-FE_INLINE vi add_fifths(vi x, vi high, int s) {
-    vi spread = _mm512_broadcast_i32x4(
-        _mm_add_epi8(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12), _mm_set1_epi8((char)(s / 2))));
-    vi bit = vi_set_dwords((int)(s % 2 ? 0x80402010 : 0x08040201));
-    return _mm512_mask_add_epi8(x, _mm512_test_epi8_mask(_mm512_shuffle_epi8(high, spread), bit), x, vi_set_bytes(16));
-}
-
-/* 16 bytes of rows i, i + 4, i + 8 and i + 12, for i = 0 … 3. */
-FE_INLINE void load_16_rows(vi a[4], const source *from, size_t at) {
-    prefetch_ahead(from, 4);
-    FE_UNROLL for (size_t i = 0; i < 4; i++) {
-        __m256i low = _mm256_castsi128_si256(load_128(from->rows[i] + at)),
-                high = _mm256_castsi128_si256(load_128(from->rows[i + 8] + at));
-        low = _mm256_inserti128_si256(low, load_128(from->rows[i + 4] + at), 1);
-        high = _mm256_inserti128_si256(high, load_128(from->rows[i + 12] + at), 1);
-        a[i] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-    }
-}
-/* The four dwords from byte `at` of each of 16 rows on: v[j] holds dword j of all rows. */
-FE_INLINE void columns_4(vi v[4], const source *from, size_t at) {
-    vi a[4];
-    load_16_rows(a, from, at);
-    vi t0 = _mm512_unpacklo_epi32(a[0], a[1]), t1 = _mm512_unpackhi_epi32(a[0], a[1]);
-    vi t2 = _mm512_unpacklo_epi32(a[2], a[3]), t3 = _mm512_unpackhi_epi32(a[2], a[3]);
-    v[0] = _mm512_unpacklo_epi64(t0, t2);
-    v[1] = _mm512_unpackhi_epi64(t0, t2);
-    v[2] = _mm512_unpacklo_epi64(t1, t3);
-    v[3] = _mm512_unpackhi_epi64(t1, t3);
-}
-/* The first two of them; 16 bytes are read all the same. */
-FE_INLINE void columns_2(vi v[2], const source *from, size_t at) {
-    vi a[4];
-    load_16_rows(a, from, at);
-    vi t0 = _mm512_unpacklo_epi32(a[0], a[1]), t2 = _mm512_unpacklo_epi32(a[2], a[3]);
-    v[0] = _mm512_unpacklo_epi64(t0, t2);
-    v[1] = _mm512_unpackhi_epi64(t0, t2);
-}
-
-FE_INLINE void put_super(const unpack_16 *u, vf d, vf dmin) {
-    (void)d; /* goes into the scales */
-    vf_store(u->panel->dmin + u->first, dmin);
-}
-FE_INLINE void put_scales(const unpack_16 *u, size_t g, vi a, vi b, vf d) {
-    vf_store(u->panel->scale[g * 2] + u->first, vf_mul(vi_to_float(a), d));
-    vf_store(u->panel->scale[g * 2 + 1] + u->first, vf_mul(vi_to_float(b), d));
-}
-FE_INLINE void put_mins(const unpack_16 *u, size_t g, vi a, vi b) {
-    vi_store(u->panel->min[g][u->first], vi_or(a, vi_sll(b, 16)));
-}
-FE_INLINE void put_offset(const unpack_16 *u, size_t g, vi a, vi b, int offset) {
-    (void)u, (void)g, (void)a, (void)b, (void)offset; /* the inner kernels know it */
-}
-
-enum { LANES = 16 };
-#include "kernels/cpu/x86/panel_template.h"
-
 /* ---- GEMM: the inner kernels, acc[token][row] += panel · tile for `tokens` tokens --------------------------------- */
 
 FE_INLINE __m512i broadcast_4(const void *q) { return _mm512_set1_epi32((int)load_u32(q)); }
@@ -460,6 +345,11 @@ INNER(inner_q6_k, CALL_Q6)
 
 /* ---- GEMM: units of 32 rows --------------------------------------------------------------------------------------- */
 
+static size_t gemm_scratch(size_t m, size_t k) {
+    (void)k;
+    return sizeof(panel_16) + m * ROWS * sizeof(float);
+}
+
 /* c[i·ldc + r] for the first n of 32 rows. */
 static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t n) {
     __mmask32 mask = n < ROWS ? (1u << n) - 1 : ~0u;
@@ -516,7 +406,7 @@ uint64_t fe_multiply_avx512(size_t rounds) {
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
 #define ROW(type) \
-    { #type " avx512", act_bytes, pack, TOKENS, gemv_##type, gemm_##type, gemm_scratch, ROWS }
+    { #type " avx512", act_bytes, pack, TOKENS, gemv_##type, gemm_##type, gemm_scratch, ROWS, 0 }
 
 void fe_matmul_init_avx512(fe_matmul_kernel rows[FE_TYPES]) {
     rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "avx512");
