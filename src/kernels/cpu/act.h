@@ -71,4 +71,17 @@ static inline size_t fe_stretch_groups(size_t k, size_t first_panel) {
     return fe_min(FE_STRETCH_PANELS * FE_PANEL_GROUPS, k / 32 - first_panel * FE_PANEL_GROUPS);
 }
 
+/* X(type, name) for every type with quantised weights. */
+#define FE_EACH_QUANTISED(X) \
+    X(FERRUM_Q4_0, q4_0)     \
+    X(FERRUM_Q4_1, q4_1)     \
+    X(FERRUM_Q5_0, q5_0)     \
+    X(FERRUM_Q5_1, q5_1)     \
+    X(FERRUM_Q8_0, q8_0)     \
+    X(FERRUM_Q2_K, q2_k)     \
+    X(FERRUM_Q3_K, q3_k)     \
+    X(FERRUM_Q4_K, q4_k)     \
+    X(FERRUM_Q5_K, q5_k)     \
+    X(FERRUM_Q6_K, q6_k)
+
 #endif

@@ -333,21 +333,13 @@ uint64_t fe_multiply_c(size_t rounds) {
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
-#define ROW(type) \
-    { #type " c", act_bytes, pack, 1, gemv_##type, gemm_##type, gemm_scratch, GEMM_ROWS, 0 }
+#define ROW(type, name) \
+    rows[type] =        \
+        (fe_matmul_kernel){#name " c", act_bytes, pack, 1, gemv_##name, gemm_##name, gemm_scratch, GEMM_ROWS, 0};
 
 void fe_matmul_init_c(fe_matmul_kernel rows[FE_TYPES]) {
     rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "c");
     rows[FERRUM_F16] = (fe_matmul_kernel)FLOAT_ROW(f16, "c");
     rows[FERRUM_BF16] = (fe_matmul_kernel)FLOAT_ROW(bf16, "c");
-    rows[FERRUM_Q4_0] = (fe_matmul_kernel)ROW(q4_0);
-    rows[FERRUM_Q4_1] = (fe_matmul_kernel)ROW(q4_1);
-    rows[FERRUM_Q5_0] = (fe_matmul_kernel)ROW(q5_0);
-    rows[FERRUM_Q5_1] = (fe_matmul_kernel)ROW(q5_1);
-    rows[FERRUM_Q8_0] = (fe_matmul_kernel)ROW(q8_0);
-    rows[FERRUM_Q2_K] = (fe_matmul_kernel)ROW(q2_k);
-    rows[FERRUM_Q3_K] = (fe_matmul_kernel)ROW(q3_k);
-    rows[FERRUM_Q4_K] = (fe_matmul_kernel)ROW(q4_k);
-    rows[FERRUM_Q5_K] = (fe_matmul_kernel)ROW(q5_k);
-    rows[FERRUM_Q6_K] = (fe_matmul_kernel)ROW(q6_k);
+    FE_EACH_QUANTISED(ROW)
 }

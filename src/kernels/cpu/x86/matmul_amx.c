@@ -269,22 +269,12 @@ uint64_t fe_multiply_amx(size_t rounds) {
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
-#define ROW(type, name)                                                                                               \
-    rows[type] = (fe_matmul_kernel) {                                                                                 \
-#name " amx", act_bytes, pack, TILE_TOKENS, below[type].gemv, gemm_##name, scratch_##name, ROWS, LEAST_TOKENS \
-    }
+#define ROW(type, name)                                                                                \
+    rows[type] = (fe_matmul_kernel){#name " amx", act_bytes,      pack, TILE_TOKENS, below[type].gemv, \
+                                    gemm_##name,  scratch_##name, ROWS, LEAST_TOKENS};
 
 /* The types with floating-point weights keep what they have. */
 void fe_matmul_init_amx(fe_matmul_kernel rows[FE_TYPES]) {
     pthread_once(&below_once, fill_below);
-    ROW(FERRUM_Q4_0, q4_0);
-    ROW(FERRUM_Q4_1, q4_1);
-    ROW(FERRUM_Q5_0, q5_0);
-    ROW(FERRUM_Q5_1, q5_1);
-    ROW(FERRUM_Q8_0, q8_0);
-    ROW(FERRUM_Q2_K, q2_k);
-    ROW(FERRUM_Q3_K, q3_k);
-    ROW(FERRUM_Q4_K, q4_k);
-    ROW(FERRUM_Q5_K, q5_k);
-    ROW(FERRUM_Q6_K, q6_k);
+    FE_EACH_QUANTISED(ROW)
 }

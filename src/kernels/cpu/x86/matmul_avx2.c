@@ -160,17 +160,6 @@ typedef struct panel_16 {
     float d[ROWS], dmin[ROWS];
 } panel_16;
 
-/* Rows to unpack, and where the next unit's bytes are prefetched while that is done. */
-typedef struct source {
-    const uint8_t *const *rows;
-    uintptr_t *ahead;
-} source;
-
-FE_INLINE void prefetch_ahead(const source *from, size_t lines) {
-    FE_UNROLL for (size_t i = 0; i < lines; i++) _mm_prefetch((const char *)(*from->ahead + i * 64), _MM_HINT_T1);
-    *from->ahead += lines * 64;
-}
-
 /* The panel that is being filled: rows first … first + LANES - 1 of it. */
 typedef struct unpack_32 {
     panel_32 *panel;
@@ -454,21 +443,13 @@ uint64_t fe_multiply_avx2(size_t rounds) {
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
-#define ROW(type) \
-    { #type " avx2", act_bytes, pack, TOKENS, gemv_##type, gemm_##type, gemm_scratch, ROWS, 0 }
+#define ROW(type, name) \
+    rows[type] =        \
+        (fe_matmul_kernel){#name " avx2", act_bytes, pack, TOKENS, gemv_##name, gemm_##name, gemm_scratch, ROWS, 0};
 
 void fe_matmul_init_avx2(fe_matmul_kernel rows[FE_TYPES]) {
     rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "avx2");
     rows[FERRUM_F16] = (fe_matmul_kernel)FLOAT_ROW(f16, "avx2");
     rows[FERRUM_BF16] = (fe_matmul_kernel)FLOAT_ROW(bf16, "avx2");
-    rows[FERRUM_Q4_0] = (fe_matmul_kernel)ROW(q4_0);
-    rows[FERRUM_Q4_1] = (fe_matmul_kernel)ROW(q4_1);
-    rows[FERRUM_Q5_0] = (fe_matmul_kernel)ROW(q5_0);
-    rows[FERRUM_Q5_1] = (fe_matmul_kernel)ROW(q5_1);
-    rows[FERRUM_Q8_0] = (fe_matmul_kernel)ROW(q8_0);
-    rows[FERRUM_Q2_K] = (fe_matmul_kernel)ROW(q2_k);
-    rows[FERRUM_Q3_K] = (fe_matmul_kernel)ROW(q3_k);
-    rows[FERRUM_Q4_K] = (fe_matmul_kernel)ROW(q4_k);
-    rows[FERRUM_Q5_K] = (fe_matmul_kernel)ROW(q5_k);
-    rows[FERRUM_Q6_K] = (fe_matmul_kernel)ROW(q6_k);
+    FE_EACH_QUANTISED(ROW)
 }

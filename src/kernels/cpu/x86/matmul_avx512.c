@@ -405,21 +405,13 @@ uint64_t fe_multiply_avx512(size_t rounds) {
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
-#define ROW(type) \
-    { #type " avx512", act_bytes, pack, TOKENS, gemv_##type, gemm_##type, gemm_scratch, ROWS, 0 }
+#define ROW(type, name) \
+    rows[type] =        \
+        (fe_matmul_kernel){#name " avx512", act_bytes, pack, TOKENS, gemv_##name, gemm_##name, gemm_scratch, ROWS, 0};
 
 void fe_matmul_init_avx512(fe_matmul_kernel rows[FE_TYPES]) {
     rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "avx512");
     rows[FERRUM_F16] = (fe_matmul_kernel)FLOAT_ROW(f16, "avx512");
     rows[FERRUM_BF16] = (fe_matmul_kernel)FLOAT_ROW(bf16, "avx512");
-    rows[FERRUM_Q4_0] = (fe_matmul_kernel)ROW(q4_0);
-    rows[FERRUM_Q4_1] = (fe_matmul_kernel)ROW(q4_1);
-    rows[FERRUM_Q5_0] = (fe_matmul_kernel)ROW(q5_0);
-    rows[FERRUM_Q5_1] = (fe_matmul_kernel)ROW(q5_1);
-    rows[FERRUM_Q8_0] = (fe_matmul_kernel)ROW(q8_0);
-    rows[FERRUM_Q2_K] = (fe_matmul_kernel)ROW(q2_k);
-    rows[FERRUM_Q3_K] = (fe_matmul_kernel)ROW(q3_k);
-    rows[FERRUM_Q4_K] = (fe_matmul_kernel)ROW(q4_k);
-    rows[FERRUM_Q5_K] = (fe_matmul_kernel)ROW(q5_k);
-    rows[FERRUM_Q6_K] = (fe_matmul_kernel)ROW(q6_k);
+    FE_EACH_QUANTISED(ROW)
 }

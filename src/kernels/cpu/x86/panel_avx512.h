@@ -17,17 +17,6 @@ typedef struct panel_16 {
     float dmin[ROWS];
 } panel_16;
 
-/* Rows to unpack, and where the next unit's bytes are prefetched while that is done. */
-typedef struct source {
-    const uint8_t *const *rows;
-    uintptr_t *ahead;
-} source;
-
-FE_INLINE void prefetch_ahead(const source *from, size_t lines) {
-    FE_UNROLL for (size_t i = 0; i < lines; i++) _mm_prefetch((const char *)(*from->ahead + i * 64), _MM_HINT_T1);
-    *from->ahead += lines * 64;
-}
-
 /* The panel that is being filled: rows first … first + LANES - 1 of it. */
 typedef struct unpack_32 {
     panel_32 *panel;

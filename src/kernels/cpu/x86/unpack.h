@@ -47,6 +47,17 @@ FE_INLINE void prefetch(const uint8_t *p, size_t ahead, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)((uintptr_t)p + ahead + i), _MM_HINT_T0);
 }
 
+/* Rows to unpack, and where the next unit's bytes are prefetched while that is done. */
+typedef struct source {
+    const uint8_t *const *rows;
+    uintptr_t *ahead;
+} source;
+
+FE_INLINE void prefetch_ahead(const source *from, size_t lines) {
+    FE_UNROLL for (size_t i = 0; i < lines; i++) _mm_prefetch((const char *)(*from->ahead + i * 64), _MM_HINT_T1);
+    *from->ahead += lines * 64;
+}
+
 /* ---- Quants ------------------------------------------------------------------------------------------------------- */
 
 /* Shifts within bytes: what crosses into the neighbour is masked off by the caller. */
