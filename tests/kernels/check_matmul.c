@@ -57,7 +57,7 @@ static const type_layout layouts[] = {
 };
 enum { LAYOUTS = sizeof layouts / sizeof *layouts };
 
-static const char *const tier_names[] = {"c", "avx2", "avx512", "amx"};
+static const char *const tier_names[] = {"c", "avx2", "avxvnni", "avx512", "amx"};
 enum { TIERS = sizeof tier_names / sizeof *tier_names };
 
 static struct {
@@ -528,7 +528,9 @@ static uint64_t mix(uint64_t a, uint64_t b) {
 
 /* Does a tier take this row from the one below it? */
 static bool inherited(size_t tier, ferrum_type type) {
-    return tier > 0 && tiers[tier].table.matmul[type].gemv == tiers[tier - 1].table.matmul[type].gemv;
+    if (tier == 0) return false;
+    const fe_matmul_kernel *own = &tiers[tier].table.matmul[type], *other = &tiers[tier - 1].table.matmul[type];
+    return own->gemv == other->gemv && own->gemm == other->gemm;
 }
 
 /* Rows for two tiles and a rest of the tier with the highest tile. */
@@ -812,9 +814,8 @@ static int list(void) {
 }
 
 static int usage(void) {
-    fprintf(
-        stderr,
-        "usage: check_matmul [--seed N] [--type Q4_K] [--tier c|avx2|avx512|amx] [--list | --bench | --self-test]\n");
+    fprintf(stderr, "usage: check_matmul [--seed N] [--type Q4_K] [--tier c|avx2|avxvnni|avx512|amx] [--list | --bench "
+                    "| --self-test]\n");
     return 2;
 }
 

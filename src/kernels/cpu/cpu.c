@@ -90,6 +90,10 @@ void fe_cpu_table_init(fe_cpu_table *table, unsigned flags) {
     fe_matmul_init_avx2(table->matmul);
     fe_vector_init_avx2(&table->vector);
     table->multiply = fe_multiply_avx2;
+    if (flags & FE_CPU_AVXVNNI) {
+        fe_matmul_init_avxvnni(table->matmul);
+        table->multiply = fe_multiply_avxvnni;
+    }
     if (!(flags & FE_CPU_AVX512)) return;
     fe_matmul_init_avx512(table->matmul);
     fe_vector_init_avx512(&table->vector);

@@ -95,12 +95,14 @@ void fe_cpu_table_init(fe_cpu_table *table, unsigned flags);
 
 uint64_t fe_multiply_c(size_t rounds);
 uint64_t fe_multiply_avx2(size_t rounds);
+uint64_t fe_multiply_avxvnni(size_t rounds);
 uint64_t fe_multiply_avx512(size_t rounds);
 uint64_t fe_multiply_amx(size_t rounds);
 
 /* Each fills in the rows that it has. Defined in cpu/matmul_c.c and cpu/{x86,arm}/matmul_ISA.c, vector_ISA.c. */
 void fe_matmul_init_c(fe_matmul_kernel rows[FE_TYPES]);
 void fe_matmul_init_avx2(fe_matmul_kernel rows[FE_TYPES]);
+void fe_matmul_init_avxvnni(fe_matmul_kernel rows[FE_TYPES]);
 void fe_matmul_init_avx512(fe_matmul_kernel rows[FE_TYPES]);
 void fe_matmul_init_amx(fe_matmul_kernel rows[FE_TYPES]);
 void fe_vector_init_c(fe_vector_kernels *v);
