@@ -238,17 +238,6 @@ FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t
     }
 }
 
-/* Fewer tokens than 4 only at the end. */
-#define INNER(name, call)                                                          \
-    static void name(float *acc, const void *w, const act_tile *x, size_t count) { \
-        enum { all = TOKENS };                                                     \
-        switch (count) {                                                           \
-        case 1: call(1); break;                                                    \
-        case 2: call(2); break;                                                    \
-        case 3: call(3); break;                                                    \
-        default: call(all);                                                        \
-        }                                                                          \
-    }
 #define CALL_U4(tokens)     inner_unsigned(acc, w, x, tokens, 8)
 #define CALL_U5(tokens)     inner_unsigned(acc, w, x, tokens, 4)
 #define CALL_S8(tokens)     inner_signed(acc, w, x, tokens)

@@ -32,16 +32,8 @@ FE_INLINE void inner_tokens(float *acc, const panel_32 *w, const act_tile *x, si
     }
 }
 
-/* Fewer tokens than 4 only at the end. */
-static void inner_dot(float *acc, const void *w, const act_tile *x, size_t count) {
-    enum { all = TOKENS };
-    switch (count) {
-    case 1: inner_tokens(acc, w, x, 1); break;
-    case 2: inner_tokens(acc, w, x, 2); break;
-    case 3: inner_tokens(acc, w, x, 3); break;
-    default: inner_tokens(acc, w, x, all);
-    }
-}
+#define CALL_DOT(tokens) inner_tokens(acc, w, x, tokens)
+INNER(inner_dot, CALL_DOT)
 
 #include "kernels/cpu/x86/gemm_template.h"
 

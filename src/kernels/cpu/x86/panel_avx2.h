@@ -17,19 +17,6 @@ typedef struct panel_16 {
     float d[ROWS], dmin[ROWS];
 } panel_16;
 
-/* The panel that is being filled: rows first … first + LANES - 1 of it. */
-typedef struct unpack_32 {
-    panel_32 *panel;
-    size_t first;
-    source from;
-} unpack_32;
-
-typedef struct unpack_16 {
-    panel_16 *panel;
-    size_t first;
-    source from;
-} unpack_16;
-
 typedef __m256i vi;
 FE_INLINE vi vi_set_bytes(int x) { return _mm256_set1_epi8((char)x); }
 FE_INLINE vi vi_set_dwords(int x) { return _mm256_set1_epi32(x); }
@@ -122,6 +109,18 @@ FE_INLINE void accumulate_32(float *acc, const panel_32 *w, size_t g, const act_
         _mm256_store_ps(acc + t * ROWS + v * 8, sum);
     }
 }
+
+/* An inner kernel (gemm_template.h) from `call`, a macro that takes the number of tokens: fewer than 4 only at the end. */
+#define INNER(name, call)                                                          \
+    static void name(float *acc, const void *w, const act_tile *x, size_t count) { \
+        enum { all = TOKENS };                                                     \
+        switch (count) {                                                           \
+        case 1: call(1); break;                                                    \
+        case 2: call(2); break;                                                    \
+        case 3: call(3); break;                                                    \
+        default: call(all);                                                        \
+        }                                                                          \
+    }
 
 /* c[i·ldc + r] for the first n of 16 rows. */
 FE_INLINE void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t n) {

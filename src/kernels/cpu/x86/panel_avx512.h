@@ -17,19 +17,6 @@ typedef struct panel_16 {
     float dmin[ROWS];
 } panel_16;
 
-/* The panel that is being filled: rows first … first + LANES - 1 of it. */
-typedef struct unpack_32 {
-    panel_32 *panel;
-    size_t first;
-    source from;
-} unpack_32;
-
-typedef struct unpack_16 {
-    panel_16 *panel;
-    size_t first;
-    source from;
-} unpack_16;
-
 typedef __m512i vi;
 FE_INLINE vi vi_set_bytes(int x) { return _mm512_set1_epi8((char)x); }
 FE_INLINE vi vi_set_dwords(int x) { return _mm512_set1_epi32(x); }

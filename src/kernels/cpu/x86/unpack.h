@@ -58,6 +58,21 @@ FE_INLINE void prefetch_ahead(const source *from, size_t lines) {
     *from->ahead += lines * 64;
 }
 
+/* The panel that is being filled, of which each instruction set has its own: rows first … first + LANES - 1 of it. */
+struct panel_32;
+struct panel_16;
+typedef struct unpack_32 {
+    struct panel_32 *panel;
+    size_t first;
+    source from;
+} unpack_32;
+
+typedef struct unpack_16 {
+    struct panel_16 *panel;
+    size_t first;
+    source from;
+} unpack_16;
+
 /* ---- Quants ------------------------------------------------------------------------------------------------------- */
 
 /* Shifts within bytes: what crosses into the neighbour is masked off by the caller. */
