@@ -57,7 +57,7 @@ static const type_layout layouts[] = {
 };
 enum { LAYOUTS = sizeof layouts / sizeof *layouts };
 
-static const char *const tier_names[] = {"c", "avx2", "avxvnni", "avx512", "amx"};
+static const char *const tier_names[] = {"c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"};
 enum { TIERS = sizeof tier_names / sizeof *tier_names };
 
 static struct {
@@ -814,7 +814,7 @@ static int list(void) {
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: check_matmul [--seed N] [--type Q4_K] [--tier c|avx2|avxvnni|avx512|amx] [--list | --bench "
+    fprintf(stderr, "usage: check_matmul [--seed N] [--type Q4_K] [--tier c|avx2|avxvnni|avx512|amx|neon|i8mm] [--list | --bench "
                     "| --self-test]\n");
     return 2;
 }

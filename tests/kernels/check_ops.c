@@ -255,7 +255,7 @@ int main(int argc, char **argv) {
     seed = argc == 3 && strcmp(argv[1], "--seed") == 0 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
     rng = seed;
     printf("check_ops --seed %llu\n", (unsigned long long)seed);
-    static const char *const tiers[] = {"c", "avx2", "avxvnni", "avx512", "amx"};
+    static const char *const tiers[] = {"c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"};
     for (size_t i = 0; i < sizeof tiers / sizeof tiers[0]; i++) {
         ferrum_device *probe;
         ferrum_error err;

@@ -162,7 +162,7 @@ static void on_cpu(void **state) {
     (void)state;
     double bounds[MODELS];
     for (size_t i = 0; i < MODELS; i++) bounds[i] = models[i].cpu_nmse;
-    static const char *const tiers[] = {"c", "avx2", "avxvnni", "avx512", "amx"};
+    static const char *const tiers[] = {"c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"};
     for (size_t i = 0; i < sizeof tiers / sizeof tiers[0]; i++) {
         ferrum_device *probe;
         ferrum_error err;

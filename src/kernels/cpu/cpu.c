@@ -46,6 +46,31 @@ unsigned fe_cpu_probe(void) {
     return flags;
 }
 
+#elif defined(__aarch64__) && defined(__linux__)
+
+#include <sys/auxv.h>
+
+unsigned fe_cpu_probe(void) {
+    enum { DOT_PRODUCT = 1 << 20, I8MM = 1 << 13 }; /* HWCAP_ASIMDDP, HWCAP2_I8MM of the kernel's asm/hwcap.h */
+    if (!(getauxval(AT_HWCAP) & DOT_PRODUCT)) return 0;
+    return getauxval(AT_HWCAP2) & I8MM ? FE_CPU_NEON | FE_CPU_I8MM : FE_CPU_NEON;
+}
+
+#elif defined(__aarch64__) && defined(__APPLE__) /* compiled and run by nobody yet */
+
+#include <sys/sysctl.h>
+
+static bool has(const char *feature) {
+    int value = 0;
+    size_t size = sizeof value;
+    return sysctlbyname(feature, &value, &size, NULL, 0) == 0 && value != 0;
+}
+
+unsigned fe_cpu_probe(void) {
+    if (!has("hw.optional.arm.FEAT_DotProd")) return 0;
+    return has("hw.optional.arm.FEAT_I8MM") ? FE_CPU_NEON | FE_CPU_I8MM : FE_CPU_NEON;
+}
+
 #else
 
 unsigned fe_cpu_probe(void) { return 0; }
@@ -57,7 +82,16 @@ static const struct {
     const char *name;
     unsigned flag;
 } tiers[] = {
-    {"c", 0}, {"avx2", FE_CPU_AVX2}, {"avxvnni", FE_CPU_AVXVNNI}, {"avx512", FE_CPU_AVX512}, {"amx", FE_CPU_AMX},
+    {"c", 0},
+#if defined(__x86_64__)
+    {"avx2", FE_CPU_AVX2},
+    {"avxvnni", FE_CPU_AVXVNNI},
+    {"avx512", FE_CPU_AVX512},
+    {"amx", FE_CPU_AMX},
+#elif defined(__aarch64__)
+    {"neon", FE_CPU_NEON},
+    {"i8mm", FE_CPU_I8MM},
+#endif
 };
 enum { TIERS = sizeof tiers / sizeof tiers[0] };
 
@@ -101,5 +135,13 @@ void fe_cpu_table_init(fe_cpu_table *table, unsigned flags) {
     if (!(flags & FE_CPU_AMX)) return;
     fe_matmul_init_amx(table->matmul);
     table->multiply = fe_multiply_amx;
+#elif defined(__aarch64__)
+    if (!(flags & FE_CPU_NEON)) return;
+    fe_matmul_init_neon(table->matmul);
+    fe_vector_init_neon(&table->vector);
+    table->multiply = fe_multiply_neon;
+    if (!(flags & FE_CPU_I8MM)) return;
+    fe_matmul_init_i8mm(table->matmul);
+    table->multiply = fe_multiply_i8mm;
 #endif
 }

@@ -12,8 +12,8 @@ enum fe_cpu_flags {
     FE_CPU_AVXVNNI = 2, /* AVX-VNNI */
     FE_CPU_AVX512 = 4,  /* F, BW, DQ, VL, VNNI, and the system saves ZMM */
     FE_CPU_AMX = 8,     /* AMX-TILE, AMX-BF16, AVX512-BF16, and Linux granted the tile permission */
-    FE_CPU_DOTPROD = 16,
-    FE_CPU_I8MM = 32,
+    FE_CPU_NEON = 16,   /* NEON with the dot product instructions */
+    FE_CPU_I8MM = 32,   /* 8-bit matrix multiply */
 };
 
 /* c[m,n] = a[m,k] · w[n,k]ᵀ for one block type. k is a multiple of the type's block. */
@@ -88,8 +88,8 @@ typedef struct fe_cpu_table {
 unsigned fe_cpu_probe(void);
 /* The highest bundle's name: "avx512". */
 const char *fe_cpu_flags_name(unsigned flags);
-/* Cuts *flags to what a cap's name allows ("c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"): false for an unknown
- * name. */
+/* Cuts *flags to what a cap's name allows ("c", and of x86-64 "avx2", "avxvnni", "avx512", "amx", of arm64 "neon", "i8mm"): false
+ * for a name that this build's architecture has not. */
 bool fe_cpu_cap(unsigned *flags, const char *cap);
 void fe_cpu_table_init(fe_cpu_table *table, unsigned flags);
 
@@ -98,6 +98,8 @@ uint64_t fe_multiply_avx2(size_t rounds);
 uint64_t fe_multiply_avxvnni(size_t rounds);
 uint64_t fe_multiply_avx512(size_t rounds);
 uint64_t fe_multiply_amx(size_t rounds);
+uint64_t fe_multiply_neon(size_t rounds);
+uint64_t fe_multiply_i8mm(size_t rounds);
 
 /* Each fills in the rows that it has. Defined in cpu/matmul_c.c and cpu/{x86,arm}/matmul_ISA.c, vector_ISA.c. */
 void fe_matmul_init_c(fe_matmul_kernel rows[FE_TYPES]);
@@ -105,8 +107,11 @@ void fe_matmul_init_avx2(fe_matmul_kernel rows[FE_TYPES]);
 void fe_matmul_init_avxvnni(fe_matmul_kernel rows[FE_TYPES]);
 void fe_matmul_init_avx512(fe_matmul_kernel rows[FE_TYPES]);
 void fe_matmul_init_amx(fe_matmul_kernel rows[FE_TYPES]);
+void fe_matmul_init_neon(fe_matmul_kernel rows[FE_TYPES]);
+void fe_matmul_init_i8mm(fe_matmul_kernel rows[FE_TYPES]);
 void fe_vector_init_c(fe_vector_kernels *v);
 void fe_vector_init_avx2(fe_vector_kernels *v);
 void fe_vector_init_avx512(fe_vector_kernels *v);
+void fe_vector_init_neon(fe_vector_kernels *v);
 
 #endif

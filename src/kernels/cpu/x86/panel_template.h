@@ -88,7 +88,7 @@ FE_INLINE void unpack_q8_0(const unpack_32 *u, size_t groups) {
 
 /* ---- Super-blocks of 256 with a scale per 32 ---------------------------------------------------------------------- */
 
-/* Q4_K's and Q5_K's first 16 bytes; see scales_6_bit. */
+/* Q4_K's and Q5_K's first 16 bytes; see spread_6_bit. */
 FE_INLINE void unpack_6_bit_scales(const unpack_32 *u) {
     const vi six = vi_set_dwords(63), four = vi_set_dwords(15);
     vi h[4], scale, min;
@@ -169,7 +169,7 @@ FE_INLINE void unpack_q6_k(const unpack_16 *u) {
     }
 }
 
-/* The scales: see scales_q3_k. */
+/* The scales: see spread_q3_k. */
 FE_INLINE void unpack_q3_k(const unpack_16 *u) {
     vi v[4], mask[2][4];
     columns_4(v, &u->from, 94); /* ends in the scales and d */

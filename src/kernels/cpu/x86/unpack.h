@@ -6,17 +6,10 @@
 #define FE_UNPACK_H
 
 #include "kernels/cpu/act.h"
+#include "kernels/cpu/blocks.h"
 #include "kernels/cpu/cpu.h"
 
 #include <immintrin.h>
-#include <string.h>
-
-#define FE_INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define FE_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define FE_UNROLL _Pragma("GCC unroll 16")
-#endif
 
 /* Keeps a vector in a register as it is: GCC would reorder sums of many vectors, and load operands again and again. */
 #define FE_KEEP(v) __asm__("" : "+v"(v))
@@ -25,21 +18,6 @@
 
 FE_INLINE __m128i load_128(const void *p) { return _mm_loadu_si128(p); }
 FE_INLINE __m256i load_256(const void *p) { return _mm256_loadu_si256(p); }
-FE_INLINE uint32_t load_u32(const void *p) {
-    uint32_t u;
-    memcpy(&u, p, sizeof u);
-    return u;
-}
-FE_INLINE uint64_t load_u64(const void *p) {
-    uint64_t u;
-    memcpy(&u, p, sizeof u);
-    return u;
-}
-FE_INLINE int load_u16(const void *p) {
-    uint16_t u;
-    memcpy(&u, p, sizeof u);
-    return u;
-}
 FE_INLINE float load_half(const uint8_t *p) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(load_u16(p)))); }
 
 /* The lines from p on that hold `bytes` bytes; p may lie anywhere, even outside of the weights. */
@@ -135,11 +113,6 @@ typedef struct scales_32 {
 
 typedef scales_32 (*scales_32_fn)(const uint8_t *w, size_t groups);
 
-/* Where group g's block is. Past the end, where the activations' scales are zero, block 0 stands in. */
-FE_INLINE const uint8_t *block_at(const uint8_t *w, size_t bytes, size_t g, size_t groups) {
-    return w + (g < groups ? g : 0) * bytes;
-}
-
 /* The fp16 scales of blocks of `bytes` bytes; add = scale · offset. */
 FE_INLINE scales_32 scales_d(const uint8_t *w, size_t bytes, size_t groups, float offset) {
     __m128i h = _mm_cvtsi32_si128(load_u16(w));
@@ -170,15 +143,12 @@ FE_INLINE scales_32 scales_dm(const uint8_t *w, size_t bytes, size_t groups) {
     return (scales_32){_mm256_cvtph_ps(d), _mm256_cvtph_ps(m)};
 }
 
-/* Q4_K's and Q5_K's 6-bit scales and minimums: bytes 0 … 3 and 4 … 7 hold the first four of each in their low six bits,
- * and above them the upper two of the other four, whose low four bits are in bytes 8 … 11, scale below minimum. */
+/* Q4_K's and Q5_K's. */
 FE_INLINE scales_32 scales_6_bit(const uint8_t *w) {
-    uint32_t a = load_u32(w + 4), b = load_u32(w + 8), c = load_u32(w + 12);
-    uint64_t s = (a & 0x3F3F3F3F) | (uint64_t)((c & 0x0F0F0F0F) | (a >> 2 & 0x30303030)) << 32;
-    uint64_t m = (b & 0x3F3F3F3F) | (uint64_t)((c >> 4 & 0x0F0F0F0F) | (b >> 2 & 0x30303030)) << 32;
+    bytes_6_bit b = spread_6_bit(w);
     __m128 d = _mm_cvtph_ps(_mm_cvtsi32_si128((int)load_u32(w)));
-    __m256 scale = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)s)));
-    __m256 min = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)m)));
+    __m256 scale = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)b.scale)));
+    __m256 min = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)b.min)));
     __m256 minus_dmin = _mm256_xor_ps(_mm256_broadcastss_ps(_mm_movehdup_ps(d)), _mm256_set1_ps(-0.0f));
     return (scales_32){_mm256_mul_ps(scale, _mm256_broadcastss_ps(d)), _mm256_mul_ps(min, minus_dmin)};
 }
@@ -218,13 +188,10 @@ FE_INLINE scales_16 scales_q6_k(const uint8_t *w) {
     return (scales_16){load_128(w + 192), _mm_setzero_si128(), load_half(w + 208), 0};
 }
 
-/* Six-bit scales plus 32: low four bits in the nibbles of bytes 0 … 7, upper two in bytes 8 … 11, a pair of bits a four. */
 FE_INLINE scales_16 scales_q3_k(const uint8_t *w) {
-    const uint64_t four = 0x0F0F0F0F0F0F0F0F, two = 0x3030303030303030;
-    uint64_t low = load_u64(w + 96), high = load_u32(w + 104);
-    uint64_t a = (low & four) | ((high << 4 | high << 34) & two);
-    uint64_t b = (low >> 4 & four) | ((high | high << 30) & two);
-    __m128i scale = _mm_sub_epi8(_mm_set_epi64x((long long)b, (long long)a), _mm_set1_epi8(32));
+    uint64_t b[2];
+    spread_q3_k(b, w);
+    __m128i scale = _mm_sub_epi8(_mm_set_epi64x((long long)b[1], (long long)b[0]), _mm_set1_epi8(32));
     return (scales_16){scale, _mm_setzero_si128(), load_half(w + 108), 0};
 }
 
