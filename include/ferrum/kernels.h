@@ -109,7 +109,9 @@ typedef struct ferrum_stream ferrum_stream;
 
 typedef struct ferrum_device_options {
     uint32_t threads; /* CPU threads, the calling one among them; 0: one for each core that the process may use */
-    const char *cpu;  /* caps the instruction sets: "c", "avx2", "avxvnni", "avx512", "amx"; NULL: the best there is */
+    /* Caps the instruction sets: "c", of x86-64 "avx2", "avxvnni", "avx512", "amx", of arm64 "neon", "i8mm"; NULL: the best
+     * there is. */
+    const char *cpu;
 } ferrum_device_options;
 
 /* Opens a device: "cpu", or "ref", plain fp32 loops that every other kernel is checked by. `options` may be NULL.

@@ -84,8 +84,8 @@ extern const char *const cli_devices[];
         CLI_OPTION("device", 0, CLI_STRING, offsetof(type, field.device), "NAME",                                     \
                    "cpu (default), or ref: plain fp32 loops, slow, to check others by", .choices = cli_devices),      \
         CLI_OPTION("cpu", 0, CLI_STRING, offsetof(type, field.cpu), "TIER",                                           \
-                   "use no more than these instruction sets: c, avx2, avxvnni, avx512, amx; default: FERRUM_CPU, or " \
-                   "the best there is"),                                                                              \
+                   "use no more than these instruction sets: c, avx2, avxvnni, avx512, amx; of arm64 c, neon, i8mm; " \
+                   "default: FERRUM_CPU, or the best there is"),                                                      \
         CLI_OPTION("verbose", 0, CLI_FLAG, offsetof(type, field.verbose), NULL,                                       \
                    "tell about the model, speed and memory on standard error")
 

@@ -14,6 +14,8 @@
  * Where a kernel takes weights and activations as bfloat16 (bf16_from), the first number is the product of those, one sum of k
  * terms, so wrong by at most (k + 3) · FLT_EPSILON · Σ |terms|; and what is below FLT_MIN may be lost on the way.
  *
+ * A row alone has to be packed as the C kernels pack it, to the bit.
+ *
  * Weights, activations, results and scratch stand between forbidden pages, with canaries where a page cannot be. */
 #include "core/core.h"
 #include "kernels/cpu/act.h"
@@ -457,12 +459,29 @@ static void check_guards(tally *l) {
     if (!guard_intact(&guard_c)) failed(l, "wrote outside the results");
 }
 
+/* A single row's quants and scales are those that the C kernel packs, to the bit. */
+static void check_packing(tally *l, const problem *p, const float *x, const void *act) {
+    static fe_matmul_kernel c[FE_TYPES];
+    if (is_float(p)) return;
+    fe_matmul_init_c(c);
+    fe_act_panel *want = fe_alloc(fe_act_panels(p->k), sizeof *want);
+    if (!want) exit(1);
+    c[p->layout->type].pack(want, x, p->ldx, 1, p->k, 0, 1);
+    for (size_t i = 0; i < fe_act_panels(p->k); i++) {
+        const fe_act_panel *got = (const fe_act_panel *)act + i;
+        if (memcmp(got->q, want[i].q, sizeof got->q) != 0 || memcmp(got->d, want[i].d, sizeof got->d) != 0)
+            failed(l, "panel %zu of the activations is not packed as in C", i);
+    }
+    free(want);
+}
+
 static void check_gemv(tally *l, const fe_matmul_kernel *kernel, const problem *p, const result *e, size_t n,
                        uint64_t *rng) {
     describe(l, "gemv", p, n, 1);
     const unsigned char *w = place_weights(p, n, rng);
     const float *x = place_inputs(p, 1, rng);
     void *act = pack(kernel, p, x, 1, rng);
+    check_packing(l, p, x, act);
     float *y = place_results(n, rng);
     size_t part = random_below(rng, 2) ? n : random_below(rng, n + 1); /* as two threads would */
     if (part) kernel->gemv(y, w, p->stride, part, act, p->k);
@@ -551,7 +570,8 @@ static void check_problem(tally lines[TIERS], problem *p, uint64_t seed) {
     problem_free(p);
 }
 
-static void check_type(tally lines[TIERS], const type_layout *layout, uint64_t seed) {
+/* `every`: one problem in so many is checked, which ones depends on the seed. */
+static void check_type(tally lines[TIERS], const type_layout *layout, uint64_t seed, size_t every) {
     static const size_t float_k[] = {1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 100, 255, 1000, LARGE_K + 3};
     static const size_t k_32[] = {32, 64, 96, 224, 256, 288, 1056, LARGE_K + 32};
     static const size_t k_256[] = {256, 512, 768, 1280, LARGE_K};
@@ -560,8 +580,10 @@ static void check_type(tally lines[TIERS], const type_layout *layout, uint64_t s
     size_t count = block == 1    ? sizeof float_k / sizeof *ks
                    : block == 32 ? sizeof k_32 / sizeof *ks
                                  : sizeof k_256 / sizeof *ks;
+    size_t index = mix(seed, layout->type) % every;
     for (size_t i = 0; i < count; i++) {
         for (size_t kind = 0; kind < (ks[i] < LARGE_K ? KINDS : LARGE_KINDS); kind++) {
+            if (index++ % every != 0) continue;
             problem p = {.layout = layout,
                          .n = most_rows(layout->type),
                          .m = kind < THOROUGH_KINDS && ks[i] < LARGE_K ? MAX_M : 17,
@@ -608,10 +630,10 @@ static void expect_cut(result *e, const problem *p, size_t k) {
     free(w);
 }
 
-static void check_plain(tally *l, const type_layout *layout, uint64_t seed) {
+static void check_plain(tally *l, const type_layout *layout, uint64_t seed, size_t every) {
     size_t block = ferrum_type_block(layout->type);
     const size_t ks[] = {block, 3 * block, 4096, MAX_K - 256, MAX_K, block + 1, 2 * block - 1, 4096 + block / 2};
-    for (size_t i = 0; i < sizeof ks / sizeof *ks; i++) {
+    for (size_t i = seed % fe_min(every, sizeof ks / sizeof *ks); i < sizeof ks / sizeof *ks; i += every) {
         size_t k = ks[i], whole = fe_round_up(k, block);
         problem p = {.layout = layout, .n = 67, .m = 1, .k = whole, .dense = true};
         seed = mix(seed, k);
@@ -780,7 +802,7 @@ static void print_line(const char *type, const tally *l) {
     fflush(stdout);
 }
 
-static int check(const char *type, uint64_t seed) {
+static int check(const char *type, uint64_t seed, size_t every) {
     size_t failures = 0, cases = 0;
     printf("seed %llu\n", (unsigned long long)seed);
     printf("                               largest error / tolerance\n");
@@ -791,8 +813,8 @@ static int check(const char *type, uint64_t seed) {
         if (type && strcmp(type, name) != 0) continue;
         tally lines[TIERS] = {{0}}, plain = {.tier = "plain"};
         for (size_t t = 0; t < tier_count; t++) lines[t].tier = tiers[t].name;
-        check_type(lines, &layouts[i], seed);
-        check_plain(&plain, &layouts[i], mix(seed, layouts[i].type));
+        check_type(lines, &layouts[i], seed, every);
+        check_plain(&plain, &layouts[i], mix(seed, layouts[i].type), every);
         for (size_t t = 0; t < tier_count; t++) {
             if (inherited(t, layouts[i].type)) continue;
             print_line(name, &lines[t]);
@@ -814,8 +836,9 @@ static int list(void) {
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: check_matmul [--seed N] [--type Q4_K] [--tier c|avx2|avxvnni|avx512|amx|neon|i8mm] [--list | --bench "
-                    "| --self-test]\n");
+    fprintf(stderr,
+            "usage: check_matmul [--seed N] [--every N] [--type Q4_K] [--tier c|avx2|avxvnni|avx512|amx|neon|i8mm] "
+            "[--list | --bench | --self-test]\n");
     return 2;
 }
 
@@ -829,20 +852,20 @@ static bool known(const char *type, const char *tier) {
 
 int main(int argc, char **argv) {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},
-        {"type", required_argument, NULL, 't'},
-        {"tier", required_argument, NULL, 'i'},
-        {"list", no_argument, NULL, 'l'},
-        {"bench", no_argument, NULL, 'b'},
-        {"self-test", no_argument, NULL, 'f'},
-        {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'}, {"every", required_argument, NULL, 'e'},
+        {"type", required_argument, NULL, 't'}, {"tier", required_argument, NULL, 'i'},
+        {"list", no_argument, NULL, 'l'},       {"bench", no_argument, NULL, 'b'},
+        {"self-test", no_argument, NULL, 'f'},  {NULL, 0, NULL, 0},
     };
     uint64_t seed = (uint64_t)(fe_now() * 1e6);
     const char *type = NULL, *tier = NULL;
+    size_t every = 1;
     int mode = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 's')
             seed = strtoull(optarg, NULL, 0);
+        else if (c == 'e')
+            every = strtoull(optarg, NULL, 0);
         else if (c == 't')
             type = optarg;
         else if (c == 'i')
@@ -852,7 +875,7 @@ int main(int argc, char **argv) {
         else
             return usage();
     }
-    if (optind < argc || !known(type, tier)) return usage();
+    if (optind < argc || every == 0 || !known(type, tier)) return usage();
     find_tiers(tier);
     if (mode == 'l') return list();
     if (mode == 'b') return bench(type);
@@ -862,5 +885,5 @@ int main(int argc, char **argv) {
     guard_act = guard_new(16 << 20);
     guard_scratch = guard_new(16 << 20);
     guard_watch();
-    return mode == 'f' ? self_test(type, seed) : check(type, seed);
+    return mode == 'f' ? self_test(type, seed) : check(type, seed, every);
 }

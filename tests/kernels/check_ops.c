@@ -1,7 +1,7 @@
 /* Every op of the CPU device, at every instruction set that this machine has and with 1 to 3 threads, against the reference
  * device on the same random inputs. Products are checked in check_matmul; here they take part with F32 weights.
  *
- *     check_ops [--seed N]
+ *     check_ops [--seed N] [--rounds N]
  *
  * The tolerance is rounding: a few units in the last place of the terms that were summed, or of fp16 where a cache is F16. */
 #include <ferrum/kernels.h>
@@ -15,7 +15,7 @@
 enum { MOST = 4 * 1024 * 1024 };
 
 static uint64_t seed, rng;
-static size_t cases, failures;
+static size_t cases, failures, rounds = 40;
 
 static uint64_t next_random(void) { /* splitmix64 */
     uint64_t z = (rng += UINT64_C(0x9E3779B97F4A7C15));
@@ -209,7 +209,7 @@ static void check_attention(side *ref, side *cpu, bool half) {
 static void check_device(const char *tier, unsigned threads) {
     side ref = open_side("ref", NULL, 0), cpu = open_side("cpu", tier, threads);
     size_t before = failures, done = cases;
-    for (int i = 0; i < 40; i++) {
+    for (size_t i = 0; i < rounds; i++) {
         check_rows(&ref, &cpu);
         check_matmul(&ref, &cpu);
         check_embed(&ref, &cpu);
@@ -252,7 +252,11 @@ static void check_refusals(void) {
 }
 
 int main(int argc, char **argv) {
-    seed = argc == 3 && strcmp(argv[1], "--seed") == 0 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
+    seed = (uint64_t)time(NULL);
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--seed") == 0) seed = strtoull(argv[i + 1], NULL, 10);
+        if (strcmp(argv[i], "--rounds") == 0) rounds = strtoull(argv[i + 1], NULL, 10);
+    }
     rng = seed;
     printf("check_ops --seed %llu\n", (unsigned long long)seed);
     static const char *const tiers[] = {"c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"};

@@ -123,12 +123,18 @@ typedef struct expert_plan {
     size_t bytes;
 } expert_plan;
 
+/* The most that one of any number of rows takes once packed. What holds for up to two groups holds for more. */
+static size_t packed_row(const fe_matmul_kernel *kernel, size_t k) {
+    size_t most = 0;
+    for (size_t m = 1; m <= 2 * kernel->pack_group; m++) most = fe_max(most, (kernel->act_bytes(m, k) + m - 1) / m);
+    return fe_round_up(most, 64);
+}
+
 static expert_plan plan_experts(const fe_cpu_table *table, const fe_op *op, unsigned char *shared) {
     const fe_matmul_kernel *kernel = kernel_for(table, &op->b);
     size_t k = op->a.cols;
     expert_plan p = {.kernel = kernel, .rows = op->out.rows, .experts = op->b.slices};
-    /* A row alone, or as one of many, takes at most this much once packed: groups begin at multiples of it. */
-    if (kernel) p.act_row = fe_round_up(fe_max(kernel->act_bytes(1, k), kernel->act_bytes(kernel->pack_group, k)), 64);
+    if (kernel) p.act_row = packed_row(kernel, k);
     size_t sizes[] = {(p.experts + 1) * sizeof *p.start, p.rows * sizeof *p.row, p.rows * k * sizeof *p.x,
                       p.rows * op->out.cols * sizeof *p.y, p.rows * p.act_row};
     unsigned char *at[5];

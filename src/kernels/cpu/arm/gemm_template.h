@@ -57,7 +57,11 @@ FE_INLINE void unpack_32(weight_panel *to, const uint8_t *const rows[ROWS], size
             put_scales(to->scale + j * 4, r, scale[j]);
             put_scales(to->add + j * 4, r, add[j]);
         }
-        for (size_t g = 0; g < groups; g++) unpack_group(to, rows, r, g, quants);
+        if (groups == 8) {
+            FE_UNROLL for (size_t g = 0; g < 8; g++) unpack_group(to, rows, r, g, quants);
+        } else {
+            for (size_t g = 0; g < groups; g++) unpack_group(to, rows, r, g, quants);
+        }
     }
 }
 

@@ -35,6 +35,8 @@ FE_INLINE void products(int32x4_t sum[TOKENS][2], const weight_panel *w, size_t 
             int8x16_t u = vld1q_s8(w->q[g][s][r + 2 * i]);
             square[0][i] = vmmlaq_s32(square[0][i], a, u);
             square[1][i] = vmmlaq_s32(square[1][i], b, u);
+            FE_KEEP(square[0][i]);
+            FE_KEEP(square[1][i]);
         }
     }
     FE_UNROLL for (size_t t = 0; t < TOKENS; t += 2) {

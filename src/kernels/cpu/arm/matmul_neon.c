@@ -138,6 +138,8 @@ FE_INLINE void products_2(int32x4_t sum[2][2], const int8x16_t w[2][2], int8x16_
         sum[1][v] = vdotq_laneq_s32(sum[1][v], w[0][v], x, 2);
         sum[0][v] = vdotq_laneq_s32(sum[0][v], w[1][v], x, 1);
         sum[1][v] = vdotq_laneq_s32(sum[1][v], w[1][v], x, 3);
+        FE_KEEP(sum[0][v]);
+        FE_KEEP(sum[1][v]);
     }
 }
 

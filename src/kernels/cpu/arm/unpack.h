@@ -8,8 +8,9 @@
 #include "kernels/cpu/blocks.h"
 #include "kernels/cpu/cpu.h"
 
-/* Keeps a vector in a register as it is. */
-#define FE_KEEP(v) __asm__("" : "+w"(v))
+/* Keeps a vector in a register as it is, in the order of the program: GCC would finish one of many sums after the other, and
+ * has no registers left for what they share. */
+#define FE_KEEP(v) __asm__ volatile("" : "+w"(v))
 /* Has a vector worked out though nothing reads it. */
 #define FE_USE(v) __asm__ volatile("" : : "w"(v))
 
@@ -31,10 +32,13 @@ typedef struct bytes_32 {
 } bytes_32;
 
 FE_INLINE bytes_32 load_256(const uint8_t *p) { return (bytes_32){{vld1q_u8(p), vld1q_u8(p + 16)}}; }
-/* Shifted, where a negative count shifts to the right, and masked. */
+/* Shifted, where a negative count shifts to the right, and masked where that leaves other bits. */
 FE_INLINE bytes_32 bits(bytes_32 x, int left, int mask) {
-    FE_UNROLL for (size_t i = 0; i < 2; i++) x.v[i] =
-        vandq_u8(left ? vshlq_u8(x.v[i], vdupq_n_s8((int8_t)left)) : x.v[i], vdupq_n_u8((uint8_t)mask));
+    int remain = left < 0 ? 255 >> -left : 255 << left & 255;
+    FE_UNROLL for (size_t i = 0; i < 2; i++) {
+        if (left) x.v[i] = vshlq_u8(x.v[i], vdupq_n_s8((int8_t)left));
+        if (mask != remain) x.v[i] = vandq_u8(x.v[i], vdupq_n_u8((uint8_t)mask));
+    }
     return x;
 }
 FE_INLINE bytes_32 either(bytes_32 a, bytes_32 b) {
