@@ -438,7 +438,7 @@ static float *place_results(size_t count, uint64_t *rng) {
 
 /* Packs in one go, or group by group from the last to the first, into memory full of NaNs. */
 static void *pack(const fe_matmul_kernel *kernel, const problem *p, const float *x, size_t m, uint64_t *rng) {
-    size_t bytes = kernel->act_bytes(m, p->k), group = kernel->pack_group;
+    size_t bytes = kernel->act_bytes(m, p->k), group = kernel->pack_group(m);
     void *act = memset(guard_place(&guard_act, bytes, 64, random_below(rng, 2), 0), 0xFF, bytes);
     if (random_below(rng, 2)) {
         kernel->pack(act, x, p->ldx, m, p->k, 0, m);
