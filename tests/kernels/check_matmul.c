@@ -236,7 +236,7 @@ static void quantise_stretch(activations *a, const problem *p, size_t t, size_t 
     }
     for (size_t g = 0; g < groups; g++) {
         float none[32], most = 0;
-        if (!(d[g] * d[g] > energy / (float)(32 * groups) * (float)(2.0 * 2.0 / (127 * 127)))) continue;
+        if (!(d[g] * d[g] > energy / (float)(32 * groups) * (float)(3.0 * 3.0 / (127 * 127)))) continue;
         quantise_group(a->rounded[1] + (first + g) * 32 * p->m + t, p->m, rest[g], none, slack + g * p->m, &squares);
         for (size_t i = 0; i < 32; i++) most = fmaxf(most, fabsf(x[g * 32 + i]));
         slack[g * p->m] += 2 * (double)FLT_EPSILON * (double)most; /* the roundings of what is left over */
@@ -440,7 +440,7 @@ static float *place_results(size_t count, uint64_t *rng) {
 
 /* Packs in one go, or group by group from the last to the first, into memory full of NaNs. */
 static void *pack(const fe_matmul_kernel *kernel, const problem *p, const float *x, size_t m, uint64_t *rng) {
-    size_t bytes = kernel->act_bytes(m, p->k), group = kernel->pack_group;
+    size_t bytes = kernel->act_bytes(m, p->k), group = kernel->pack_group(m);
     void *act = memset(guard_place(&guard_act, bytes, 64, random_below(rng, 2), 0), 0xFF, bytes);
     if (random_below(rng, 2)) {
         kernel->pack(act, x, p->ldx, m, p->k, 0, m);

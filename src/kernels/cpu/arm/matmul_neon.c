@@ -180,9 +180,9 @@ uint64_t fe_multiply_neon(size_t rounds) {
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
-#define ROW(type, name) \
-    rows[type] =        \
-        (fe_matmul_kernel){#name " neon", act_bytes, pack, BATCH, gemv_##name, gemm_##name, gemm_scratch, ROWS, 0};
+#define ROW(type, name)                                                                         \
+    rows[type] = (fe_matmul_kernel){#name " neon", act_bytes,    pack, pack_group, gemv_##name, \
+                                    gemm_##name,   gemm_scratch, ROWS, 0};
 
 void fe_matmul_init_neon(fe_matmul_kernel rows[FE_TYPES]) {
     rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "neon");

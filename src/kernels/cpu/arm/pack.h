@@ -55,7 +55,7 @@ FE_INLINE void left_over(float rest[32], const float *x, int8x16x2_t q, float d)
 
 /* ---- A single row, in panels -------------------------------------------------------------------------------------- */
 
-static float pack_group(fe_act_panel *panel, size_t part, size_t g, const float *x) {
+static float pack_part(fe_act_panel *panel, size_t part, size_t g, const float *x) {
     group_32 a = quantize_group(x);
     vst1q_s8_x2(panel->q[part] + g * 32, a.q);
     panel->d[part][g] = a.d;
@@ -68,7 +68,7 @@ static float pack_group(fe_act_panel *panel, size_t part, size_t g, const float 
 static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
     float energy = 0, rest[32];
     for (size_t g = 0; g < groups; g++)
-        energy += pack_group(panels + g / FE_PANEL_GROUPS, 0, g % FE_PANEL_GROUPS, x + g * 32);
+        energy += pack_part(panels + g / FE_PANEL_GROUPS, 0, g % FE_PANEL_GROUPS, x + g * 32);
     float limit = fe_act_limit(energy, groups);
     for (size_t g = 0; g < groups; g++) {
         fe_act_panel *panel = panels + g / FE_PANEL_GROUPS;
@@ -76,7 +76,7 @@ static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
         float d = panel->d[0][i];
         if (!(d * d > limit)) continue;
         left_over(rest, x + g * 32, vld1q_s8_x2(panel->q[0] + i * 32), d);
-        pack_group(panel, 1, i, rest);
+        pack_part(panel, 1, i, rest);
         panel->rest |= 1u << i;
     }
 }
@@ -160,6 +160,11 @@ static void pack_batch(act_tile *act, const batch *b, size_t k) {
             pack_rests(act + batch_at(b->m, k, p, b->first), b, p * FE_PANEL, fe_panel_groups(k, p), limit);
         }
     }
+}
+
+static size_t pack_group(size_t m) {
+    (void)m;
+    return BATCH;
 }
 
 static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count) {

@@ -54,6 +54,8 @@ static void pack_tile(tile_bf16 *tiles, const float *x, size_t ldx, size_t m, si
     }
 }
 
+static size_t pack_group(size_t m) { return m < LEAST_TOKENS ? below[FERRUM_Q4_0].pack_group(m) : TILE_TOKENS; }
+
 static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count) {
     if (m < LEAST_TOKENS) {
         below[FERRUM_Q4_0].pack(act, x, ldx, m, k, first, count);
@@ -270,7 +272,7 @@ uint64_t fe_multiply_amx(size_t rounds) {
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
 #define ROW(type, name)                                                                                \
-    rows[type] = (fe_matmul_kernel){#name " amx", act_bytes,      pack, TILE_TOKENS, below[type].gemv, \
+    rows[type] = (fe_matmul_kernel){#name " amx", act_bytes,      pack, pack_group,  below[type].gemv, \
                                     gemm_##name,  scratch_##name, ROWS, LEAST_TOKENS};
 
 /* The types with floating-point weights keep what they have. */

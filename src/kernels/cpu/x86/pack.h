@@ -7,7 +7,9 @@
 
 static size_t act_bytes(size_t m, size_t k) {
     if (m <= DIRECT) return m * fe_act_panels(k) * sizeof(fe_act_panel);
-    return FE_PARTS * ((m + TOKENS - 1) / TOKENS) * (k / 32) * sizeof(act_tile);
+    act_cut cut = cut_tokens(m);
+    size_t last = fe_act_panels(k) - 1;
+    return last * panel_bytes(&cut, FE_PANEL_GROUPS) + panel_bytes(&cut, fe_panel_groups(k, last));
 }
 
 FE_INLINE int sum_epi32(__m128i v) {
@@ -57,7 +59,7 @@ FE_INLINE void left_over(float rest[32], const float *x, const int8_t *q, float 
 
 /* ---- Single rows, in panels ---- */
 
-FE_INLINE float pack_group(fe_act_panel *panel, size_t part, size_t g, const float *x) {
+FE_INLINE float pack_part(fe_act_panel *panel, size_t part, size_t g, const float *x) {
     int16_t s[2];
     float energy = quantize_group(panel->q[part] + g * 32, s, &panel->d[part][g], x), d = panel->d[part][g];
     panel->ds[g] += d * (float)(s[0] + s[1]);
@@ -69,14 +71,14 @@ FE_INLINE float pack_group(fe_act_panel *panel, size_t part, size_t g, const flo
 static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
     float energy = 0, rest[32];
     for (size_t g = 0; g < groups; g++)
-        energy += pack_group(panels + g / FE_PANEL_GROUPS, 0, g % FE_PANEL_GROUPS, x + g * 32);
+        energy += pack_part(panels + g / FE_PANEL_GROUPS, 0, g % FE_PANEL_GROUPS, x + g * 32);
     float limit = fe_act_limit(energy, groups);
     for (size_t g = 0; g < groups; g++) {
         fe_act_panel *panel = panels + g / FE_PANEL_GROUPS;
         size_t i = g % FE_PANEL_GROUPS;
         if (!(panel->d[0][i] * panel->d[0][i] > limit)) continue;
         left_over(rest, x + g * 32, panel->q[0] + i * 32, panel->d[0][i]);
-        pack_group(panel, 1, i, rest);
+        pack_part(panel, 1, i, rest);
         panel->rest |= 1u << i;
     }
 }
@@ -89,52 +91,78 @@ static void pack_row(fe_act_panel *panels, const float *x, size_t k) {
 
 /* ---- Tiles ---- */
 
-FE_INLINE float pack_token(act_tile *tile, size_t t, const float *x) {
-    float energy = quantize_group(tile->q[t], tile->s16[t], &tile->d[t], x);
-    tile->ds[t] = tile->d[t] * (float)(tile->s16[t][0] + tile->s16[t][1]);
+/* The first parts of a token's groups in its slot of tile i, and their sums; what they add to `energy`. */
+static float pack_first(const act_chunk *a, size_t i, size_t t, const float *x, float energy) {
+    for (size_t g = 0; g < a->groups; g++) {
+        act_part *part = a->first + i * a->groups + g;
+        energy += quantize_group(part->q[t], part->s16[t], &part->d[t], x + g * 32);
+        a->sums[i].ds[g][t] = part->d[t] * (float)(part->s16[t][0] + part->s16[t][1]);
+    }
     return energy;
 }
 
-/* The second parts of a tile's first `groups` parts: of the tokens that are above their limit; zero for the others. */
-static void pack_rests(act_tile *tile, const float *x, size_t ldx, size_t tokens, size_t groups, const float *limit) {
-    float rest[32];
-    act_tile *end = tile + groups;
-    for (size_t g = 0; g < groups; g++) {
-        bool any = false;
-        for (size_t t = 0; t < tokens; t++) any |= tile[g].d[t] * tile[g].d[t] > limit[t];
-        if (!any) continue;
-        memset(end, 0, sizeof *end);
-        end->group = (uint32_t)g;
-        for (size_t t = 0; t < tokens; t++) {
-            if (!(tile[g].d[t] * tile[g].d[t] > limit[t])) continue;
-            left_over(rest, x + t * ldx + g * 32, tile[g].q[t], tile[g].d[t]);
-            pack_token(end, t, rest);
+static void head_first(const act_chunk *a, size_t per_tile) {
+    for (size_t i = 0; i < a->tiles; i++) {
+        for (size_t g = 0; g < a->groups; g++) {
+            act_part *part = a->first + i * a->groups + g;
+            part->group = (uint32_t)g;
+            part->tokens = (uint32_t)fe_min(per_tile, a->tokens - i * per_tile);
+            for (size_t t = 0; t < part->tokens; t++) part->at[t] = (uint32_t)((i * per_tile + t) * ROWS);
         }
-        end++;
     }
-    tile->count = (uint32_t)(end - tile);
 }
 
-/* Tile i, of `tokens` tokens, whose rows begin at x. */
-static void pack_tile(act_tile *tiles, const float *x, size_t ldx, size_t m, size_t k, size_t i, size_t tokens) {
-    for (size_t first = 0; first < fe_act_panels(k); first += FE_STRETCH_PANELS) {
-        size_t groups = fe_stretch_groups(k, first);
-        float limit[TOKENS];
-        for (size_t t = 0; t < tokens; t++) {
-            float energy = 0;
-            for (size_t g = 0; g < groups; g++) {
-                size_t p = first + g / FE_PANEL_GROUPS;
-                act_tile *tile = tiles + tile_at(m, k, p, i) + g % FE_PANEL_GROUPS;
-                tile->group = g % FE_PANEL_GROUPS;
-                energy += pack_token(tile, t, x + t * ldx + p * FE_PANEL + g % FE_PANEL_GROUPS * 32);
-            }
-            limit[t] = fe_act_limit(energy, groups);
+/* The second parts of the tokens whose groups are above their limits. x: the chunk's first token, at the panel's columns. */
+static void pack_second(const act_chunk *a, size_t per_tile, const float *x, size_t ldx, const float *limit) {
+    float rest[32];
+    act_part *full = a->second, *end = a->second + a->tiles * a->groups, *partial = end;
+    for (size_t g = 0; g < a->groups; g++) {
+        uint32_t n = 0; /* tokens in *full */
+        for (size_t j = 0; j < a->tokens; j++) {
+            const act_part *first = a->first + j / per_tile * a->groups + g;
+            size_t t = j % per_tile;
+            float d = first->d[t];
+            if (!(d * d > limit[j])) continue;
+            left_over(rest, x + j * ldx + g * 32, first->q[t], d);
+            quantize_group(full->q[n], full->s16[n], &full->d[n], rest);
+            a->sums[j / per_tile].ds[g][t] += full->d[n] * (float)(full->s16[n][0] + full->s16[n][1]);
+            full->at[n] = (uint32_t)(j * ROWS);
+            full->group = (uint32_t)g;
+            full->tokens = ++n;
+            if (n < TOKENS) continue;
+            full++;
+            n = 0;
         }
-        for (size_t g = 0; g < groups; g += FE_PANEL_GROUPS) {
-            size_t p = first + g / FE_PANEL_GROUPS;
-            pack_rests(tiles + tile_at(m, k, p, i), x + p * FE_PANEL, ldx, tokens, fe_panel_groups(k, p), limit);
+        if (n && --partial != full) *partial = *full;
+    }
+    a->counts->full = (uint32_t)(full - a->second);
+    a->counts->partial = (uint32_t)(end - partial);
+}
+
+static void pack_chunk(void *act, const act_cut *cut, const float *x, size_t ldx, size_t m, size_t k, size_t i) {
+    float limit[CHUNK_TILES * TOKENS]; /* first the energies */
+    for (size_t first = 0; first < fe_act_panels(k); first += FE_STRETCH_PANELS) {
+        size_t groups = fe_stretch_groups(k, first), last = first + (groups + FE_PANEL_GROUPS - 1) / FE_PANEL_GROUPS;
+        memset(limit, 0, sizeof limit);
+        for (size_t p = first; p < last; p++) {
+            act_chunk a = chunk_at(act, cut, m, k, p, i);
+            head_first(&a, cut->per_tile);
+            for (size_t j = 0; j < a.tokens; j++)
+                limit[j] = pack_first(&a, j / cut->per_tile, j % cut->per_tile,
+                                      x + (a.first_token + j) * ldx + p * FE_PANEL, limit[j]);
+        }
+        for (size_t j = 0; j < CHUNK_TILES * TOKENS; j++) limit[j] = fe_act_limit(limit[j], groups);
+        for (size_t p = first; p < last; p++) {
+            act_chunk a = chunk_at(act, cut, m, k, p, i);
+            pack_second(&a, cut->per_tile, x + a.first_token * ldx + p * FE_PANEL, ldx, limit);
         }
     }
+}
+
+static size_t pack_group(size_t m) {
+    if (m <= DIRECT) return 1;
+    act_cut cut = cut_tokens(m);
+    return cut.per_chunk * cut.per_tile;
 }
 
 static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count) {
@@ -143,8 +171,9 @@ static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size
             pack_row((fe_act_panel *)act + i * fe_act_panels(k), x + i * ldx, k);
         return;
     }
-    for (size_t i = first; i < first + count; i += TOKENS)
-        pack_tile(act, x + i * ldx, ldx, m, k, i / TOKENS, fe_min(TOKENS, first + count - i));
+    act_cut cut = cut_tokens(m);
+    size_t group = cut.per_chunk * cut.per_tile;
+    for (size_t i = first / group; i * group < first + count; i++) pack_chunk(act, &cut, x, ldx, m, k, i);
 }
 
 #endif
