@@ -106,7 +106,8 @@ FE_INLINE void add_addends(float32x4_t f[TOKENS][2], const float *add, const flo
     }
 }
 
-/* acc[token][row] += panel · tiles: `count` tiles of the same tokens, for TILE_ROWS rows at a time. */
+/* acc[token][row] += panel · tiles: `count` tiles of the same tokens, for TILE_ROWS rows at a time. has_add: with the weights'
+ * addends, which belong to the first parts. */
 FE_INLINE void inner(float *acc, const weight_panel *w, const act_tile *x, size_t count, bool by_16, bool has_add) {
     FE_UNROLL for (size_t r = 0; r < ROWS; r += TILE_ROWS) {
         float32x4_t f[TOKENS][2];
@@ -169,13 +170,14 @@ FE_INLINE void unit_rows(const uint8_t *rows[ROWS], const problem *a, size_t r, 
     for (size_t i = 0; i < ROWS; i++) rows[i] = a->w + fe_min(r + i, a->n - 1) * a->stride + p * a->bytes;
 }
 
-static void multiply_panel(const problem *a, float *acc, const weight_panel *w, size_t p, inner_fn multiply) {
+static void multiply_panel(const problem *a, float *acc, const weight_panel *w, size_t p, inner_fn multiply,
+                           inner_fn multiply_rest) {
     size_t groups = fe_panel_groups(a->k, p);
     for (size_t first = 0; first < a->m; first += BATCH) {
         const act_tile *x = a->act + batch_at(a->m, a->k, p, first);
         const act_tile *rests = x + tiles_of(fe_min(BATCH, a->m - first)) * groups, *end = rests + x->count;
         for (; x < rests; x += groups) multiply(acc, w, x, groups);
-        for (; x < end; x++) multiply(acc, w, x, 1);
+        for (; x < end; x++) multiply_rest(acc, w, x, 1);
     }
 }
 
@@ -185,7 +187,7 @@ static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t 
 }
 
 /* unpack: an expression that fills the panel `to` from panel p of the rows. */
-#define GEMM(type, panel_bytes, multiply, unpack)                                                                    \
+#define GEMM(type, panel_bytes, multiply, multiply_rest, unpack)                                                     \
     static void gemm_##type(float *c, size_t ldc, const void *w, size_t stride, size_t n, const void *act, size_t m, \
                             size_t k, void *scratch) {                                                               \
         const problem a = {w, stride, n, act, m, k, panel_bytes};                                                    \
@@ -197,15 +199,16 @@ static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t 
                 const uint8_t *rows[ROWS];                                                                           \
                 unit_rows(rows, &a, r, p);                                                                           \
                 unpack;                                                                                              \
-                multiply_panel(&a, acc, to, p, multiply);                                                            \
+                multiply_panel(&a, acc, to, p, multiply, multiply_rest);                                             \
             }                                                                                                        \
             store_unit(c + r, ldc, acc, m, fe_min(ROWS, n - r));                                                     \
         }                                                                                                            \
     }
-#define GEMM_32(type, bytes, multiply) \
-    GEMM(type, bytes, multiply, unpack_32(to, rows, fe_panel_groups(k, p), bytes, quants_##type, scales_##type))
+#define GEMM_32(type, bytes, multiply)    \
+    GEMM(type, bytes, multiply, inner_32, \
+         unpack_32(to, rows, fe_panel_groups(k, p), bytes, quants_##type, scales_##type))
 #define GEMM_16(type, bytes, multiply) \
-    GEMM(type, bytes, multiply, unpack_16(to, rows, bytes, quants_##type, scales_##type))
+    GEMM(type, bytes, multiply, inner_16, unpack_16(to, rows, bytes, quants_##type, scales_##type))
 
 GEMM_32(q4_0, 8 * sizeof(fe_block_q4_0), inner_32)
 GEMM_32(q4_1, 8 * sizeof(fe_block_q4_1), inner_32_add)

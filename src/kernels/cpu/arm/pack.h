@@ -126,15 +126,19 @@ static void pack_rests(act_tile *tiles, const batch *b, size_t column, size_t gr
     for (size_t g = 0; g < groups; g++) {
         size_t used = TOKENS; /* places in the last tile of the group */
         for (size_t i = 0; i < b->count; i++) {
-            const act_tile *from = tiles + i / TOKENS * groups + g;
-            float d = from->d[i % TOKENS];
+            act_tile *from = tiles + i / TOKENS * groups + g;
+            size_t t = i % TOKENS;
+            float d = from->d[t];
             if (!(d * d > limit[i])) continue;
             if (used == TOKENS) {
                 clear_tile(end++, g, b->m);
                 used = 0;
             }
-            left_over(rest, b->x + i * b->ldx + column + g * 32, quants_of(from, i % TOKENS), d);
-            pack_token(end - 1, used++, b->first + i, rest);
+            left_over(rest, b->x + i * b->ldx + column + g * 32, quants_of(from, t), d);
+            pack_token(end - 1, used, b->first + i, rest);
+            from->ds[t] += end[-1].ds[used];
+            FE_UNROLL for (size_t h = 0; h < 2; h++) from->s16[h][t] += end[-1].s16[h][used];
+            used++;
         }
     }
     tiles->count = (uint32_t)(end - rests);

@@ -14,7 +14,7 @@ enum { TOKENS = 4, BATCH = 32, STEPS = 4 };
  * tiles of second parts there are, and the places that remain until there are as many as of first ones are empty. */
 typedef struct act_tile {
     _Alignas(16) int8_t q[STEPS][TOKENS][8]; /* [step of 8 k][token][k] */
-    float d[TOKENS], ds[TOKENS];             /* ds = d · Σ q */
+    float d[TOKENS], ds[TOKENS];             /* ds = d · Σ q; where it is a first part, of both */
     float s16[2][TOKENS];                    /* and of each 16 */
     uint32_t token[TOKENS];                  /* of m; m itself where there is none */
     uint32_t group, count;                   /* of the panel; `count` in the first alone */
