@@ -234,7 +234,7 @@ static void quantise_stretch(activations *a, const problem *p, size_t t, size_t 
     }
     for (size_t g = 0; g < groups; g++) {
         float none[32], most = 0;
-        if (!(d[g] * d[g] > energy / (float)(32 * groups) * (float)(2.0 * 2.0 / (127 * 127)))) continue;
+        if (!(d[g] * d[g] > energy / (float)(32 * groups) * (float)(3.0 * 3.0 / (127 * 127)))) continue;
         quantise_group(a->rounded[1] + (first + g) * 32 * p->m + t, p->m, rest[g], none, slack + g * p->m, &squares);
         for (size_t i = 0; i < 32; i++) most = fmaxf(most, fabsf(x[g * 32 + i]));
         slack[g * p->m] += 2 * (double)FLT_EPSILON * (double)most; /* the roundings of what is left over */
