@@ -31,8 +31,8 @@ static const cli_option options[] = {
     CLI_OPTION("output", 'o', CLI_STRING, AT(output), "FORMAT", "md (default), csv or json", .choices = outputs),
     CLI_OPTION(
         "shape", 0, CLI_STRING, AT(shape), "NAME[:QUANT]",
-        "in place of MODEL: a published model's shape with made-up weights, and no file; QUANT: q4_k_m (default), "
-        "q8_0, f16 or another; --shape list prints the names"),
+        "in place of MODEL: a published model's shape, with made-up weights and no file; QUANT is q4_k_m (default), "
+        "q8_0, f16 or another; the NAME list prints all"),
     CLI_OPTION("estimate", 0, CLI_FLAG, AT(estimate), NULL,
                "run nothing: tell what the tests take of memory, and the tokens/s that the limits allow"),
     CLI_MODEL_OPTIONS(bench_options, model),
@@ -57,7 +57,7 @@ typedef struct bench {
     sizes prompts, answers, depths;
     ferrum_model *model;
     cli_shape shape;    /* the model is this one's, where one was asked for */
-    uint64_t available; /* bytes of memory; 0: unknown */
+    uint64_t available; /* bytes of memory; UINT64_MAX: unknown */
     ferrum_model_info info;
     ferrum_device_limits limits;
     json_t *list; /* of JSON objects */
@@ -137,7 +137,7 @@ static void test_name(char *out, size_t size, const result *r) {
 }
 
 static uint64_t all_bytes(const result *r) { return r->memory.mapped + r->memory.kv + r->memory.scratch; }
-static bool fits(const bench *b, const result *r) { return b->available == 0 || all_bytes(r) <= b->available; }
+static bool fits(const bench *b, const result *r) { return all_bytes(r) <= b->available; }
 
 static void print_md(const bench *b, const result *r) {
     char test[64], limit[64] = "";
@@ -159,7 +159,12 @@ static void print_md_estimate(const bench *b, const result *r) {
     if (r->limit > 0) snprintf(limit, sizeof limit, "%.2f", r->limit);
     printf("| %s | %.2f B | %s | %s | %s | %s |", b->info.name, (double)b->info.parameters * 1e-9, test,
            cli_bytes(r->memory.mapped), cli_bytes(r->memory.kv), cli_bytes(r->memory.scratch));
-    printf(" %s | %s | %s |\n", b->available ? cli_bytes(b->available) : "?", fits(b, r) ? "yes" : "no", limit);
+    printf(" %s | %s | %s |\n", b->available < UINT64_MAX ? cli_bytes(b->available) : "?", fits(b, r) ? "yes" : "no",
+           limit);
+}
+
+static json_t *json_available(const bench *b) {
+    return b->available < UINT64_MAX ? json_integer((json_int_t)b->available) : json_null();
 }
 
 /* What JSON and CSV tell of a result, in order. */
@@ -170,9 +175,9 @@ static json_t *describe(const bench *b, const result *r) {
                           (json_int_t)b->info.prompt_parameters, "device", b->info.device, "n_prompt",
                           (json_int_t)r->prompt, "n_gen", (json_int_t)r->generate, "n_depth", (json_int_t)r->depth);
     json_t *outcome = b->o->estimate
-                          ? json_pack("{sI sI sI sI sb}", "mapped_bytes", (json_int_t)r->memory.mapped, "kv_bytes",
+                          ? json_pack("{sI sI sI so sb}", "mapped_bytes", (json_int_t)r->memory.mapped, "kv_bytes",
                                       (json_int_t)r->memory.kv, "scratch_bytes", (json_int_t)r->memory.scratch,
-                                      "available_bytes", (json_int_t)b->available, "fits", (int)fits(b, r))
+                                      "available_bytes", json_available(b), "fits", (int)fits(b, r))
                           : json_pack("{sf sf}", "avg_ts", r->mean, "stddev_ts", r->deviation);
     json_t *machine = json_pack("{sf sf sf}", "limit_ts", r->limit, "read_bytes_per_second", b->limits.read_bytes,
                                 "multiply_ops_per_second", b->limits.multiply_ops);
@@ -188,7 +193,7 @@ static void print_csv_value(const json_t *value) {
         printf("\"%s\"", json_string_value(value));
     else if (json_is_real(value))
         printf("%.6g", json_real_value(value));
-    else
+    else if (!json_is_null(value))
         printf("%lld", (long long)(json_is_boolean(value) ? json_is_true(value) : json_integer_value(value)));
 }
 

@@ -118,7 +118,7 @@ void cli_shape_fill(const cli_shape *shape); /* with noise; takes the memory */
 void cli_shape_close(cli_shape *shape);
 void cli_shape_list(void); /* prints the names */
 
-/* Bytes that the process can still have; 0: unknown. */
+/* Bytes that the process can still have; UINT64_MAX: unknown. */
 uint64_t cli_memory_available(void);
 
 /* ---- Output, input, signals -------------------------------------------------------------------------------------- */

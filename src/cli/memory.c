@@ -67,7 +67,7 @@ static void take_groups(const hierarchy *h, char *group, uint64_t *available) {
 uint64_t cli_memory_available(void) {
     uint64_t available;
     char line[512];
-    if (!read_number("/proc/meminfo", "MemAvailable", &available)) return 0;
+    if (!read_number("/proc/meminfo", "MemAvailable", &available)) return UINT64_MAX;
     available *= 1024;
     FILE *file = fopen("/proc/self/cgroup", "re");
     while (file && fgets(line, sizeof line, file)) { /* number:controllers:group */

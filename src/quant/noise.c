@@ -52,10 +52,11 @@ static void fill_blocks(const fe_type_info *t, const noise_type *noise, unsigned
         memcpy(out + at, &random, fe_min(sizeof random, bytes - at));
     }
     float d = deviation / noise->spread;
-    for (size_t i = 0; i < count; i++, out += t->bytes, d = -d) { /* signed quants have a mean of -½: it cancels */
+    for (size_t i = 0; i < count; i++, out += t->bytes) {
         uint16_t scale = fe_f32_to_f16(d), min = fe_f32_to_f16(d * noise->centre);
         memcpy(out + noise->scale, &scale, sizeof scale);
         if (noise->min) memcpy(out + noise->min, &min, sizeof min);
+        d = -d; /* signed quants have a mean of -½, which cancels so */
     }
 }
 

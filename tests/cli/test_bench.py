@@ -5,9 +5,11 @@ import json
 import os
 import re
 import resource
+import shutil
+import subprocess
 import unittest
 
-from common import TINY_NAMES, Case, ferrum, model
+from common import PROGRAM, TIMEOUT, TINY_NAMES, Case, ferrum, model
 
 LLAMA = model("tiny-llama")
 SIZES = "-p", "8,0", "-n", "4", "-d", "0,16", "-r", "2"
@@ -119,6 +121,40 @@ class Bench(Case):
         lines = ferrum("bench", LLAMA, "--estimate", "-p", 8, "-n", 4).stdout.splitlines()
         self.assertEqual([line.split(" | ")[2] for line in lines[2:]], ["pp8", "tg4"])
         self.assertRegex(lines[-1], r"\| yes \| \d+\.\d\d \|$")
+
+    def available_in(self, groups, files):
+        """What is told as available where /proc/self/cgroup and /sys/fs/cgroup hold these."""
+        folder = os.path.join(self.folder, "cgroup")
+        for name, content in files.items():
+            os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+            self.file(os.path.join("cgroup", name), content)
+        script = ('mount --bind "$0" /sys/fs/cgroup && mount --bind "$1" /proc/$$/cgroup && shift && exec "$@"')
+        result = subprocess.run(["unshare", "-rm", "sh", "-c", script, folder, self.file("groups", groups), PROGRAM, "bench",
+                                 LLAMA, "--estimate", "--device", "ref", "-p", "8", "-n", "0", "-o", "json"],
+                                capture_output=True, timeout=TIMEOUT, text=True)
+        shutil.rmtree(folder)
+        if re.match("unshare|mount", result.stderr):
+            self.skipTest(result.stderr)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)[0]["available_bytes"]
+
+    def test_control_groups(self):
+        mib = 2**20
+        # version 2: the limit is the parent's, and the file cache is not in the way
+        files = {"a/b/memory.max": "max\n", "a/b/memory.current": "5\n", "a/memory.max": f"{300 * mib}\n",
+                 "a/memory.current": f"{200 * mib}\n",
+                 "a/memory.stat": f"anon 7\ninactive_file {60 * mib}\nactive_file {30 * mib}\nworkingset 9\n"}
+        self.assertEqual(self.available_in("0::/a/b\n", files), 190 * mib)
+        # version 1: in a container the group's own folder is out of sight, and the container's is the root
+        files = {"memory/memory.limit_in_bytes": f"{64 * mib}\n", "memory/memory.usage_in_bytes": f"{80 * mib}\n",
+                 "memory/memory.stat": f"cache 1\ntotal_inactive_file {20 * mib}\n"}
+        groups = "5:devices:/docker/1\n4:memory:/docker/1\n0::/\n"
+        self.assertEqual(self.available_in(groups, files), 4 * mib)
+        files["memory/memory.usage_in_bytes"] = f"{100 * mib}\n"
+        self.assertEqual(self.available_in(groups, files), 0)
+        # no limit: what the machine has
+        files["memory/memory.limit_in_bytes"] = "9223372036854771712\n"
+        self.assertGreater(self.available_in(groups, files), 64 * mib)
 
     def test_does_not_fit(self):
         """405B parameters in fp16 take 756 GiB."""
