@@ -288,6 +288,7 @@ static void fill_tensor(void *out, const ferrum_gguf_tensor *t, uint64_t seed) {
 
 void cli_shape_fill(const cli_shape *s) {
     const ferrum_gguf *g = ferrum_model_gguf(s->model);
+    madvise(s->memory, s->bytes, MADV_POPULATE_WRITE); /* all pages at once; without it they come one by one */
     for (uint64_t i = 0; i < ferrum_gguf_tensor_count(g); i++) {
         const ferrum_gguf_tensor *t = ferrum_gguf_tensor_at(g, i);
         fill_tensor((char *)s->memory + t->offset, t, i);
