@@ -178,7 +178,7 @@ static bool has_more_bits(uint32_t layer, uint32_t layers) {
     return layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2;
 }
 
-/* V is small in models of 70B, whose groups share it between eight heads: five bits are the least for it. */
+/* In the models of 70B, told by their layers, eight heads share a V, which has five bits at least. */
 static ferrum_type v_type(const builder *b, ferrum_type more) {
     return b->s->layers == 80 && more == FERRUM_Q4_K ? FERRUM_Q5_K : more;
 }

@@ -23,6 +23,8 @@ PUBLISHED = [("llama-3.2-1b", "762.81 MiB", "1.24 B"), ("llama-3.2-3b", "1.87 Gi
              ("qwen2.5-7b", "4.36 GiB", "7.62 B"), ("qwen3-8b", "4.68 GiB", "8.19 B"), ("qwen3-8b:q6_k", "6.26 GiB", "8.19 B"),
              ("qwen3-30b-a3b", "17.28 GiB", "30.53 B"), ("qwen3-30b-a3b:q5_k_m", "20.23 GiB", "30.53 B"),
              ("gemma-3-1b", "762.49 MiB", "999.89 M")]
+# The tensors' bytes and elements in the files of the known models.
+FILES = [("gemma-3-270m", 246587904, 268098176), ("smollm2-135m:q4_1", 96576768, 134515008)]
 UNITS = {"GiB": 2**30, "MiB": 2**20, "B": 1e9, "M": 1e6}
 
 
@@ -94,6 +96,10 @@ class Bench(Case):
             for got, text in (row["model_size"], size), (row["model_n_params"], parameters):
                 value, tolerance = rounded(text)
                 self.assertLessEqual(abs(got - value), tolerance, shape)
+
+        for shape, size, parameters in FILES:
+            row = estimate(shape, "-n", 0)[0]
+            self.assertEqual((row["model_size"], row["model_n_params"]), (size, parameters))
 
     def test_estimate(self):
         # Qwen3-8B in fp16, by its config.json, norms in fp32.

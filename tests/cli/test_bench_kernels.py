@@ -42,12 +42,12 @@ class Kernels(unittest.TestCase):
         self.assertEqual(len({row["tier"] for row in rows}), len(rows))
 
     def test_table(self):
-        lines = kernels("--type", "F16", "--mib", "1", "--seconds", "0", "--tier", "c", "--threads", "1").stdout.splitlines()
-        head, bar, row = lines[-3:]
+        result = kernels("--type", "F16", "--mib", "1", "--seconds", "0", "--tier", "c", "--threads", "1")
+        head, bar, row = result.stdout.splitlines()[-3:]
         self.assertEqual({line.count("|") for line in (head, bar, row)}, {14})
         # the multipliers' peak is that of quantised weights, so F16 has no share of it
-        self.assertTrue(re.fullmatch(r"\| F16 \| c \| 1 \| \d+\.\d\d \| \d+ % \| 1\.0 \|( \d+\.\d\d \|){4} \d+\.\d \|  \| 1\.0 \|", row),
-                        row)
+        self.assertTrue(re.fullmatch(r"\| F16 \| c \| 1 \| \d+\.\d\d \| \d+ % \| 1\.0 \|( \d+\.\d\d \|){4}"
+                                     r" \d+\.\d \|  \| 1\.0 \|", row), row)
 
     def test_mistakes(self):
         for bad in (["--type", "Q9_K"], ["--tier", "sse"], ["--threads", "0"], ["--output", "xml"], ["--mib", "1x"],
