@@ -39,12 +39,18 @@ static void cpu_close(ferrum_device *dev) {
 static int cpu_stream_open(ferrum_stream *s, ferrum_error *err) {
     cpu_stream *stream = fe_alloc(1, sizeof *stream);
     int32_t *ints = fe_alloc(CPU_INTS, sizeof *ints);
-    if (!stream || !ints) {
+    cpu_device *dev = s->device->state;
+    size_t pieces_count = (size_t)CPU_STEPS * fe_pool_threads(dev->pool);
+    cpu_pieces *pieces = fe_alloc(pieces_count, sizeof *pieces);
+    if (!stream || !ints || !pieces) {
         free(stream);
         free(ints);
-        return fe_fail_memory(err, sizeof *stream + CPU_INTS * sizeof *ints, "a stream");
+        free(pieces);
+        return fe_fail_memory(err, sizeof *stream + CPU_INTS * sizeof *ints + pieces_count * sizeof *pieces,
+                              "a stream");
     }
-    stream->device = s->device->state;
+    stream->device = dev;
+    stream->pieces = pieces;
     stream->ints = ints;
     stream->ints_capacity = CPU_INTS;
     s->state = stream;
@@ -58,6 +64,7 @@ static void cpu_stream_close(ferrum_stream *s) {
         free(stream->angles[i].data);
     }
     free(stream->ints);
+    free(stream->pieces);
     free(stream->shared);
     free(stream->scratch);
     free(stream);
@@ -185,7 +192,12 @@ static void cpu_submit(ferrum_stream *s, const fe_op *op) {
         step.op.ints = keep_ints(stream, op->ints, op->kind == FE_OP_EMBED ? op->out.rows : op->a.rows);
         stream->no_memory |= !step.op.ints;
     }
-    if (!stream->no_memory) stream->steps[stream->steps_count++] = step;
+    if (stream->no_memory) return;
+    unsigned threads = fe_pool_threads(stream->device->pool);
+    step.pieces = stream->pieces + stream->steps_count * threads;
+    for (unsigned i = 0; i < threads && op->kind == FE_OP_MATMUL; i++)
+        atomic_store_explicit(&step.pieces[i].claimed, 0, memory_order_relaxed);
+    stream->steps[stream->steps_count++] = step;
 }
 
 static int cpu_wait(ferrum_stream *s, ferrum_error *err) {
