@@ -70,6 +70,18 @@ static void cpu_stream_close(ferrum_stream *s) {
     free(stream);
 }
 
+/* Is a step done by one thread sooner than the threads could meet behind it? */
+static bool is_small(const fe_op *op) {
+    enum { SMALL = 8192 }; /* elements */
+    switch (op->kind) {
+    case FE_OP_ADD:
+    case FE_OP_RMS_NORM:
+    case FE_OP_ROPE: return op->out.rows * op->out.cols <= SMALL;
+    case FE_OP_KV_APPEND: return op->a.rows * op->a.cols <= SMALL;
+    default: return false;
+    }
+}
+
 static void run_steps(void *arg, unsigned index) {
     cpu_stream *stream = arg;
     cpu_device *dev = stream->device;
@@ -79,9 +91,17 @@ static void run_steps(void *arg, unsigned index) {
                          index,
                          fe_pool_threads(dev->pool),
                          stream->scratch ? stream->scratch + index * stream->scratch_bytes : NULL};
+    cpu_worker alone = worker;
+    alone.count = 1;
     for (size_t i = 0; i < stream->steps_count; i++) {
-        if (i) fe_pool_barrier(dev->pool);
-        stream->steps[i].run(&stream->steps[i], &worker);
+        cpu_step *step = &stream->steps[i];
+        bool small = is_small(&step->op);
+        /* Small steps in a row are one thread's, and the others wait but once. */
+        if (i && !(small && is_small(&stream->steps[i - 1].op))) fe_pool_barrier(dev->pool);
+        if (!small)
+            step->run(step, &worker);
+        else if (index == 0)
+            step->run(step, &alone);
     }
 }
 
