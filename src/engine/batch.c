@@ -3,26 +3,6 @@
 
 #include <string.h>
 
-/* What one session has in a step. */
-typedef struct part {
-    ferrum_session *session;
-    uint32_t rows; /* how many of the pass */
-    uint32_t last; /* of them */
-} part;
-
-struct ferrum_batch {
-    const ferrum_model *model;
-    fe_pass pass;
-    uint64_t steps;
-    /* [pass.rows] each; of the step at hand */
-    int32_t *ids;
-    fe_span *spans;
-    part *parts;
-    size_t count;    /* of spans and parts */
-    size_t complete; /* parts after which nothing waits in their session: all, or all but the last */
-    uint32_t rows;   /* of ids */
-};
-
 void ferrum_batch_options_init(ferrum_batch_options *options) {
     *options = (ferrum_batch_options){.rows = FE_PASS_ROWS};
 }
@@ -56,8 +36,6 @@ void ferrum_batch_close(ferrum_batch *b) {
     free(b);
 }
 
-const ferrum_model *fe_batch_model(const ferrum_batch *b) { return b->model; }
-
 static int check_sessions(ferrum_batch *b, ferrum_session *const *sessions, size_t count, ferrum_error *err) {
     if (count > b->pass.rows)
         return fe_fail(err, FERRUM_ELIMIT, "%zu sessions are more than the %u tokens that the batch takes in a step",
@@ -79,7 +57,7 @@ static void add_part(ferrum_batch *b, ferrum_session *s, size_t waiting) {
     memcpy(b->ids + b->rows, s->tokens + s->count, rows * sizeof *b->ids);
     b->spans[b->count] = (fe_span){&s->cache, rows, (uint32_t)s->count};
     b->rows += rows;
-    b->parts[b->count++] = (part){s, rows, b->rows - 1};
+    b->parts[b->count++] = (fe_part){s, rows, b->rows - 1};
     b->complete += rows == waiting; /* where it is less, there is no room for another */
 }
 
@@ -95,7 +73,7 @@ static void gather(ferrum_batch *b, ferrum_session *const *sessions, size_t coun
 }
 
 /* Records the logits of the parts' last tokens. Rows that are neighbours share the op of their norm. */
-static void record_logits(ferrum_batch *b, const part *parts, uint32_t count) {
+static void record_logits(ferrum_batch *b, const fe_part *parts, uint32_t count) {
     for (uint32_t i = 0, run; i < count; i += run) {
         for (run = 1; i + run < count && parts[i + run].last == parts[i].last + run;) run++;
         fe_forward_output(b->model, &b->pass, parts[i].last, run, i);

@@ -1,4 +1,4 @@
-/* The inside of a session, as the batch that evaluates it sees it. */
+/* The insides of a session and of the batch that evaluates it. */
 #ifndef FE_SESSION_H
 #define FE_SESSION_H
 
@@ -16,10 +16,9 @@ struct ferrum_session {
     uint32_t context;
     atomic_bool canceled;
 
-    int32_t
-        *tokens;  /* [context + 1]: those in the cache; behind them those not yet evaluated: the last drawn one or, in a
-                        batch, of a prompt */
-    size_t count; /* in the cache */
+    /* [context + 1]: those in the cache; behind them those not yet evaluated: the last drawn one or, in a batch, a prompt's */
+    int32_t *tokens;
+    size_t count;  /* in the cache */
     float *logits; /* of the last position, inside the pass or `row`; NULL before the first append */
     float *row;    /* [vocab], in a batch */
     uint64_t step; /* of the batch: the last that the session took part in */
@@ -43,6 +42,24 @@ size_t fe_session_waiting(const ferrum_session *s);
 /* The batch has evaluated `rows` of them, in so many seconds; where they were the last, the logits are in s->row. */
 void fe_session_evaluated(ferrum_session *s, uint32_t rows, double seconds);
 
-const ferrum_model *fe_batch_model(const ferrum_batch *b);
+/* What one session has in a step. */
+typedef struct fe_part {
+    ferrum_session *session;
+    uint32_t rows; /* how many of the pass */
+    uint32_t last; /* of them */
+} fe_part;
+
+struct ferrum_batch {
+    const ferrum_model *model;
+    fe_pass pass;
+    uint64_t steps;
+    /* [pass.rows] each; of the step at hand */
+    int32_t *ids;
+    fe_span *spans;
+    fe_part *parts;
+    size_t count;    /* of spans and parts */
+    size_t complete; /* parts after which nothing waits in their session: all, or all but the last */
+    uint32_t rows;   /* of ids */
+};
 
 #endif

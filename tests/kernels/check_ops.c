@@ -286,7 +286,8 @@ static void check_refusals(void) {
     ferrum_tensor cache = ferrum_tensor_stack(s.buffer, 4000, FERRUM_F32, 1, 16, 16), kv = view(&s, 600, 2, 16);
     ferrum_kv_span spans[2] = {{cache, cache, 1, 15}, {cache, cache, 1, 16}}, empty = {cache, cache, 0, 0};
     spans[1].k_cache.slices = 2;
-    for (int i = 0; i < 10; i++) {
+    ferrum_kv_span beyond = {cache, cache, 2, 15};
+    for (int i = 0; i < 11; i++) {
         ferrum_error err = {0};
         switch (i) {
         case 0: ferrum_matmul(s.stream, &c, &a, &w); break;       /* k differs */
@@ -299,6 +300,7 @@ static void check_refusals(void) {
         case 7: ferrum_kv_append(s.stream, &kv, &kv, spans, 2); break;     /* slices differ */
         case 8: ferrum_kv_append(s.stream, &kv, &kv, &empty, 1); break;    /* no rows */
         case 9: ferrum_kv_append(s.stream, &kv, &kv, spans + 2, 0); break; /* no spans */
+        case 10: ferrum_kv_append(s.stream, &kv, &kv, &beyond, 1); break;  /* positions 15, 16 of 16 */
         }
         cases++;
         if (ferrum_stream_wait(s.stream, &err) != FERRUM_EINVAL || !err.message[0]) {
