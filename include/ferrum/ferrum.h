@@ -207,10 +207,11 @@ FERRUM_API uint32_t ferrum_session_context(const ferrum_session *s);
  * itself. Sessions come and go between steps: open, append, truncate, cancel or close any of them, list those that are to go
  * on. What waits in one that was cancelled is dropped.
  *
- * The others in a step alter a session's numbers only as the kernels round differently for another number of rows; on "ref"
- * and on the CPU's "c" they do not at all.
+ * The others in a step alter a session's numbers only where a product rounds differently for another number of rows: not on
+ * "ref" nor on the CPU's "c". Its sampler, and all else that is drawn from, is its own.
  *
- * A batch and its sessions belong to one thread at a time (ferrum_session_cancel excepted). */
+ * Threads: a step needs its batch and the sessions in it for itself (ferrum_session_cancel excepted); between steps each of
+ * the sessions belongs to one thread at a time, as it does by itself, so that many may draw at once. */
 typedef struct ferrum_batch_options {
     uint32_t
         rows; /* tokens that a step evaluates at most; default 512. A prompt joins so many at a time, which the others wait

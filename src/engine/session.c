@@ -310,6 +310,7 @@ static size_t ready(const ferrum_session *s) {
 
 /* Hands out whole sequences of the first `len` bytes; what is no UTF-8 becomes U+FFFD. */
 static int hand_out(ferrum_session *s, size_t len, char *out, size_t size) {
+    if (len == 0) return 0; /* and there may be no text at all */
     size_t to = 0;
     const char *text = s->text.data + s->handed;
     size_t at = 0;
