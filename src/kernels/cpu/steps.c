@@ -371,10 +371,11 @@ static void attention(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
     attention_plan all = plan_all(op, w->count), plan = first_span(op, w->count);
     size_t unit, count;
-    while (cpu_claim(&step->claimed[0], all.before, 1, &unit, &count)) {
-        while (unit >= plan.before + plan.units) next_span(&plan, op, w->count);
-        attend(w, op, &plan, unit - plan.before);
-    }
+    bool more = cpu_claim(&step->claimed[0], all.before, 1, &unit, &count);
+    for (; more && plan.span; next_span(&plan, op, w->count))
+        for (; more && unit < plan.before + plan.units;
+             more = cpu_claim(&step->claimed[0], all.before, 1, &unit, &count))
+            attend(w, op, &plan, unit - plan.before);
     if (all.parts == 0) return;
     fe_pool_barrier(w->pool);
     for (plan = first_span(op, w->count); plan.span; next_span(&plan, op, w->count))
