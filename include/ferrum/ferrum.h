@@ -39,6 +39,9 @@ FERRUM_API void ferrum_model_options_init(ferrum_model_options *options);
  * FERRUM_EFORMAT names the key or the tensor that is missing or wrong. */
 FERRUM_API int ferrum_model_open(ferrum_model **out, const char *path, const ferrum_model_options *options,
                                  ferrum_error *err);
+/* The same over a file's bytes in memory, which must outlive the model; `name` is what messages call it. */
+FERRUM_API int ferrum_model_open_memory(ferrum_model **out, const void *data, size_t bytes, const char *name,
+                                        const ferrum_model_options *options, ferrum_error *err);
 FERRUM_API void ferrum_model_close(ferrum_model *model); /* after its sessions */
 
 typedef struct ferrum_model_info {
@@ -46,7 +49,10 @@ typedef struct ferrum_model_info {
     const char *architecture; /* "llama" */
     const char *device;       /* "cpu: avx512, 2 threads" */
     uint64_t parameters, weight_bytes;
-    uint64_t token_bytes;    /* of weights, read for each token when they come one by one */
+    uint64_t token_bytes; /* of weights, read for each token when they come one by one */
+    uint64_t
+        prompt_parameters; /* that each token of a prompt is multiplied by: neither the embedding nor the output, of which
+                                   only the last token has need, and of the experts those that are used */
     uint32_t context_length; /* that the model was trained for */
     uint32_t vocab_size, embedding_length, block_count, head_count, head_count_kv, head_dim, expert_count;
     const char *chat_template; /* "chatml", "llama3", "gemma", "mistral"; NULL where the file has none that is known */

@@ -139,6 +139,10 @@ FERRUM_API void ferrum_gguf_writer_tensor(ferrum_gguf_writer *w, const char *nam
 FERRUM_API int ferrum_gguf_writer_save(ferrum_gguf_writer *w, const char *path, ferrum_error *err);
 /* The whole file in memory; release *out with ferrum_free. */
 FERRUM_API int ferrum_gguf_writer_bytes(ferrum_gguf_writer *w, void **out, size_t *bytes, ferrum_error *err);
+/* The file's beginning alone, up to where the tensors' data starts, and how many bytes of data are to follow it, for data that
+ * is made in place: tensors may have been added with data NULL. Release *out with ferrum_free. */
+FERRUM_API int ferrum_gguf_writer_header(ferrum_gguf_writer *w, void **out, size_t *bytes, uint64_t *data_bytes,
+                                         ferrum_error *err);
 FERRUM_API void ferrum_gguf_writer_close(ferrum_gguf_writer *w);
 
 #ifdef __cplusplus

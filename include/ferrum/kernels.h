@@ -95,6 +95,11 @@ FERRUM_API int ferrum_gemv(ferrum_type type, float *y, const void *w, const floa
  * Q4_K). */
 FERRUM_API int ferrum_quantize(ferrum_type type, void *out, const float *x, size_t rows, size_t cols);
 
+/* Weights to measure with where there is no model: pseudo-random blocks of mean 0 and about this standard deviation, the same
+ * for a seed, in rows of ferrum_row_bytes each. They repeat after some thousand blocks. FERRUM_EINVAL for an unknown type, and
+ * for cols that is no multiple of the block size. */
+FERRUM_API int ferrum_noise(ferrum_type type, void *out, size_t rows, size_t cols, float deviation, uint64_t seed);
+
 /* IEEE half and bfloat16, as GGUF stores them. To half and bfloat16: to nearest, ties to even. */
 FERRUM_API float ferrum_f16_to_f32(uint16_t h);
 FERRUM_API uint16_t ferrum_f32_to_f16(float f);

@@ -13,8 +13,9 @@ enum { MOST_SIZES = 16 };
 
 typedef struct bench_options {
     cli_model_options model;
-    const char *prompt, *generate, *depth, *parallel, *output;
+    const char *prompt, *generate, *depth, *parallel, *output, *shape;
     uint32_t repetitions;
+    bool estimate;
 } bench_options;
 
 #define AT(field) offsetof(bench_options, field)
@@ -30,6 +31,12 @@ static const cli_option options[] = {
                "answers of so many sequences together, in one batch; default 1"),
     CLI_OPTION("repetitions", 'r', CLI_COUNT, AT(repetitions), "N", "of each; default 5", .min = 1, .max = 1000),
     CLI_OPTION("output", 'o', CLI_STRING, AT(output), "FORMAT", "md (default), csv or json", .choices = outputs),
+    CLI_OPTION(
+        "shape", 0, CLI_STRING, AT(shape), "NAME[:QUANT]",
+        "in place of MODEL: a published model's shape, with made-up weights and no file; QUANT is q4_k_m (default), "
+        "q8_0, f16 or another; the NAME list prints all"),
+    CLI_OPTION("estimate", 0, CLI_FLAG, AT(estimate), NULL,
+               "run nothing: tell what the tests take of memory, and the tokens/s that the limits allow"),
     CLI_MODEL_OPTIONS(bench_options, model),
     {0},
 };
@@ -45,11 +52,15 @@ typedef struct result {
     uint32_t parallel;                /* sequences */
     double mean, deviation;           /* tokens/s, of all sequences */
     double limit, share;              /* tokens/s that the machine's limits allow, and the part of it; 0: unknown */
+    ferrum_memory memory;             /* that it takes */
 } result;
 
 typedef struct bench {
     const bench_options *o;
+    sizes prompts, answers, depths, parallel;
     ferrum_model *model;
+    cli_shape shape;    /* the model is this one's, where one was asked for */
+    uint64_t available; /* bytes of memory; UINT64_MAX: unknown */
     ferrum_model_info info;
     ferrum_device_limits limits;
     json_t *list; /* of JSON objects */
@@ -162,20 +173,12 @@ static int measure(const sequences *q, const int32_t *ids, uint32_t repetitions,
     return rc;
 }
 
-/* Tokens/s that the multipliers allow, the output not counted. */
-static double multiply_limit(const bench *b) {
-    return b->limits.multiply_ops /
-           (2 * (double)(b->info.parameters - (uint64_t)b->info.vocab_size * b->info.embedding_length));
-}
-
-/* One by one, each token reads the weights; of a prompt, each multiplies with them; of sequences together, both. How many
- * experts several tokens choose is unknown. */
+/* One by one, each token reads the weights; of a prompt, each multiplies with them; of sequences together, both, and experts
+ * are read as if all chose the same. */
 static void compare_with_limit(const bench *b, result *r) {
-    bool one_by_one = r->generate && r->parallel == 1;
-    if (b->info.expert_count && !one_by_one) return;
-    if (r->generate) r->limit = b->limits.read_bytes / (double)b->info.token_bytes * r->parallel;
-    if (r->prompt) r->limit = multiply_limit(b);
-    if (r->parallel > 1) r->limit = fmin(r->limit, multiply_limit(b));
+    double multiply = b->limits.multiply_ops / (2 * (double)b->info.prompt_parameters);
+    double read = b->limits.read_bytes / (double)b->info.token_bytes * r->parallel;
+    r->limit = r->prompt ? multiply : r->parallel == 1 ? read : fmin(read, multiply);
     if (r->limit > 0) r->share = r->mean / r->limit;
 }
 
@@ -186,7 +189,10 @@ static void test_name(char *out, size_t size, const result *r) {
     snprintf(out, size, "%s%u%s%s", r->prompt ? "pp" : "tg", r->prompt ? r->prompt : r->generate, parallel, depth);
 }
 
-static void print_md(bench *b, const result *r) {
+static uint64_t all_bytes(const result *r) { return r->memory.mapped + r->memory.kv + r->memory.scratch; }
+static bool fits(const bench *b, const result *r) { return all_bytes(r) <= b->available; }
+
+static void print_md(const bench *b, const result *r) {
     char test[64], limit[64] = "";
     test_name(test, sizeof test, r);
     if (b->first)
@@ -197,77 +203,161 @@ static void print_md(bench *b, const result *r) {
            (double)b->info.parameters * 1e-9, b->info.device, test, r->mean, r->deviation, limit[0] ? limit : " | |");
 }
 
-static void print_csv(bench *b, const result *r) {
+static void print_md_estimate(const bench *b, const result *r) {
+    char test[64], limit[32] = "";
+    test_name(test, sizeof test, r);
     if (b->first)
-        printf(
-            "model_type,model_size,model_n_params,device,n_prompt,n_gen,n_depth,n_parallel,avg_ts,stddev_ts,limit_ts,"
-            "read_bytes_per_second,multiply_ops_per_second\n");
-    printf("\"%s\",%llu,%llu,\"%s\",%u,%u,%u,%u,%.6g,%.6g,%.6g,%.6g,%.6g\n", b->info.name,
-           (unsigned long long)b->info.weight_bytes, (unsigned long long)b->info.parameters, b->info.device, r->prompt,
-           r->generate, r->depth, r->parallel, r->mean, r->deviation, r->limit, b->limits.read_bytes,
-           b->limits.multiply_ops);
+        printf("| model | params | test | weights | KV cache | scratch | available | fits | limit t/s |\n"
+               "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |\n");
+    if (r->limit > 0) snprintf(limit, sizeof limit, "%.2f", r->limit);
+    printf("| %s | %.2f B | %s | %s | %s | %s |", b->info.name, (double)b->info.parameters * 1e-9, test,
+           cli_bytes(r->memory.mapped), cli_bytes(r->memory.kv), cli_bytes(r->memory.scratch));
+    printf(" %s | %s | %s |\n", b->available < UINT64_MAX ? cli_bytes(b->available) : "?", fits(b, r) ? "yes" : "no",
+           limit);
 }
 
-static void add_json(bench *b, const result *r) {
+static json_t *json_available(const bench *b) {
+    return b->available < UINT64_MAX ? json_integer((json_int_t)b->available) : json_null();
+}
+
+/* What JSON and CSV tell of a result, in order. */
+static json_t *describe(const bench *b, const result *r) {
     json_t *o =
-        json_pack("{ss sI sI sI ss sI sI sI sI sf sf sf sf sf}", "model_type", b->info.name, "model_size",
+        json_pack("{ss sI sI sI sI ss sI sI sI sI}", "model_type", b->info.name, "model_size",
                   (json_int_t)b->info.weight_bytes, "model_n_params", (json_int_t)b->info.parameters, "token_bytes",
-                  (json_int_t)b->info.token_bytes, "device", b->info.device, "n_prompt", (json_int_t)r->prompt, "n_gen",
-                  (json_int_t)r->generate, "n_depth", (json_int_t)r->depth, "n_parallel", (json_int_t)r->parallel,
-                  "avg_ts", r->mean, "stddev_ts", r->deviation, "limit_ts", r->limit, "read_bytes_per_second",
-                  b->limits.read_bytes, "multiply_ops_per_second", b->limits.multiply_ops);
-    json_array_append_new(b->list, o);
+                  (json_int_t)b->info.token_bytes, "prompt_parameters", (json_int_t)b->info.prompt_parameters, "device",
+                  b->info.device, "n_prompt", (json_int_t)r->prompt, "n_gen", (json_int_t)r->generate, "n_depth",
+                  (json_int_t)r->depth, "n_parallel", (json_int_t)r->parallel);
+    json_t *outcome = b->o->estimate
+                          ? json_pack("{sI sI sI so sb}", "mapped_bytes", (json_int_t)r->memory.mapped, "kv_bytes",
+                                      (json_int_t)r->memory.kv, "scratch_bytes", (json_int_t)r->memory.scratch,
+                                      "available_bytes", json_available(b), "fits", (int)fits(b, r))
+                          : json_pack("{sf sf}", "avg_ts", r->mean, "stddev_ts", r->deviation);
+    json_t *machine = json_pack("{sf sf sf}", "limit_ts", r->limit, "read_bytes_per_second", b->limits.read_bytes,
+                                "multiply_ops_per_second", b->limits.multiply_ops);
+    json_object_update(o, outcome);
+    json_object_update(o, machine);
+    json_decref(outcome);
+    json_decref(machine);
+    return o;
+}
+
+static void print_csv_value(const json_t *value) {
+    if (json_is_string(value))
+        printf("\"%s\"", json_string_value(value));
+    else if (json_is_real(value))
+        printf("%.6g", json_real_value(value));
+    else if (!json_is_null(value))
+        printf("%lld", (long long)(json_is_boolean(value) ? json_is_true(value) : json_integer_value(value)));
+}
+
+static void print_csv(const bench *b, json_t *o) {
+    const char *key;
+    json_t *value;
+    const char *separator = "";
+    json_object_foreach(o, key, value) {
+        if (b->first) printf("%s%s", separator, key);
+        separator = ",";
+    }
+    if (b->first) putchar('\n');
+    separator = "";
+    json_object_foreach(o, key, value) {
+        fputs(separator, stdout);
+        print_csv_value(value);
+        separator = ",";
+    }
+    putchar('\n');
 }
 
 static void print(bench *b, const result *r) {
     const char *output = b->o->output ? b->o->output : outputs[0];
-    if (strcmp(output, "json") == 0)
-        add_json(b, r);
-    else if (strcmp(output, "csv") == 0)
-        print_csv(b, r);
-    else
+    if (strcmp(output, "json") == 0) {
+        json_array_append_new(b->list, describe(b, r));
+    } else if (strcmp(output, "csv") == 0) {
+        json_t *o = describe(b, r);
+        print_csv(b, o);
+        json_decref(o);
+    } else if (b->o->estimate) {
+        print_md_estimate(b, r);
+    } else {
         print_md(b, r);
+    }
     fflush(stdout);
     b->first = false;
 }
 
-static int one(bench *b, uint32_t prompt, uint32_t generate, uint32_t depth, uint32_t parallel) {
-    result r = {.prompt = prompt, .generate = generate, .depth = depth, .parallel = parallel};
-    size_t count = (size_t)depth + prompt + generate;
+/* ---- Running ----------------------------------------------------------------------------------------------------- */
+
+static uint32_t positions(const result *r) { return r->depth + r->prompt + r->generate; }
+
+static int run(const bench *b, result *r) {
+    size_t count = positions(r);
     sequences q = {0};
     ferrum_error err;
     int32_t *ids = malloc(count * sizeof *ids);
     if (!ids) return cli_fail(CLI_FAILED, "out of memory for %zu ids", count);
     fill_ids(ids, count, b->info.vocab_size);
-    int rc = sequences_open(&q, b->model, parallel, (uint32_t)count, &err);
+    int rc = sequences_open(&q, b->model, r->parallel, (uint32_t)count, &err);
     if (!q.batch && !rc) cli_interrupt_watch(q.sessions[0]);
-    if (!rc) rc = measure(&q, ids, b->o->repetitions ? b->o->repetitions : 5, &r, &err);
+    if (!rc) rc = measure(&q, ids, b->o->repetitions ? b->o->repetitions : 5, r, &err);
     cli_interrupt_watch(NULL);
     sequences_close(&q);
     free(ids);
     if (rc == FERRUM_ECANCELED || cli_interrupted()) return CLI_INTERRUPTED;
-    if (rc) return cli_fail_library(&err);
-    compare_with_limit(b, &r);
-    print(b, &r);
+    return rc ? cli_fail_library(&err) : CLI_GO_ON;
+}
+
+typedef int (*test_fn)(bench *b, result *r);
+
+static int test(bench *b, result *r) {
+    int status = b->o->estimate ? CLI_GO_ON : run(b, r);
+    if (status != CLI_GO_ON) return status;
+    compare_with_limit(b, r);
+    print(b, r);
     return CLI_GO_ON;
 }
 
-static int answers_of(bench *b, const sizes *parallel, uint32_t generate, uint32_t depth) {
-    int status = CLI_GO_ON;
-    for (size_t i = 0; i < parallel->count && status == CLI_GO_ON; i++)
-        if (parallel->items[i]) status = one(b, 0, generate, depth, parallel->items[i]);
-    return status;
+/* A made-up model takes its memory for good, so it is not begun where it cannot be had; a file's comes and goes. */
+static int check_fit(bench *b, result *r) {
+    if (fits(b, r)) return CLI_GO_ON;
+    return cli_fail(
+        CLI_FAILED,
+        "%s does not fit: its weights take %s, the KV cache of %u tokens %s and scratch %s, and %s of memory "
+        "are available",
+        b->info.name, cli_bytes(r->memory.mapped), positions(r), cli_bytes(r->memory.kv), cli_bytes(r->memory.scratch),
+        cli_bytes(b->available));
 }
 
-static int all(bench *b, const sizes *prompts, const sizes *answers, const sizes *depths, const sizes *parallel) {
+/* Each sequence has a cache of its own, and a batch's a row of logits; the scratch is shared, and goes by the batch. */
+static ferrum_memory memory_of(const bench *b, const result *r) {
+    ferrum_memory memory, shared;
+    ferrum_batch_options batch;
+    ferrum_batch_options_init(&batch);
+    ferrum_model_memory(b->model, positions(r), &memory);
+    if (r->parallel == 1) return memory;
+    ferrum_model_memory(b->model, batch.rows, &shared);
+    memory.kv *= r->parallel;
+    memory.scratch = shared.scratch + (uint64_t)r->parallel * b->info.vocab_size * sizeof(float);
+    return memory;
+}
+
+static int one(bench *b, test_fn fn, uint32_t prompt, uint32_t generate, uint32_t depth, uint32_t parallel) {
+    result r = {.prompt = prompt, .generate = generate, .depth = depth, .parallel = parallel};
+    if (prompt + generate == 0 || parallel == 0) return CLI_GO_ON;
+    r.memory = memory_of(b, &r);
+    return fn(b, &r);
+}
+
+static int all(bench *b, test_fn fn) {
     int status = CLI_GO_ON;
-    for (size_t d = 0; d < depths->count && status == CLI_GO_ON; d++) {
-        for (size_t i = 0; i < prompts->count && status == CLI_GO_ON; i++)
-            if (prompts->items[i]) status = one(b, prompts->items[i], 0, depths->items[d], 1);
-        for (size_t i = 0; i < answers->count && status == CLI_GO_ON; i++)
-            if (answers->items[i]) status = answers_of(b, parallel, answers->items[i], depths->items[d]);
+    for (size_t d = 0; d < b->depths.count; d++) {
+        for (size_t i = 0; i < b->prompts.count && status == CLI_GO_ON; i++)
+            status = one(b, fn, b->prompts.items[i], 0, b->depths.items[d], 1);
+        for (size_t i = 0; i < b->answers.count && status == CLI_GO_ON; i++)
+            for (size_t p = 0; p < b->parallel.count && status == CLI_GO_ON; p++)
+                status = one(b, fn, 0, b->answers.items[i], b->depths.items[d], b->parallel.items[p]);
     }
-    return status == CLI_GO_ON ? CLI_OK : status;
+    return status;
 }
 
 static void tell_limits(const bench *b) {
@@ -276,29 +366,62 @@ static void tell_limits(const bench *b) {
                  b->limits.read_bytes * 1e-9, b->limits.multiply_ops * 1e-12, cli_bytes(b->info.token_bytes));
 }
 
+static int parse(bench *b, bench_options *o, int argc, char **argv, const char **model) {
+    cli_args args = {0};
+    int status = cli_parse(&cli_bench_command, argc, argv, o, &args);
+    if (status != CLI_GO_ON) return status;
+    if (o->shape && strcmp(o->shape, "list") == 0) return cli_shape_list(), CLI_OK;
+    if ((args.count == 0) == (o->shape == NULL))
+        return cli_fail(CLI_USAGE, "%s (usage: ferrum bench [OPTION]... MODEL, or --shape NAME)",
+                        o->shape ? "--shape is given beside MODEL" : "an argument is missing");
+    *model = args.items[0];
+    status = parse_sizes("n-prompt", o->prompt ? o->prompt : "512", &b->prompts);
+    if (status == CLI_GO_ON) status = parse_sizes("n-gen", o->generate ? o->generate : "128", &b->answers);
+    if (status == CLI_GO_ON) status = parse_sizes("n-depth", o->depth ? o->depth : "0", &b->depths);
+    if (status == CLI_GO_ON) status = parse_sizes("n-parallel", o->parallel ? o->parallel : "1", &b->parallel);
+    return status;
+}
+
+static int open_model(bench *b, const char *model) {
+    double seconds;
+    if (!b->o->shape) return cli_model_open(&b->model, model, &b->o->model, &seconds);
+    int status = cli_shape_open(&b->shape, b->o->shape, &b->o->model);
+    b->model = b->shape.model;
+    return status;
+}
+
+static void close_model(bench *b) {
+    if (b->shape.model)
+        cli_shape_close(&b->shape);
+    else
+        ferrum_model_close(b->model);
+}
+
+static int bench_model(bench *b) {
+    ferrum_error err; /* a device without limits is measured all the same */
+    int status = CLI_GO_ON;
+    ferrum_model_get_info(b->model, &b->info);
+    b->available = cli_memory_available();
+    if (b->shape.model && !b->o->estimate) status = all(b, check_fit);
+    if (status != CLI_GO_ON) return status;
+    if (ferrum_device_measure(ferrum_model_device(b->model), &b->limits, &err) == 0) tell_limits(b);
+    if (b->shape.model && !b->o->estimate) cli_shape_fill(&b->shape);
+    return all(b, test);
+}
+
 static int bench_main(int argc, char **argv) {
     bench_options o = {0};
-    cli_args args = {0};
-    sizes prompts, answers, depths, parallel;
-    int status = cli_parse(&cli_bench_command, argc, argv, &o, &args);
-    if (status == CLI_GO_ON) status = parse_sizes("n-prompt", o.prompt ? o.prompt : "512", &prompts);
-    if (status == CLI_GO_ON) status = parse_sizes("n-gen", o.generate ? o.generate : "128", &answers);
-    if (status == CLI_GO_ON) status = parse_sizes("n-depth", o.depth ? o.depth : "0", &depths);
-    if (status == CLI_GO_ON) status = parse_sizes("n-parallel", o.parallel ? o.parallel : "1", &parallel);
+    bench b = {.o = &o, .first = true};
+    const char *model = NULL;
+    int status = parse(&b, &o, argc, argv, &model);
+    if (status == CLI_GO_ON) status = open_model(&b, model);
     if (status != CLI_GO_ON) return status;
-    bench b = {.o = &o, .list = json_array(), .first = true};
-    double seconds;
-    status = cli_model_open(&b.model, args.items[0], &o.model, &seconds);
-    if (status == CLI_GO_ON) {
-        ferrum_model_get_info(b.model, &b.info);
-        ferrum_error err; /* a device without limits is measured all the same */
-        if (ferrum_device_measure(ferrum_model_device(b.model), &b.limits, &err) == 0) tell_limits(&b);
-        status = all(&b, &prompts, &answers, &depths, &parallel);
-        ferrum_model_close(b.model);
-        if (status == CLI_OK && o.output && strcmp(o.output, "json") == 0) return cli_print_json(b.list, 9);
-    }
+    b.list = json_array();
+    status = bench_model(&b);
+    close_model(&b);
+    if (status == CLI_GO_ON && o.output && strcmp(o.output, "json") == 0) return cli_print_json(b.list, 9);
     json_decref(b.list);
-    return status;
+    return status == CLI_GO_ON ? CLI_OK : status;
 }
 
 const cli_command cli_bench_command = {
@@ -310,9 +433,15 @@ const cli_command cli_bench_command = {
                "8\" of 8 sequences together, counted in one, \"@ d4096\" behind 4,096 tokens. The\n"
                "limits are measured in the same run with the same threads: an answer can be no\n"
                "faster than memory gives the weights, a prompt than the multipliers take them\n"
-               "(attention and the output not counted), several sequences than both.\n",
+               "(attention and the output not counted, and of experts those that a token uses),\n"
+               "several sequences than both.\n"
+               "\n"
+               "--shape answers what a model would do here before it is downloaded, and whether\n"
+               "it fits: ferrum bench --shape qwen3-8b, llama-3.2-1b:q8_0, … Its weights are\n"
+               "noise in memory, of the types that published files have; with --estimate they\n"
+               "take none.\n",
     .options = options,
-    .min_args = 1,
+    .min_args = 0,
     .max_args = 1,
     .main = bench_main,
 };

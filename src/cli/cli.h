@@ -100,6 +100,27 @@ int cli_model_load(ferrum_model **out, const char *path, const cli_model_options
 /* Resolves and opens MODEL. CLI_GO_ON, or the status to exit with. *seconds: what opening took. */
 int cli_model_open(ferrum_model **out, const char *model, const cli_model_options *options, double *seconds);
 
+/* The same over a file's bytes in memory, which must outlive the model. */
+int cli_model_load_memory(ferrum_model **out, const void *data, size_t bytes, const char *name,
+                          const cli_model_options *options, ferrum_error *err);
+
+/* ---- Shapes: published models' sizes, with made-up weights (shape.c) ----------------------------------------------- */
+
+typedef struct cli_shape {
+    ferrum_model *model;
+    void *memory; /* the model's file */
+    size_t bytes;
+} cli_shape;
+
+/* A model of the shape NAME[:QUANT], whose weights are all 0 and take no memory yet. CLI_GO_ON, or the status to exit with. */
+int cli_shape_open(cli_shape *out, const char *text, const cli_model_options *options);
+void cli_shape_fill(const cli_shape *shape); /* with noise; takes the memory */
+void cli_shape_close(cli_shape *shape);
+void cli_shape_list(void); /* prints the names */
+
+/* Bytes that the process can still have; UINT64_MAX: unknown. */
+uint64_t cli_memory_available(void);
+
 /* ---- Output, input, signals -------------------------------------------------------------------------------------- */
 
 void cli_set_command(const char *name); /* what messages begin with: "ferrum run: " */

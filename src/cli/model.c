@@ -131,7 +131,7 @@ static void log_line(void *user, enum ferrum_log_level level, const char *line) 
         cli_note("%s", line);
 }
 
-int cli_model_load(ferrum_model **out, const char *path, const cli_model_options *options, ferrum_error *err) {
+static ferrum_model_options library_options(const cli_model_options *options) {
     ferrum_model_options o;
     ferrum_model_options_init(&o);
     o.device = options->device;
@@ -140,7 +140,18 @@ int cli_model_load(ferrum_model **out, const char *path, const cli_model_options
     o.cpu.cpu = options->cpu ? options->cpu : cap && *cap ? cap : NULL;
     o.log = log_line;
     o.log_user = (void *)options;
+    return o;
+}
+
+int cli_model_load(ferrum_model **out, const char *path, const cli_model_options *options, ferrum_error *err) {
+    ferrum_model_options o = library_options(options);
     return ferrum_model_open(out, path, &o, err);
+}
+
+int cli_model_load_memory(ferrum_model **out, const void *data, size_t bytes, const char *name,
+                          const cli_model_options *options, ferrum_error *err) {
+    ferrum_model_options o = library_options(options);
+    return ferrum_model_open_memory(out, data, bytes, name, &o, err);
 }
 
 int cli_model_open(ferrum_model **out, const char *model, const cli_model_options *options, double *seconds) {

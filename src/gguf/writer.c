@@ -310,6 +310,20 @@ static int prepare(ferrum_gguf_writer *w, fe_text *header, uint64_t *data_bytes,
     return rc;
 }
 
+int ferrum_gguf_writer_header(ferrum_gguf_writer *w, void **out, size_t *bytes, uint64_t *data_bytes,
+                              ferrum_error *err) {
+    fe_text header = {0};
+    *out = NULL;
+    int rc = prepare(w, &header, data_bytes, err);
+    if (rc) {
+        fe_text_free(&header);
+        return rc;
+    }
+    *out = header.data;
+    *bytes = header.len;
+    return 0;
+}
+
 int ferrum_gguf_writer_bytes(ferrum_gguf_writer *w, void **out, size_t *bytes, ferrum_error *err) {
     fe_text header = {0};
     uint64_t data_bytes = 0, total;

@@ -70,20 +70,23 @@ static int read_chat(ferrum_model *m, ferrum_error *err) {
     return 0;
 }
 
-int ferrum_model_open(ferrum_model **out, const char *path, const ferrum_model_options *options, ferrum_error *err) {
-    *out = NULL;
+/* A model over an open file, which becomes the model's whatever happens. */
+static int open_over(ferrum_model **out, ferrum_gguf *gguf, const ferrum_model_options *options, ferrum_error *err) {
     ferrum_model_options defaults;
     ferrum_model_options_init(&defaults);
     if (!options) options = &defaults;
     ferrum_model *m = fe_alloc(1, sizeof *m);
-    if (!m) return fe_fail_memory(err, sizeof *m, "a model");
-    int rc = ferrum_gguf_open(&m->gguf, path, err);
-    if (!rc) rc = ferrum_device_open(&m->device, options->device ? options->device : "cpu", &options->cpu, err);
+    if (!m) {
+        ferrum_gguf_close(gguf);
+        return fe_fail_memory(err, sizeof *m, "a model");
+    }
+    m->gguf = gguf;
+    int rc = ferrum_device_open(&m->device, options->device ? options->device : "cpu", &options->cpu, err);
     if (!rc) rc = wrap_parts(m, err);
     if (!rc) rc = read_arch(m, err);
     if (!rc) rc = read_vocab(m, err);
     if (!rc) rc = fe_weights_bind(&m->w, m, err);
-    if (!rc) rc = read_name(m, path, err);
+    if (!rc) rc = read_name(m, ferrum_gguf_path(gguf), err);
     if (!rc) rc = read_chat(m, err);
     if (rc)
         ferrum_model_close(m);
@@ -92,6 +95,21 @@ int ferrum_model_open(ferrum_model **out, const char *path, const ferrum_model_o
     if (!rc && options->log && m->chat_template.len && m->tokenizer && m->chat == FE_CHAT_NONE)
         options->log(options->log_user, FERRUM_LOG_WARN, "the model's chat template is of no known kind");
     return rc;
+}
+
+int ferrum_model_open(ferrum_model **out, const char *path, const ferrum_model_options *options, ferrum_error *err) {
+    ferrum_gguf *gguf;
+    *out = NULL;
+    int rc = ferrum_gguf_open(&gguf, path, err);
+    return rc ? rc : open_over(out, gguf, options, err);
+}
+
+int ferrum_model_open_memory(ferrum_model **out, const void *data, size_t bytes, const char *name,
+                             const ferrum_model_options *options, ferrum_error *err) {
+    ferrum_gguf *gguf;
+    *out = NULL;
+    int rc = ferrum_gguf_open_memory(&gguf, data, bytes, name, err);
+    return rc ? rc : open_over(out, gguf, options, err);
 }
 
 void ferrum_model_close(ferrum_model *m) {
@@ -113,6 +131,7 @@ void ferrum_model_get_info(const ferrum_model *m, ferrum_model_info *info) {
                                 .parameters = m->w.parameters,
                                 .weight_bytes = m->w.bytes,
                                 .token_bytes = fe_weights_token_bytes(m),
+                                .prompt_parameters = fe_weights_prompt_parameters(m),
                                 .context_length = m->h.context_length,
                                 .vocab_size = m->h.vocab,
                                 .embedding_length = m->h.width,

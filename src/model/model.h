@@ -66,6 +66,8 @@ struct ferrum_model {
 int fe_weights_bind(fe_weights *w, const ferrum_model *model, ferrum_error *err);
 /* What is read for a token when they come one by one: one row of the embedding, the experts that are used. */
 uint64_t fe_weights_token_bytes(const ferrum_model *model);
+/* What each token of a prompt is multiplied by, in elements. */
+uint64_t fe_weights_prompt_parameters(const ferrum_model *model);
 
 /* ---- The forward pass ---- */
 

@@ -138,16 +138,26 @@ int fe_weights_bind(fe_weights *w, const ferrum_model *model, ferrum_error *err)
     return b.rc;
 }
 
+static bool tied(const fe_weights *w) {
+    return w->output.buffer == w->embedding.buffer && w->output.offset == w->embedding.offset;
+}
+
 uint64_t fe_weights_token_bytes(const ferrum_model *model) {
     const fe_hparams *h = &model->h;
     const fe_weights *w = &model->w;
     uint64_t bytes = w->bytes;
-    if (w->output.buffer != w->embedding.buffer || w->output.offset != w->embedding.offset)
-        bytes -= w->embedding.slice_stride;
+    if (!tied(w)) bytes -= w->embedding.slice_stride;
     for (uint32_t i = 0; i < h->layers && model->arch->experts; i++) {
         const fe_layer *l = &w->layers[i];
         uint64_t expert = l->gate_experts.slice_stride + l->up_experts.slice_stride + l->down_experts.slice_stride;
         bytes -= expert * (h->experts - h->experts_used);
     }
     return bytes;
+}
+
+uint64_t fe_weights_prompt_parameters(const ferrum_model *model) {
+    const fe_hparams *h = &model->h;
+    uint64_t vocabulary = (uint64_t)h->vocab * h->width, expert = 3 * (uint64_t)h->expert_ffn * h->width;
+    uint64_t unused = (uint64_t)h->layers * (h->experts - h->experts_used) * expert;
+    return model->w.parameters - (tied(&model->w) ? 1 : 2) * vocabulary - unused;
 }

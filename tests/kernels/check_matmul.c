@@ -234,7 +234,7 @@ static void quantise_stretch(activations *a, const problem *p, size_t t, size_t 
     }
     for (size_t g = 0; g < groups; g++) {
         float none[32], most = 0;
-        if (!(d[g] * d[g] > energy / (float)(32 * groups) * (float)(2.0 * 2.0 / (127 * 127)))) continue;
+        if (!(d[g] * d[g] > energy / (float)(32 * groups) * (float)(3.0 * 3.0 / (127 * 127)))) continue;
         quantise_group(a->rounded[1] + (first + g) * 32 * p->m + t, p->m, rest[g], none, slack + g * p->m, &squares);
         for (size_t i = 0; i < 32; i++) most = fmaxf(most, fabsf(x[g * 32 + i]));
         slack[g * p->m] += 2 * (double)FLT_EPSILON * (double)most; /* the roundings of what is left over */
@@ -438,7 +438,7 @@ static float *place_results(size_t count, uint64_t *rng) {
 
 /* Packs in one go, or group by group from the last to the first, into memory full of NaNs. */
 static void *pack(const fe_matmul_kernel *kernel, const problem *p, const float *x, size_t m, uint64_t *rng) {
-    size_t bytes = kernel->act_bytes(m, p->k), group = kernel->pack_group;
+    size_t bytes = kernel->act_bytes(m, p->k), group = kernel->pack_group(m);
     void *act = memset(guard_place(&guard_act, bytes, 64, random_below(rng, 2), 0), 0xFF, bytes);
     if (random_below(rng, 2)) {
         kernel->pack(act, x, p->ldx, m, p->k, 0, m);
@@ -701,64 +701,6 @@ static int self_test(const char *type, uint64_t seed) {
     return missed ? 1 : 0;
 }
 
-/* ---- Benchmark ------------------------------------------------------------------------------------------------------------ */
-
-enum { BENCH_K = 4096, BENCH_M = 128, BENCH_BYTES = 64 << 20, BENCH_ROUNDS = 5 };
-
-/* The fastest of some rounds, in seconds, over the first n rows. */
-static double bench_once(const fe_matmul_kernel *kernel, const problem *p, size_t n, size_t m, void *act, float *c,
-                         void *scratch) {
-    double best = INFINITY;
-    for (int round = 0; round < BENCH_ROUNDS; round++) {
-        double start = fe_now();
-        if (m == 1) kernel->gemv(c, p->w, p->stride, n, act, p->k);
-        for (size_t r = 0; m > 1 && r < n; r += kernel->gemm_rows)
-            kernel->gemm(c + r, n, p->w + r * p->stride, p->stride, fe_min(kernel->gemm_rows, n - r), act, m, p->k,
-                         scratch);
-        best = fmin(best, fe_now() - start);
-    }
-    return best;
-}
-
-static void bench_type(const type_layout *layout) {
-    size_t bytes = ferrum_row_bytes(layout->type, BENCH_K);
-    problem p = {.layout = layout, .n = BENCH_BYTES / bytes, .m = BENCH_M, .k = BENCH_K};
-    problem_init(&p, 1);
-    double c_gemv = 0, c_gemm = 0;
-    for (size_t i = 0; i < tier_count; i++) {
-        const fe_matmul_kernel *kernel = &tiers[i].table.matmul[layout->type];
-        if (inherited(i, layout->type)) continue;
-        size_t gemm_n = 512;
-        void *act = fe_alloc(kernel->act_bytes(p.m, p.k), 1), *scratch = fe_alloc(kernel->gemm_scratch(p.m, p.k), 1);
-        float *c = fe_alloc(fe_max(p.n, gemm_n * p.m), sizeof *c);
-        if (!act || !scratch || !c) exit(1);
-        kernel->pack(act, p.x, p.ldx, 1, p.k, 0, 1);
-        double gemv = (double)(p.n * bytes) / bench_once(kernel, &p, p.n, 1, act, c, scratch) * 1e-9;
-        kernel->pack(act, p.x, p.ldx, p.m, p.k, 0, p.m);
-        double gemm = 2.0 * (double)(gemm_n * p.m * p.k) / bench_once(kernel, &p, gemm_n, p.m, act, c, scratch) * 1e-9;
-        if (i == 0) {
-            c_gemv = gemv;
-            c_gemm = gemm;
-        }
-        printf("%-5s %-7s %9.2f %7.1f %11.1f %7.1f\n", p.info->name, tiers[i].name, gemv, gemv / c_gemv, gemm,
-               gemm / c_gemm);
-        fflush(stdout);
-        free(act);
-        free(scratch);
-        free(c);
-    }
-    problem_free(&p);
-}
-
-static int bench(const char *type) {
-    printf("one thread; gemv over %d MiB of weights, gemm with n = 512, m = %d; k = %d; best of %d\n",
-           BENCH_BYTES >> 20, BENCH_M, BENCH_K, BENCH_ROUNDS);
-    printf("type  tier    gemv GB/s    / c  gemm GOP/s     / c\n");
-    for (size_t i = 0; i < LAYOUTS; i++)
-        if (!type || strcmp(type, ferrum_type_name(layouts[i].type)) == 0) bench_type(&layouts[i]);
-    return 0;
-}
-
 /* ---- The program ------------------------------------------------------------------------------------------------------------ */
 
 static void find_tiers(const char *only) {
@@ -814,8 +756,8 @@ static int list(void) {
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: check_matmul [--seed N] [--type Q4_K] [--tier c|avx2|avxvnni|avx512|amx] [--list | --bench "
-                    "| --self-test]\n");
+    fprintf(stderr, "usage: check_matmul [--seed N] [--type Q4_K] [--tier c|avx2|avxvnni|avx512|amx] [--list | "
+                    "--self-test]\n");
     return 2;
 }
 
@@ -829,13 +771,9 @@ static bool known(const char *type, const char *tier) {
 
 int main(int argc, char **argv) {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'},
-        {"type", required_argument, NULL, 't'},
-        {"tier", required_argument, NULL, 'i'},
-        {"list", no_argument, NULL, 'l'},
-        {"bench", no_argument, NULL, 'b'},
-        {"self-test", no_argument, NULL, 'f'},
-        {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'}, {"type", required_argument, NULL, 't'},
+        {"tier", required_argument, NULL, 'i'}, {"list", no_argument, NULL, 'l'},
+        {"self-test", no_argument, NULL, 'f'},  {NULL, 0, NULL, 0},
     };
     uint64_t seed = (uint64_t)(fe_now() * 1e6);
     const char *type = NULL, *tier = NULL;
@@ -847,7 +785,7 @@ int main(int argc, char **argv) {
             type = optarg;
         else if (c == 'i')
             tier = optarg;
-        else if (c == 'l' || c == 'b' || c == 'f')
+        else if (c == 'l' || c == 'f')
             mode = c;
         else
             return usage();
@@ -855,7 +793,6 @@ int main(int argc, char **argv) {
     if (optind < argc || !known(type, tier)) return usage();
     find_tiers(tier);
     if (mode == 'l') return list();
-    if (mode == 'b') return bench(type);
     guard_w = guard_new(16 << 20);
     guard_x = guard_new(16 << 20);
     guard_c = guard_new(1 << 20);

@@ -260,6 +260,12 @@ static void test_writer_bytes(void **state) {
         assert_int_equal(n, b.len);
         assert_memory_equal(bytes, b.data, n);
         ferrum_gguf_close(open_bytes(bytes, n));
+        ferrum_free(bytes);
+        uint64_t rest;
+        assert_int_equal(ferrum_gguf_writer_header(w, &bytes, &n, &rest, NULL), 0);
+        assert_int_equal(n + rest, b.len);
+        assert_memory_equal(bytes, b.data, n);
+        assert_memory_equal(b.data + n, data, 32); /* the first tensor */
         ferrum_gguf_writer_close(w);
         ferrum_free(bytes);
         free(b.data);

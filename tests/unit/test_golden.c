@@ -194,7 +194,49 @@ static void repeats(void **state) {
     ferrum_model_close(model);
 }
 
+static void *read_file(const char *path, size_t *bytes) {
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    *bytes = (size_t)ftell(file);
+    rewind(file);
+    void *data = malloc(*bytes);
+    assert_non_null(data);
+    assert_int_equal(fread(data, 1, *bytes, file), *bytes);
+    fclose(file);
+    return data;
+}
+
+/* A file's bytes in memory give the same numbers as the file, and messages call them by the name given. */
+static void from_memory(void **state) {
+    (void)state;
+    golden g = load("tiny-qwen3");
+    size_t bytes;
+    void *data = read_file(TEST_DATA "/tiny/tiny-qwen3.gguf", &bytes);
+    ferrum_model *pair[2] = {open_model("tiny-qwen3", "cpu", NULL, 1), NULL};
+    ferrum_model_options options;
+    ferrum_model_options_init(&options);
+    options.cpu.threads = 1;
+    ferrum_error err = {0};
+    if (ferrum_model_open_memory(&pair[1], data, bytes, "bytes", &options, &err)) fail_msg("%s", err.message);
+    float logits[2][VOCAB];
+    for (size_t i = 0; i < 2; i++) {
+        ferrum_session *s;
+        assert_int_equal(ferrum_session_open(&s, pair[i], NULL, &err), 0);
+        assert_int_equal(ferrum_session_append(s, g.ids, g.count, &err), 0);
+        memcpy(logits[i], ferrum_session_logits(s), sizeof logits[i]);
+        ferrum_session_close(s);
+        ferrum_model_close(pair[i]);
+    }
+    assert_memory_equal(logits[0], logits[1], sizeof logits[0]);
+    assert_int_equal(ferrum_model_open_memory(&pair[1], data, bytes / 2, "half of it", NULL, &err), FERRUM_EFORMAT);
+    assert_null(pair[1]);
+    assert_non_null(strstr(err.message, "half of it"));
+    free(data);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(on_ref), cmocka_unit_test(on_cpu), cmocka_unit_test(repeats)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(on_ref), cmocka_unit_test(on_cpu), cmocka_unit_test(repeats),
+                                       cmocka_unit_test(from_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -356,6 +356,39 @@ static void test_unknown_types(void **state) {
     assert_true(y == 7 && h == 7);
 }
 
+/* Every type's noise has the mean and the deviation that were asked for, and no row like its neighbour. */
+static void test_noise(void **state) {
+    (void)state;
+    enum { ROWS = 64, COLS = 4096 };
+    static float x[ROWS * COLS];
+    static unsigned char w[ROWS * COLS * 4 + 1], again[sizeof w];
+    for (int type = 0; type < FE_TYPES; type++) {
+        ferrum_type t = (ferrum_type)type;
+        size_t row = ferrum_row_bytes(t, COLS);
+        double sum = 0, squares = 0;
+        if (!ferrum_type_known(type)) continue;
+        w[ROWS * row] = 0xC5;
+        assert_int_equal(ferrum_noise(t, w, ROWS, COLS, 0.02f, 1), FERRUM_OK);
+        assert_int_equal(w[ROWS * row], 0xC5);
+        assert_int_equal(ferrum_dequantize(t, x, w, ROWS * COLS), FERRUM_OK);
+        for (size_t i = 0; i < ROWS * COLS; i++) {
+            sum += x[i];
+            squares += (double)x[i] * x[i];
+        }
+        double mean = sum / (ROWS * COLS), deviation = sqrt(squares / (ROWS * COLS) - mean * mean);
+        if (!(fabs(mean) < 0.05 * 0.02) || !(fabs(deviation - 0.02) < 0.05 * 0.02))
+            fail_msg("%s: mean %g, deviation %g", ferrum_type_name(t), mean, deviation);
+        for (size_t r = 1; r < ROWS; r++) assert_memory_not_equal(w + (r - 1) * row, w + r * row, row);
+        assert_int_equal(ferrum_noise(t, again, ROWS, COLS, 0.02f, 1), FERRUM_OK);
+        assert_memory_equal(again, w, ROWS * row);
+        assert_int_equal(ferrum_noise(t, again, ROWS, COLS, 0.02f, 2), FERRUM_OK);
+        assert_memory_not_equal(again, w, ROWS * row);
+    }
+    assert_int_equal(ferrum_noise(FERRUM_Q4_K, w, 1, 255, 1, 1), FERRUM_EINVAL);
+    assert_int_equal(ferrum_noise(FERRUM_Q8_0, w, SIZE_MAX / 32, 64, 1, 1), FERRUM_EINVAL);
+    assert_int_equal(ferrum_noise((ferrum_type)4, w, 1, 32, 1, 1), FERRUM_EINVAL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dequantize_is_ggmls),
@@ -370,6 +403,7 @@ int main(void) {
         cmocka_unit_test(test_bfloat16),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_unknown_types),
+        cmocka_unit_test(test_noise),
     };
     return cmocka_run_group_tests_name("quant", tests, open_data, close_data);
 }

@@ -21,11 +21,11 @@ typedef struct fe_matmul_kernel {
     const char *name; /* "q4_k avx2" */
 
     /* Activations: bytes for m rows of k, and packing rows first … first+count-1 of the m rows of x (ldx floats apart) into
-     * `act`, aligned to 64. first and count are multiples of pack_group, but for the end of the rows. The packing may
+     * `act`, aligned to 64. first and count are multiples of pack_group(m), but for the end of the rows. The packing may
      * depend on m (m == 1 is GEMV's). */
     size_t (*act_bytes)(size_t m, size_t k);
     void (*pack)(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count);
-    size_t pack_group;
+    size_t (*pack_group)(size_t m);
 
     /* m = 1: y[r] = Σ w[r,·] · x for n rows of w, `stride` bytes apart, at any alignment. */
     void (*gemv)(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k);

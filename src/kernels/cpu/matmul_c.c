@@ -333,9 +333,9 @@ uint64_t fe_multiply_c(size_t rounds) {
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
-#define ROW(type, name) \
-    rows[type] =        \
-        (fe_matmul_kernel){#name " c", act_bytes, pack, 1, gemv_##name, gemm_##name, gemm_scratch, GEMM_ROWS, 0};
+#define ROW(type, name)                                                                                        \
+    rows[type] = (fe_matmul_kernel){#name " c",   act_bytes, pack, float_pack_group, gemv_##name, gemm_##name, \
+                                    gemm_scratch, GEMM_ROWS, 0};
 
 void fe_matmul_init_c(fe_matmul_kernel rows[FE_TYPES]) {
     rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "c");

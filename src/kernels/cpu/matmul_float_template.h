@@ -30,6 +30,11 @@ static void float_pack(void *act, const float *x, size_t ldx, size_t m, size_t k
     }
 }
 
+static size_t float_pack_group(size_t m) {
+    (void)m;
+    return 1;
+}
+
 static size_t float_scratch(size_t m, size_t k) {
     (void)m, (void)k;
     return 64; /* none is used */
@@ -103,5 +108,8 @@ FLOAT_KERNELS(f32, 4)
 FLOAT_KERNELS(f16, 2)
 FLOAT_KERNELS(bf16, 2)
 
-#define FLOAT_ROW(type, isa) \
-    { #type " " isa, float_act_bytes, float_pack, 1, gemv_##type, gemm_##type, float_scratch, FLOAT_UNIT, 0 }
+#define FLOAT_ROW(type, isa)                                                                                   \
+    {                                                                                                          \
+#type " " isa, float_act_bytes, float_pack, float_pack_group, gemv_##type, gemm_##type, float_scratch, \
+            FLOAT_UNIT, 0                                                                                      \
+    }

@@ -6,6 +6,7 @@
 
 enum {
     ROW_GRAIN = 16,   /* outputs of a GEMV that threads split by: a cache line */
+    MOST_UNEVEN = 32, /* rows from which on packing some takes no more for each than packing so many */
     SPLIT_LEAST = 128 /* positions that are worth a thread of their own in attention */
 };
 
@@ -90,7 +91,7 @@ static void matmul(cpu_step *step, const cpu_worker *w) {
     unsigned char *act = w->stream->shared;
     for (size_t i = 0; i < op->u.matmul.count; i++) {
         if (!l.own[i]) continue;
-        cpu_share(m, l.kernel[i]->pack_group, w->index, w->count, &first, &last);
+        cpu_share(m, l.kernel[i]->pack_group(m), w->index, w->count, &first, &last);
         if (first < last)
             l.kernel[i]->pack(act + l.offset[i], fe_row(&op->a, 0), op->a.row_stride / sizeof(float), m, k, first,
                               last - first);
@@ -127,8 +128,9 @@ static expert_plan plan_experts(const fe_cpu_table *table, const fe_op *op, unsi
     const fe_matmul_kernel *kernel = kernel_for(table, &op->b);
     size_t k = op->a.cols;
     expert_plan p = {.kernel = kernel, .rows = op->out.rows, .experts = op->b.slices};
-    /* A row alone, or as one of many, takes at most this much once packed: groups begin at multiples of it. */
-    if (kernel) p.act_row = fe_round_up(fe_max(kernel->act_bytes(1, k), kernel->act_bytes(kernel->pack_group, k)), 64);
+    /* An expert's rows take at most this much each once packed, most where they are few: its rows begin at multiples of it. */
+    for (size_t m = 1; kernel && m <= MOST_UNEVEN; m++)
+        p.act_row = fe_max(p.act_row, fe_round_up((kernel->act_bytes(m, k) + m - 1) / m, 64));
     size_t sizes[] = {(p.experts + 1) * sizeof *p.start, p.rows * sizeof *p.row, p.rows * k * sizeof *p.x,
                       p.rows * op->out.cols * sizeof *p.y, p.rows * p.act_row};
     unsigned char *at[5];

@@ -1,17 +1,19 @@
 /* GEMM of units of ROWS rows: panel by panel the weights are unpacked, and multiplied by all tokens. The including file
  * defines ROWS, TOKENS, LANES, the panels and their unpacking, and store_unit. */
 
-/* x: the x->count parts of a panel's groups. */
-typedef void (*inner_fn)(float *acc, const void *w, const act_tile *x, size_t tokens);
+/* Adds the products of the parts x … end-1, all of as many tokens, to those tokens' sums. Of a tile's first parts `tile` tells
+ * what belongs to the weights' addends; NULL for second parts. */
+typedef void (*inner_fn)(float *acc, const void *w, const act_part *x, const act_part *end, const act_sums *tile);
 
 typedef struct problem {
     float *c;
     size_t ldc;
     const uint8_t *w;
     size_t stride, n;
-    const act_tile *act;
+    const void *act;
     size_t m, k, bytes; /* bytes: of a panel of a row */
     void *scratch;
+    act_cut cut;
 } problem;
 
 /* Pointers to panel p of a unit's rows from r on; the last row stands in for those past the end. */
@@ -26,21 +28,28 @@ static void prefetch_unit(const uint8_t *unit, size_t bytes) {
 }
 
 static void multiply_panel(const problem *a, float *acc, size_t p, inner_fn inner) {
-    const act_tile *x = a->act + tile_at(a->m, a->k, p, 0);
-    for (size_t i = 0; i < a->m; i += TOKENS, x += FE_PARTS * fe_panel_groups(a->k, p))
-        inner(acc + i * ROWS, a->scratch, x, fe_min(TOKENS, a->m - i));
+    for (size_t i = 0; i < a->cut.chunks; i++) {
+        act_chunk x = chunk_at(a->act, &a->cut, a->m, a->k, p, i);
+        float *to = acc + x.first_token * ROWS;
+        for (size_t t = 0; t < x.tiles; t++)
+            inner(to, a->scratch, x.first + t * x.groups, x.first + (t + 1) * x.groups, x.sums + t);
+        const act_part *end = x.second + x.tiles * x.groups, *full = x.second + x.counts->full;
+        if (x.counts->full) inner(to, a->scratch, x.second, full, NULL);
+        for (const act_part *part = end - x.counts->partial; part < end; part++)
+            inner(to, a->scratch, part, part + 1, NULL);
+    }
 }
 
 /* direct_TYPE is the GEMV for 1 … DIRECT tokens. unpack: an expression that fills rows first … first + LANES - 1 of the panel
  * in scratch from panel p of the rows. */
-#define GEMM_UNITS(type, panel_bytes, inner, unpack)                                                                 \
+#define GEMM_UNITS(type, width, inner, unpack)                                                                       \
     static void gemm_##type(float *c, size_t ldc, const void *w, size_t stride, size_t n, const void *act, size_t m, \
                             size_t k, void *scratch) {                                                               \
         if (m <= DIRECT) {                                                                                           \
             direct_##type(c, ldc, w, stride, n, act, m, k);                                                          \
             return;                                                                                                  \
         }                                                                                                            \
-        const problem a = {c, ldc, w, stride, n, act, m, k, panel_bytes, scratch};                                   \
+        const problem a = {c, ldc, w, stride, n, act, m, k, width, scratch, cut_tokens(m)};                          \
         size_t panels = fe_act_panels(k);                                                                            \
         float *acc = (float *)((char *)scratch + sizeof(panel_16));                                                  \
         prefetch_unit(w, fe_min(ROWS, n) * stride);                                                                  \

@@ -1,15 +1,16 @@
 /* Matmul for AMX with bfloat16: AMX-TILE, AMX-BF16, AVX512-BF16, and all of matmul_avx512.c, which does the products of few
  * tokens.
  *
- * GEMM: a unit of 32 rows. Panel by panel of 256 columns the blocks are unpacked as for AVX-512, dequantised to ggml's numbers,
- * rounded to bfloat16 and laid out as tiles, which are multiplied by the activations, in bfloat16 too, 32 tokens at a time.
- * The sums of all tokens, in fp32, stay in scratch until the last panel.
+ * GEMM: a unit of 128 rows, so that the activations, which are too many for the second-level cache, are read seldom. Panel by
+ * panel of 256 columns the blocks are unpacked as for AVX-512, dequantised to ggml's numbers, rounded to bfloat16 and laid out
+ * as tiles, which are multiplied by the activations, in bfloat16 too, 32 rows by 32 tokens at a time. The sums of all tokens,
+ * in fp32, stay in scratch until the last panel.
  *
  * Whole tiles are 16 rows of 64 bytes. Activations: 16 tokens of 32 columns. Weights: 16 pairs of columns of 16 rows. Sums: 16
  * tokens of 16 rows. */
 #include "kernels/cpu/simd_avx512.h"
 
-enum { ROWS = 32, TILE_TOKENS = 16, LEAST_TOKENS = 16 };
+enum { ROWS = 32, BLOCKS = 4, TILE_TOKENS = 16, LEAST_TOKENS = 16 }; /* BLOCKS of ROWS rows: a unit */
 #include "kernels/cpu/x86/panel_avx512.h"
 
 #include <pthread.h>
@@ -54,6 +55,8 @@ static void pack_tile(tile_bf16 *tiles, const float *x, size_t ldx, size_t m, si
     }
 }
 
+static size_t pack_group(size_t m) { return m < LEAST_TOKENS ? below[FERRUM_Q4_0].pack_group(m) : TILE_TOKENS; }
+
 static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count) {
     if (m < LEAST_TOKENS) {
         below[FERRUM_Q4_0].pack(act, x, ldx, m, k, first, count);
@@ -69,7 +72,7 @@ static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size
 typedef tile_bf16 panel_bf16[FE_PANEL_GROUPS][2];
 
 typedef struct work {
-    panel_bf16 weights;
+    panel_bf16 weights[BLOCKS];
     union {
         panel_32 by_32;
         panel_16 by_16;
@@ -94,20 +97,17 @@ FE_INLINE void put_pairs(tile_bf16 *tile, size_t step, const uint8_t (*quants)[4
 }
 
 /* `offset`: what is taken off each quant besides the panel's addend. */
-FE_INLINE void convert_32(work *s, size_t groups, int offset) {
-    const panel_32 *p = &s->panel.by_32;
+FE_INLINE void convert_32(panel_bf16 to, const panel_32 *p, size_t groups, int offset) {
     for (size_t g = 0; g < groups; g++) {
         FE_UNROLL for (size_t v = 0; v < 2; v++) {
             vf scale = vf_load(p->scale[g] + v * 16), add = vf_load(p->add[g] + v * 16);
             if (offset) add = vf_mul(scale, vf_set((float)-offset));
-            for (size_t step = 0; step < 8; step++)
-                put_pairs(&s->weights[g][v], step, &p->q[g][step][v * 16], scale, add);
+            for (size_t step = 0; step < 8; step++) put_pairs(&to[g][v], step, &p->q[g][step][v * 16], scale, add);
         }
     }
 }
 
-FE_INLINE void convert_16(work *s, int offset, bool has_min) {
-    const panel_16 *p = &s->panel.by_16;
+FE_INLINE void convert_16(panel_bf16 to, const panel_16 *p, int offset, bool has_min) {
     for (size_t g = 0; g < FE_PANEL_GROUPS; g++) {
         FE_UNROLL for (size_t v = 0; v < 2; v++) {
             vi mins = has_min ? _mm512_load_si512(p->min[g][v * 16]) : _mm512_setzero_si512();
@@ -117,7 +117,7 @@ FE_INLINE void convert_16(work *s, int offset, bool has_min) {
                 if (has_min)
                     add = vf_mul(vi_to_float(h ? vi_srl(mins, 16) : vi_and(mins, vi_set_dwords(65535))), minus_dmin);
                 for (size_t step = h * 4; step < h * 4 + 4; step++)
-                    put_pairs(&s->weights[g][v], step, &p->q[g][step][v * 16], scale, add);
+                    put_pairs(&to[g][v], step, &p->q[g][step][v * 16], scale, add);
             }
         }
     }
@@ -171,15 +171,21 @@ static void multiply_one(tile_f32 *acc, const tile_bf16 *x, panel_bf16 w, size_t
     _tile_stored(1, acc + 1, 64);
 }
 
-/* acc[tile of tokens][half of the rows] += panel p · activations, for all tokens. */
-static void multiply_panel(tile_f32 *acc, panel_bf16 w, const tile_bf16 *act, size_t m, size_t k, size_t p) {
-    size_t groups = fe_panel_groups(k, p), tiles = (m + TILE_TOKENS - 1) / TILE_TOKENS;
+FE_INLINE size_t token_tiles(size_t m) { return (m + TILE_TOKENS - 1) / TILE_TOKENS; }
+
+/* acc[block][tile of tokens][half of its rows] += panel p · activations, for all tokens. */
+static void multiply_panel(tile_f32 *acc, panel_bf16 *w, size_t blocks, const tile_bf16 *act, size_t m, size_t k,
+                           size_t p) {
+    size_t groups = fe_panel_groups(k, p), tiles = token_tiles(m);
     for (size_t i = 0; i < tiles; i += 2) {
         const tile_bf16 *x = act + tile_at(m, k, p, i);
-        if (i + 1 < tiles)
-            multiply_two(acc + i * 2, x, x + groups, w, groups);
-        else
-            multiply_one(acc + i * 2, x, w, groups);
+        for (size_t b = 0; b < blocks; b++) {
+            tile_f32 *to = acc + (b * tiles + i) * 2;
+            if (i + 1 < tiles)
+                multiply_two(to, x, x + groups, w[b], groups);
+            else
+                multiply_one(to, x, w[b], groups);
+        }
     }
 }
 
@@ -193,10 +199,11 @@ static void store_unit(float *c, size_t ldc, const tile_f32 *acc, size_t m, size
     }
 }
 
-static size_t acc_bytes(size_t m) { return (m + TILE_TOKENS - 1) / TILE_TOKENS * 2 * sizeof(tile_f32); }
+/* Of a block. */
+static size_t acc_bytes(size_t m) { return token_tiles(m) * 2 * sizeof(tile_f32); }
 
-/* unpack: an expression that fills rows first … first + LANES - 1 of s->panel from panel p of `rows`; convert: one that makes
- * s->weights of it. */
+/* unpack: an expression that fills rows first … first + LANES - 1 of s->panel from a panel of `rows`; convert: one that makes
+ * s->weights[b] of it. */
 #define GEMM(type, name, bytes, unpack, convert)                                                                     \
     static void gemm_##name(float *c, size_t ldc, const void *w, size_t stride, size_t n, const void *act, size_t m, \
                             size_t k, void *scratch) {                                                               \
@@ -207,33 +214,37 @@ static size_t acc_bytes(size_t m) { return (m + TILE_TOKENS - 1) / TILE_TOKENS *
         work *s = scratch;                                                                                           \
         tile_f32 *acc = (tile_f32 *)(s + 1);                                                                         \
         _tile_loadconfig(&config);                                                                                   \
-        for (size_t r = 0; r < n; r += ROWS) {                                                                       \
-            uintptr_t ahead = (uintptr_t)w + (r + ROWS) * stride;                                                    \
-            memset(acc, 0, acc_bytes(m));                                                                            \
+        for (size_t r = 0; r < n; r += BLOCKS * ROWS) {                                                              \
+            size_t blocks = fe_min(BLOCKS, (n - r + ROWS - 1) / ROWS);                                               \
+            uintptr_t ahead = (uintptr_t)w + (r + blocks * ROWS) * stride;                                           \
+            memset(acc, 0, blocks *acc_bytes(m));                                                                    \
             for (size_t p = 0; p < fe_act_panels(k); p++) {                                                          \
-                const uint8_t *rows[ROWS];                                                                           \
-                for (size_t i = 0; i < ROWS; i++)                                                                    \
-                    rows[i] = (const uint8_t *)w + fe_min(r + i, n - 1) * stride + p * (bytes);                      \
-                for (size_t first = 0; first < ROWS; first += LANES) {                                               \
-                    unpack;                                                                                          \
+                for (size_t b = 0; b < blocks; b++) {                                                                \
+                    const uint8_t *rows[ROWS];                                                                       \
+                    for (size_t i = 0; i < ROWS; i++)                                                                \
+                        rows[i] = (const uint8_t *)w + fe_min(r + b * ROWS + i, n - 1) * stride + p * (bytes);       \
+                    for (size_t first = 0; first < ROWS; first += LANES) {                                           \
+                        unpack;                                                                                      \
+                    }                                                                                                \
+                    convert;                                                                                         \
                 }                                                                                                    \
-                convert;                                                                                             \
-                multiply_panel(acc, s->weights, act, m, k, p);                                                       \
+                multiply_panel(acc, s->weights, blocks, act, m, k, p);                                               \
             }                                                                                                        \
-            store_unit(c + r, ldc, acc, m, fe_min(ROWS, n - r));                                                     \
+            for (size_t b = 0; b < blocks; b++)                                                                      \
+                store_unit(c + r + b * ROWS, ldc, acc + b * token_tiles(m) * 2, m, fe_min(ROWS, n - r - b * ROWS));  \
         }                                                                                                            \
         _tile_release();                                                                                             \
     }                                                                                                                \
     static size_t scratch_##name(size_t m, size_t k) {                                                               \
-        return m < LEAST_TOKENS ? below[type].gemm_scratch(m, k) : sizeof(work) + acc_bytes(m);                      \
+        return m < LEAST_TOKENS ? below[type].gemm_scratch(m, k) : sizeof(work) + BLOCKS * acc_bytes(m);             \
     }
 #define GEMM_32(type, name, bytes, offset)                                                                   \
     GEMM(type, name, bytes,                                                                                  \
          unpack_##name(&(unpack_32){&s->panel.by_32, first, {rows + first, &ahead}}, fe_panel_groups(k, p)), \
-         convert_32(s, fe_panel_groups(k, p), offset))
+         convert_32(s->weights[b], &s->panel.by_32, fe_panel_groups(k, p), offset))
 #define GEMM_16(type, name, bytes, offset, has_min)                                                      \
     GEMM(type, name, bytes, unpack_##name(&(unpack_16){&s->panel.by_16, first, {rows + first, &ahead}}), \
-         convert_16(s, offset, has_min))
+         convert_16(s->weights[b], &s->panel.by_16, offset, has_min))
 
 GEMM_32(FERRUM_Q4_0, q4_0, 8 * sizeof(fe_block_q4_0), 0)
 GEMM_32(FERRUM_Q4_1, q4_1, 8 * sizeof(fe_block_q4_1), 0)
@@ -269,9 +280,9 @@ uint64_t fe_multiply_amx(size_t rounds) {
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
-#define ROW(type, name)                                                                                \
-    rows[type] = (fe_matmul_kernel){#name " amx", act_bytes,      pack, TILE_TOKENS, below[type].gemv, \
-                                    gemm_##name,  scratch_##name, ROWS, LEAST_TOKENS};
+#define ROW(type, name)                                                                                         \
+    rows[type] = (fe_matmul_kernel){#name " amx", act_bytes,      pack,          pack_group,  below[type].gemv, \
+                                    gemm_##name,  scratch_##name, BLOCKS * ROWS, LEAST_TOKENS};
 
 /* The types with floating-point weights keep what they have. */
 void fe_matmul_init_amx(fe_matmul_kernel rows[FE_TYPES]) {

@@ -147,25 +147,27 @@ FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, si
     }
 }
 
-/* ---- GEMM: the inner kernels, acc[token][row] += panel · tile for `tokens` tokens --------------------------------- */
+/* ---- GEMM: the inner kernels, for `tokens` tokens ----------------------------------------------------------------- */
 
 /* `steps` products are added in 16 bits: 8 for quants up to 15, 4 for quants up to 31. */
-FE_INLINE void inner_unsigned(float *acc, const panel_32 *w, const act_tile *x, size_t tokens, size_t steps) {
+FE_INLINE void inner_unsigned(float *acc, const panel_32 *w, const act_part *x, const act_part *end,
+                              const act_sums *tile, size_t tokens, size_t steps) {
     const __m256i ones = _mm256_set1_epi16(1);
-    for (const act_tile *end = x + x->count; x < end; x++) {
+    if (tile) accumulate_sums(acc, w, x, (size_t)(end - x), tile, tokens);
+    for (; x < end; x++) {
         size_t g = x->group;
         __m256i sum[TOKENS][2];
         FE_UNROLL for (size_t first = 0; first < 8; first += steps) {
             __m256i part[TOKENS][2];
-            FE_UNROLL for (size_t t = 0; t < tokens; t++) part[t][0] = part[t][1] = _mm256_setzero_si256();
             FE_UNROLL for (size_t s = first; s < first + steps; s++) {
                 __m256i u0 = load_256(w->q[g][s][0]), u1 = load_256(w->q[g][s][8]);
                 FE_KEEP(u0);
                 FE_KEEP(u1);
                 FE_UNROLL for (size_t t = 0; t < tokens; t++) {
                     __m256i v = broadcast_4(x->q[t] + s * 4);
-                    part[t][0] = _mm256_add_epi16(part[t][0], _mm256_maddubs_epi16(u0, v));
-                    part[t][1] = _mm256_add_epi16(part[t][1], _mm256_maddubs_epi16(u1, v));
+                    __m256i p0 = _mm256_maddubs_epi16(u0, v), p1 = _mm256_maddubs_epi16(u1, v);
+                    part[t][0] = s > first ? _mm256_add_epi16(part[t][0], p0) : p0;
+                    part[t][1] = s > first ? _mm256_add_epi16(part[t][1], p1) : p1;
                     FE_KEEP(part[t][0]);
                     FE_KEEP(part[t][1]);
                 }
@@ -176,13 +178,14 @@ FE_INLINE void inner_unsigned(float *acc, const panel_32 *w, const act_tile *x, 
                 sum[t][1] = first ? _mm256_add_epi32(sum[t][1], p1) : p1;
             }
         }
-        FE_UNROLL for (size_t t = 0; t < tokens; t++) accumulate_32(acc, w, g, x, t, sum[t], true);
+        __m256 low = _mm256_load_ps(w->scale[g]), high = _mm256_load_ps(w->scale[g] + 8);
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) accumulate_32(acc, low, high, x, t, sum[t]);
     }
 }
 
-FE_INLINE void inner_signed(float *acc, const panel_32 *w, const act_tile *x, size_t tokens) {
+FE_INLINE void inner_signed(float *acc, const panel_32 *w, const act_part *x, const act_part *end, size_t tokens) {
     const __m256i ones = _mm256_set1_epi16(1);
-    for (const act_tile *end = x + x->count; x < end; x++) {
+    for (; x < end; x++) {
         size_t g = x->group;
         __m256i sum[TOKENS][2];
         FE_UNROLL for (size_t t = 0; t < tokens; t++) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
@@ -195,13 +198,15 @@ FE_INLINE void inner_signed(float *acc, const panel_32 *w, const act_tile *x, si
                 }
             }
         }
-        FE_UNROLL for (size_t t = 0; t < tokens; t++) accumulate_32(acc, w, g, x, t, sum[t], false);
+        __m256 low = _mm256_load_ps(w->scale[g]), high = _mm256_load_ps(w->scale[g] + 8);
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) accumulate_32(acc, low, high, x, t, sum[t]);
     }
 }
 
 /* With a scale per 16: two products are added in 16 bits, then multiplied by the integer scales. */
-FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t tokens, bool has_min) {
-    for (const act_tile *end = x + x->count; x < end; x++) {
+FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_part *x, const act_part *end, size_t tokens,
+                        bool has_min) {
+    for (; x < end; x++) {
         size_t g = x->group;
         __m256i sum[TOKENS][2];
         FE_UNROLL for (size_t t = 0; t < tokens; t++) {
@@ -221,28 +226,27 @@ FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t
                 }
             }
         }
+        __m256 low = _mm256_load_ps(w->d), high = _mm256_load_ps(w->d + 8);
         FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+            accumulate_32(acc, low, high, x, t, sum[t]);
+            if (!has_min) continue;
             __m256 d = _mm256_broadcast_ss(x->d + t);
             FE_UNROLL for (size_t v = 0; v < 2; v++) {
-                __m256 f = _mm256_load_ps(acc + t * ROWS + v * 8), by = _mm256_mul_ps(_mm256_load_ps(w->d + v * 8), d);
-                f = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[t][v]), by, f);
-                if (has_min) {
-                    __m256i s16 = _mm256_set1_epi32((int)load_u32(x->s16[t]));
-                    __m256i taken = _mm256_madd_epi16(load_256(w->pair[g][v * 8]), s16);
-                    by = _mm256_mul_ps(_mm256_load_ps(w->dmin + v * 8), d);
-                    f = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(taken), by, f);
-                }
-                _mm256_store_ps(acc + t * ROWS + v * 8, f);
+                float *to = acc + x->at[t] + v * 8;
+                __m256i s16 = _mm256_set1_epi32((int)load_u32(x->s16[t]));
+                __m256i taken = _mm256_madd_epi16(load_256(w->pair[g][v * 8]), s16);
+                __m256 by = _mm256_mul_ps(_mm256_load_ps(w->dmin + v * 8), d);
+                _mm256_store_ps(to, _mm256_fnmadd_ps(_mm256_cvtepi32_ps(taken), by, _mm256_load_ps(to)));
             }
         }
     }
 }
 
-#define CALL_U4(tokens)     inner_unsigned(acc, w, x, tokens, 8)
-#define CALL_U5(tokens)     inner_unsigned(acc, w, x, tokens, 4)
-#define CALL_S8(tokens)     inner_signed(acc, w, x, tokens)
-#define CALL_16(tokens)     inner_16(acc, w, x, tokens, false)
-#define CALL_16_MIN(tokens) inner_16(acc, w, x, tokens, true)
+#define CALL_U4(tokens)     inner_unsigned(acc, w, x, end, tile, tokens, 8)
+#define CALL_U5(tokens)     inner_unsigned(acc, w, x, end, tile, tokens, 4)
+#define CALL_S8(tokens)     inner_signed(acc, w, x, end, tokens)
+#define CALL_16(tokens)     inner_16(acc, w, x, end, tokens, false)
+#define CALL_16_MIN(tokens) inner_16(acc, w, x, end, tokens, true)
 INNER(inner_u4, CALL_U4)
 INNER(inner_u5, CALL_U5)
 INNER(inner_s8, CALL_S8)
@@ -304,9 +308,9 @@ uint64_t fe_multiply_avx2(size_t rounds) {
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
-#define ROW(type, name) \
-    rows[type] =        \
-        (fe_matmul_kernel){#name " avx2", act_bytes, pack, TOKENS, gemv_##name, gemm_##name, gemm_scratch, ROWS, 0};
+#define ROW(type, name)                                                                         \
+    rows[type] = (fe_matmul_kernel){#name " avx2", act_bytes,    pack, pack_group, gemv_##name, \
+                                    gemm_##name,   gemm_scratch, ROWS, 0};
 
 void fe_matmul_init_avx2(fe_matmul_kernel rows[FE_TYPES]) {
     rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "avx2");

@@ -226,21 +226,21 @@ FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, si
 
 FE_INLINE __m512i broadcast_4(const void *q) { return _mm512_set1_epi32((int)load_u32(q)); }
 
-FE_INLINE void load_sums(__m512 f[TOKENS][2], const float *acc, size_t tokens) {
+FE_INLINE void load_sums(__m512 f[TOKENS][2], const float *acc, const act_part *x, size_t tokens) {
     FE_UNROLL for (size_t t = 0; t < tokens; t++) {
-        f[t][0] = _mm512_load_ps(acc + t * ROWS);
-        f[t][1] = _mm512_load_ps(acc + t * ROWS + 16);
+        f[t][0] = _mm512_load_ps(acc + x->at[t]);
+        f[t][1] = _mm512_load_ps(acc + x->at[t] + 16);
     }
 }
-FE_INLINE void store_sums(float *acc, __m512 f[TOKENS][2], size_t tokens) {
+FE_INLINE void store_sums(float *acc, const act_part *x, __m512 f[TOKENS][2], size_t tokens) {
     FE_UNROLL for (size_t t = 0; t < tokens; t++) {
-        _mm512_store_ps(acc + t * ROWS, f[t][0]);
-        _mm512_store_ps(acc + t * ROWS + 16, f[t][1]);
+        _mm512_store_ps(acc + x->at[t], f[t][0]);
+        _mm512_store_ps(acc + x->at[t] + 16, f[t][1]);
     }
 }
 
 /* sum += quants · activations for steps first … last-1 of group g. */
-FE_INLINE void multiply(__m512i sum[TOKENS][2], const uint8_t q[8][ROWS][4], const act_tile *x, size_t first,
+FE_INLINE void multiply(__m512i sum[TOKENS][2], const uint8_t q[8][ROWS][4], const act_part *x, size_t first,
                         size_t last, size_t tokens) {
     FE_UNROLL for (size_t s = first; s < last; s++) {
         __m512i u0 = _mm512_load_si512(q[s][0]), u1 = _mm512_load_si512(q[s][16]);
@@ -252,56 +252,73 @@ FE_INLINE void multiply(__m512i sum[TOKENS][2], const uint8_t q[8][ROWS][4], con
     }
 }
 
-/* One scale per 32. The integer sums start at the sums of the activations' two sixteens times the words of `start`. */
-FE_INLINE void inner_32(float *acc, const panel_32 *w, const act_tile *x, size_t tokens, int offset, bool has_add) {
-    const __m512i start = _mm512_set1_epi16((short)-offset);
-    __m512 f[TOKENS][2];
-    load_sums(f, acc, tokens);
-    for (const act_tile *end = x + x->count; x < end; x++) {
-        size_t g = x->group;
-        __m512i sum[TOKENS][2];
-        FE_UNROLL for (size_t t = 0; t < tokens; t++) {
-            sum[t][0] = _mm512_setzero_si512();
-            if (!has_add) sum[t][0] = _mm512_dpwssd_epi32(sum[t][0], start, broadcast_4(x->s16[t]));
-            sum[t][1] = sum[t][0];
-        }
-        multiply(sum, w->q[g], x, 0, 8, tokens);
-        FE_UNROLL for (size_t t = 0; t < tokens; t++) {
-            __m512 d = _mm512_set1_ps(x->d[t]), ds = _mm512_set1_ps(x->ds[t]);
-            FE_UNROLL for (size_t v = 0; v < 2; v++) {
-                __m512 by = _mm512_mul_ps(_mm512_load_ps(w->scale[g] + v * 16), d);
-                f[t][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][v]), by, f[t][v]);
-                if (has_add) f[t][v] = _mm512_fmadd_ps(_mm512_load_ps(w->add[g] + v * 16), ds, f[t][v]);
-            }
-        }
-    }
-    store_sums(acc, f, tokens);
+/* The sums of a tile's tokens stay in registers for its first parts; second parts have tokens of their own each. */
+FE_INLINE const act_part *run_end(const act_part *x, const act_part *end, const act_sums *tile) {
+    return tile ? end : x + 1;
 }
 
-/* One scale per 16. */
-FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t tokens, int offset, bool has_min) {
-    __m512 f[TOKENS][2];
-    load_sums(f, acc, tokens);
-    for (const act_tile *end = x + x->count; x < end; x++) {
-        size_t g = x->group;
-        FE_UNROLL for (size_t h = 0; h < 2; h++) {
-            const __m512i start = _mm512_set1_epi32(h ? (int)((unsigned)-offset << 16) : -offset & 0xFFFF);
+/* One scale per 32. The integer sums start at the sums of the activations' two sixteens times the words of `start`. */
+FE_INLINE void inner_32(float *acc, const panel_32 *w, const act_part *x, const act_part *end, const act_sums *tile,
+                        size_t tokens, int offset, bool has_add) {
+    const __m512i start = _mm512_set1_epi16((short)-offset);
+    while (x < end) {
+        __m512 f[TOKENS][2];
+        const act_part *first = x, *last = run_end(x, end, tile);
+        load_sums(f, acc, first, tokens);
+        for (; x < last; x++) {
+            size_t g = x->group;
             __m512i sum[TOKENS][2];
             FE_UNROLL for (size_t t = 0; t < tokens; t++) {
                 sum[t][0] = _mm512_setzero_si512();
-                if (!has_min) sum[t][0] = _mm512_dpwssd_epi32(sum[t][0], start, broadcast_4(x->s16[t]));
+                if (!has_add) sum[t][0] = _mm512_dpwssd_epi32(sum[t][0], start, broadcast_4(x->s16[t]));
                 sum[t][1] = sum[t][0];
             }
-            multiply(sum, w->q[g], x, h * 4, h * 4 + 4, tokens);
+            multiply(sum, w->q[g], x, 0, 8, tokens);
+            __m512 low = _mm512_load_ps(w->scale[g]), high = _mm512_load_ps(w->scale[g] + 16);
             FE_UNROLL for (size_t t = 0; t < tokens; t++) {
                 __m512 d = _mm512_set1_ps(x->d[t]);
-                FE_UNROLL for (size_t v = 0; v < 2; v++) {
-                    __m512 by = _mm512_mul_ps(_mm512_load_ps(w->scale[g * 2 + h] + v * 16), d);
-                    f[t][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][v]), by, f[t][v]);
-                }
+                f[t][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][0]), _mm512_mul_ps(low, d), f[t][0]);
+                f[t][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][1]), _mm512_mul_ps(high, d), f[t][1]);
+            }
+            if (!has_add || !tile) continue;
+            low = _mm512_load_ps(w->add[g]), high = _mm512_load_ps(w->add[g] + 16);
+            FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                __m512 ds = _mm512_set1_ps(tile->ds[g][t]);
+                f[t][0] = _mm512_fmadd_ps(low, ds, f[t][0]);
+                f[t][1] = _mm512_fmadd_ps(high, ds, f[t][1]);
             }
         }
-        if (has_min) {
+        store_sums(acc, first, f, tokens);
+    }
+}
+
+/* One scale per 16. */
+FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_part *x, const act_part *end, const act_sums *tile,
+                        size_t tokens, int offset, bool has_min) {
+    while (x < end) {
+        __m512 f[TOKENS][2];
+        const act_part *first = x, *last = run_end(x, end, tile);
+        load_sums(f, acc, first, tokens);
+        for (; x < last; x++) {
+            size_t g = x->group;
+            FE_UNROLL for (size_t h = 0; h < 2; h++) {
+                const __m512i start = _mm512_set1_epi32(h ? (int)((unsigned)-offset << 16) : -offset & 0xFFFF);
+                __m512i sum[TOKENS][2];
+                FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                    sum[t][0] = _mm512_setzero_si512();
+                    if (!has_min) sum[t][0] = _mm512_dpwssd_epi32(sum[t][0], start, broadcast_4(x->s16[t]));
+                    sum[t][1] = sum[t][0];
+                }
+                multiply(sum, w->q[g], x, h * 4, h * 4 + 4, tokens);
+                FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+                    __m512 d = _mm512_set1_ps(x->d[t]);
+                    FE_UNROLL for (size_t v = 0; v < 2; v++) {
+                        __m512 by = _mm512_mul_ps(_mm512_load_ps(w->scale[g * 2 + h] + v * 16), d);
+                        f[t][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[t][v]), by, f[t][v]);
+                    }
+                }
+            }
+            if (!has_min) continue;
             FE_UNROLL for (size_t t = 0; t < tokens; t++) {
                 __m512i s16 = broadcast_4(x->s16[t]);
                 FE_UNROLL for (size_t v = 0; v < 2; v++) {
@@ -311,30 +328,30 @@ FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_tile *x, size_t
                 }
             }
         }
+        store_sums(acc, first, f, tokens);
     }
-    store_sums(acc, f, tokens);
 }
 
-/* Fewer tokens than 6 only at the end. */
-#define INNER(name, call)                                                          \
-    static void name(float *acc, const void *w, const act_tile *x, size_t count) { \
-        enum { all = TOKENS };                                                     \
-        switch (count) {                                                           \
-        case 1: call(1); break;                                                    \
-        case 2: call(2); break;                                                    \
-        case 3: call(3); break;                                                    \
-        case 4: call(4); break;                                                    \
-        case 5: call(5); break;                                                    \
-        default: call(all);                                                        \
-        }                                                                          \
+#define INNER(name, call)                                                                                       \
+    static void name(float *acc, const void *w, const act_part *x, const act_part *end, const act_sums *tile) { \
+        enum { all = TOKENS };                                                                                  \
+        (void)tile;                                                                                             \
+        switch (x->tokens) {                                                                                    \
+        case 1: call(1); break;                                                                                 \
+        case 2: call(2); break;                                                                                 \
+        case 3: call(3); break;                                                                                 \
+        case 4: call(4); break;                                                                                 \
+        case 5: call(5); break;                                                                                 \
+        default: call(all);                                                                                     \
+        }                                                                                                       \
     }
-#define CALL_ADD(tokens) inner_32(acc, w, x, tokens, 0, true)
-#define CALL_8(tokens)   inner_32(acc, w, x, tokens, 8, false)
-#define CALL_16(tokens)  inner_32(acc, w, x, tokens, 16, false)
-#define CALL_128(tokens) inner_32(acc, w, x, tokens, 128, false)
-#define CALL_Q2(tokens)  inner_16(acc, w, x, tokens, 0, true)
-#define CALL_Q3(tokens)  inner_16(acc, w, x, tokens, 4, false)
-#define CALL_Q6(tokens)  inner_16(acc, w, x, tokens, 32, false)
+#define CALL_ADD(tokens) inner_32(acc, w, x, end, tile, tokens, 0, true)
+#define CALL_8(tokens)   inner_32(acc, w, x, end, tile, tokens, 8, false)
+#define CALL_16(tokens)  inner_32(acc, w, x, end, tile, tokens, 16, false)
+#define CALL_128(tokens) inner_32(acc, w, x, end, tile, tokens, 128, false)
+#define CALL_Q2(tokens)  inner_16(acc, w, x, end, tile, tokens, 0, true)
+#define CALL_Q3(tokens)  inner_16(acc, w, x, end, tile, tokens, 4, false)
+#define CALL_Q6(tokens)  inner_16(acc, w, x, end, tile, tokens, 32, false)
 INNER(inner_add, CALL_ADD)
 INNER(inner_q4_0, CALL_8)
 INNER(inner_q5_0, CALL_16)
@@ -405,9 +422,9 @@ uint64_t fe_multiply_avx512(size_t rounds) {
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 
-#define ROW(type, name) \
-    rows[type] =        \
-        (fe_matmul_kernel){#name " avx512", act_bytes, pack, TOKENS, gemv_##name, gemm_##name, gemm_scratch, ROWS, 0};
+#define ROW(type, name)                                                                           \
+    rows[type] = (fe_matmul_kernel){#name " avx512", act_bytes,    pack, pack_group, gemv_##name, \
+                                    gemm_##name,     gemm_scratch, ROWS, 0};
 
 void fe_matmul_init_avx512(fe_matmul_kernel rows[FE_TYPES]) {
     rows[FERRUM_F32] = (fe_matmul_kernel)FLOAT_ROW(f32, "avx512");

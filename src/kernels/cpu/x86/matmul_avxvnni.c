@@ -15,8 +15,10 @@ static pthread_once_t below_once = PTHREAD_ONCE_INIT;
 
 static void fill_below(void) { fe_matmul_init_avx2(below); }
 
-FE_INLINE void inner_tokens(float *acc, const panel_32 *w, const act_tile *x, size_t tokens) {
-    for (const act_tile *end = x + x->count; x < end; x++) {
+FE_INLINE void inner_tokens(float *acc, const panel_32 *w, const act_part *x, const act_part *end, const act_sums *tile,
+                            size_t tokens) {
+    if (tile) accumulate_sums(acc, w, x, (size_t)(end - x), tile, tokens);
+    for (; x < end; x++) {
         size_t g = x->group;
         __m256i sum[TOKENS][2];
         FE_UNROLL for (size_t t = 0; t < tokens; t++) sum[t][0] = sum[t][1] = _mm256_setzero_si256();
@@ -28,11 +30,12 @@ FE_INLINE void inner_tokens(float *acc, const panel_32 *w, const act_tile *x, si
                 sum[t][1] = _mm256_dpbusd_avx_epi32(sum[t][1], u1, v);
             }
         }
-        FE_UNROLL for (size_t t = 0; t < tokens; t++) accumulate_32(acc, w, g, x, t, sum[t], true);
+        __m256 low = _mm256_load_ps(w->scale[g]), high = _mm256_load_ps(w->scale[g] + 8);
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) accumulate_32(acc, low, high, x, t, sum[t]);
     }
 }
 
-#define CALL_DOT(tokens) inner_tokens(acc, w, x, tokens)
+#define CALL_DOT(tokens) inner_tokens(acc, w, x, end, tile, tokens)
 INNER(inner_dot, CALL_DOT)
 
 #include "kernels/cpu/x86/gemm_template.h"

@@ -98,28 +98,49 @@ enum { LANES = 8 };
 
 FE_INLINE __m256i broadcast_4(const int8_t *q) { return _mm256_set1_epi32((int)load_u32(q)); }
 
-/* Adds scale · d · product + add · ds. */
-FE_INLINE void accumulate_32(float *acc, const panel_32 *w, size_t g, const act_tile *x, size_t t, __m256i product[2],
-                             bool has_add) {
-    __m256 d = _mm256_broadcast_ss(x->d + t), ds = _mm256_broadcast_ss(x->ds + t);
-    FE_UNROLL for (size_t v = 0; v < 2; v++) {
-        __m256 sum = _mm256_load_ps(acc + t * ROWS + v * 8), scale = _mm256_load_ps(w->scale[g] + v * 8);
-        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product[v]), _mm256_mul_ps(scale, d), sum);
-        if (has_add) sum = _mm256_fmadd_ps(_mm256_load_ps(w->add[g] + v * 8), ds, sum);
-        _mm256_store_ps(acc + t * ROWS + v * 8, sum);
+/* Adds scale · d · product to token t's sums. */
+FE_INLINE void accumulate_32(float *acc, __m256 low, __m256 high, const act_part *x, size_t t, __m256i product[2]) {
+    float *to = acc + x->at[t];
+    __m256 d = _mm256_broadcast_ss(x->d + t);
+    __m256 f = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product[0]), _mm256_mul_ps(low, d), _mm256_load_ps(to));
+    _mm256_store_ps(to, f);
+    f = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product[1]), _mm256_mul_ps(high, d), _mm256_load_ps(to + 8));
+    _mm256_store_ps(to + 8, f);
+}
+
+/* Adds add · ds for all groups of a tile, whose first parts stand at x. */
+FE_INLINE void accumulate_sums(float *acc, const panel_32 *w, const act_part *x, size_t groups, const act_sums *tile,
+                               size_t tokens) {
+    __m256 f[TOKENS][2];
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+        f[t][0] = _mm256_load_ps(acc + x->at[t]);
+        f[t][1] = _mm256_load_ps(acc + x->at[t] + 8);
+    }
+    for (size_t g = 0; g < groups; g++) {
+        __m256 low = _mm256_load_ps(w->add[g]), high = _mm256_load_ps(w->add[g] + 8);
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+            __m256 ds = _mm256_broadcast_ss(tile->ds[g] + t);
+            f[t][0] = _mm256_fmadd_ps(low, ds, f[t][0]);
+            f[t][1] = _mm256_fmadd_ps(high, ds, f[t][1]);
+        }
+    }
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+        _mm256_store_ps(acc + x->at[t], f[t][0]);
+        _mm256_store_ps(acc + x->at[t] + 8, f[t][1]);
     }
 }
 
-/* An inner kernel (gemm_template.h) from `call`, a macro that takes the number of tokens: fewer than 4 only at the end. */
-#define INNER(name, call)                                                          \
-    static void name(float *acc, const void *w, const act_tile *x, size_t count) { \
-        enum { all = TOKENS };                                                     \
-        switch (count) {                                                           \
-        case 1: call(1); break;                                                    \
-        case 2: call(2); break;                                                    \
-        case 3: call(3); break;                                                    \
-        default: call(all);                                                        \
-        }                                                                          \
+/* An inner kernel (gemm_template.h) from `call`, a macro that takes the number of tokens. */
+#define INNER(name, call)                                                                                       \
+    static void name(float *acc, const void *w, const act_part *x, const act_part *end, const act_sums *tile) { \
+        enum { all = TOKENS };                                                                                  \
+        (void)tile;                                                                                             \
+        switch (x->tokens) {                                                                                    \
+        case 1: call(1); break;                                                                                 \
+        case 2: call(2); break;                                                                                 \
+        case 3: call(3); break;                                                                                 \
+        default: call(all);                                                                                     \
+        }                                                                                                       \
     }
 
 /* c[i·ldc + r] for the first n of 16 rows. */

@@ -1,4 +1,4 @@
-/* Activations as the GEMM kernels of x86 take them: tiles of TOKENS tokens, which the including file defines. */
+/* Activations as the GEMM kernels of x86 take them: tiles of up to TOKENS tokens, which the including file defines. */
 #ifndef FE_TILE_H
 #define FE_TILE_H
 
@@ -6,23 +6,68 @@
 
 /* Up to so many rows of activations are multiplied as GEMV does it, a row of weights at a time, and packed in panels. From
  * three on, unpacking for GEMM costs less than what it saves. */
-enum { DIRECT = 2 };
+enum { DIRECT = 2, CHUNK_TILES = 16 };
 
-/* One part of a group of 32 for each of TOKENS tokens. Panel after panel of columns, tile after tile of tokens, part after
- * part: a kernel that multiplies a panel by all tokens reads on and on. First stand the first parts of the panel's groups, in
- * order, then the second ones of those groups where a token has one; the first of them tells how many there are, and the
- * places that remain until there are two for each group are empty. */
-typedef struct act_tile {
+/* One part of a group of 32 of up to TOKENS tokens. */
+typedef struct act_part {
     int8_t q[TOKENS][32];
-    float d[TOKENS], ds[TOKENS]; /* ds = d · Σ q */
-    int16_t s16[TOKENS][2];      /* Σ q of each 16 */
-    uint32_t group, count;       /* of the panel; `count` in the first alone */
-} act_tile;
+    float d[TOKENS];
+    int16_t s16[TOKENS][2]; /* Σ q of each 16 */
+    uint32_t at[TOKENS];    /* where the token's sums stand, in floats from its chunk's first token's */
+    uint32_t group, tokens; /* of the panel; in the part */
+} act_part;
 
-/* The first part of tile i (tokens i · TOKENS …) and panel p, where m tokens have rows of k. */
-FE_INLINE size_t tile_at(size_t m, size_t k, size_t p, size_t i) {
-    size_t tiles = (m + TOKENS - 1) / TOKENS;
-    return FE_PARTS * (p * FE_PANEL_GROUPS * tiles + i * fe_panel_groups(k, p));
+/* What a tile's tokens have in sum: Σ d · Σ q over both parts of each group. */
+typedef struct act_sums {
+    float ds[FE_PANEL_GROUPS][TOKENS];
+} act_sums;
+
+/* Tiles of a panel that are packed together. First stand their tokens' first parts, tile by tile, group by group. Second parts,
+ * which only some tokens have, are gathered: TOKENS of a group to a part, whatever tiles they come from, and those parts that
+ * a group's end leaves with fewer stand behind them, backwards from the end. */
+typedef struct act_chunk {
+    size_t tiles, tokens, first_token, groups;
+    act_sums *sums;   /* [tiles] */
+    act_part *first;  /* [tiles][groups] */
+    act_part *second; /* room for [tiles][groups] */
+    struct act_counts {
+        uint32_t full, partial;
+    } * counts; /* of the second parts */
+} act_chunk;
+
+/* How m tokens are cut up. */
+typedef struct act_cut {
+    size_t per_tile, tiles, per_chunk, chunks; /* tokens, in all, tiles, in all */
+} act_cut;
+
+FE_INLINE act_cut cut_tokens(size_t m) {
+    act_cut c = {0};
+    size_t least = (m + TOKENS - 1) / TOKENS;
+    c.per_tile = (m + least - 1) / least;
+    c.tiles = (m + c.per_tile - 1) / c.per_tile;
+    c.per_chunk = fe_min(CHUNK_TILES, fe_max(1, c.tiles / 8)); /* there is work for some threads */
+    c.chunks = (c.tiles + c.per_chunk - 1) / c.per_chunk;
+    return c;
+}
+
+/* Bytes of so many tiles of a panel of `groups` groups, and of a chunk's counts. */
+FE_INLINE size_t tile_bytes(size_t groups) { return sizeof(act_sums) + FE_PARTS * groups * sizeof(act_part); }
+FE_INLINE size_t panel_bytes(const act_cut *c, size_t groups) {
+    return fe_round_up(c->chunks * sizeof(struct act_counts) + c->tiles * tile_bytes(groups), 64);
+}
+
+/* Chunk i of panel p of the activations of m tokens with rows of k. */
+FE_INLINE act_chunk chunk_at(const void *act, const act_cut *c, size_t m, size_t k, size_t p, size_t i) {
+    act_chunk a = {.groups = fe_panel_groups(k, p), .first_token = i * c->per_chunk * c->per_tile};
+    a.tiles = fe_min(c->per_chunk, c->tiles - i * c->per_chunk);
+    a.tokens = fe_min(a.tiles * c->per_tile, m - a.first_token);
+    char *panel = (char *)(uintptr_t)act + p * panel_bytes(c, FE_PANEL_GROUPS);
+    a.counts = (struct act_counts *)panel + i;
+    panel += c->chunks * sizeof *a.counts + i * c->per_chunk * tile_bytes(a.groups);
+    a.sums = (act_sums *)panel;
+    a.first = (act_part *)(a.sums + a.tiles);
+    a.second = a.first + a.tiles * a.groups;
+    return a;
 }
 
 #endif
