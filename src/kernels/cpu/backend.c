@@ -39,12 +39,17 @@ static void cpu_close(ferrum_device *dev) {
 static int cpu_stream_open(ferrum_stream *s, ferrum_error *err) {
     cpu_stream *stream = fe_alloc(1, sizeof *stream);
     unsigned char *kept = fe_alloc(CPU_KEPT, 1);
-    if (!stream || !kept) {
+    cpu_device *dev = s->device->state;
+    size_t pieces_count = (size_t)CPU_STEPS * fe_pool_threads(dev->pool);
+    cpu_pieces *pieces = fe_alloc(pieces_count, sizeof *pieces);
+    if (!stream || !kept || !pieces) {
         free(stream);
         free(kept);
-        return fe_fail_memory(err, sizeof *stream + CPU_KEPT, "a stream");
+        free(pieces);
+        return fe_fail_memory(err, sizeof *stream + CPU_KEPT + pieces_count * sizeof *pieces, "a stream");
     }
-    stream->device = s->device->state;
+    stream->device = dev;
+    stream->pieces = pieces;
     stream->kept = kept;
     stream->kept_capacity = CPU_KEPT;
     s->state = stream;
@@ -58,9 +63,22 @@ static void cpu_stream_close(ferrum_stream *s) {
         free(stream->angles[i].data);
     }
     free(stream->kept);
+    free(stream->pieces);
     free(stream->shared);
     free(stream->scratch);
     free(stream);
+}
+
+/* Is a step done by one thread sooner than the threads could meet behind it? */
+static bool is_small(const fe_op *op) {
+    enum { SMALL = 8192 }; /* elements */
+    switch (op->kind) {
+    case FE_OP_ADD:
+    case FE_OP_RMS_NORM:
+    case FE_OP_ROPE: return op->out.rows * op->out.cols <= SMALL;
+    case FE_OP_KV_APPEND: return op->a.rows * op->a.cols <= SMALL;
+    default: return false;
+    }
 }
 
 static void run_steps(void *arg, unsigned index) {
@@ -72,9 +90,17 @@ static void run_steps(void *arg, unsigned index) {
                          index,
                          fe_pool_threads(dev->pool),
                          stream->scratch ? stream->scratch + index * stream->scratch_bytes : NULL};
+    cpu_worker alone = worker;
+    alone.count = 1;
     for (size_t i = 0; i < stream->steps_count; i++) {
-        if (i) fe_pool_barrier(dev->pool);
-        stream->steps[i].run(&stream->steps[i], &worker);
+        cpu_step *step = &stream->steps[i];
+        bool small = is_small(&step->op);
+        /* Small steps in a row are one thread's, and the others wait but once. */
+        if (i && !(small && is_small(&stream->steps[i - 1].op))) fe_pool_barrier(dev->pool);
+        if (!small)
+            step->run(step, &worker);
+        else if (index == 0)
+            step->run(step, &alone);
     }
 }
 
@@ -179,7 +205,12 @@ static void cpu_submit(ferrum_stream *s, const fe_op *op) {
     }
     if (op->kind == FE_OP_EMBED) step.op.ints = keep(stream, op->ints, op->out.rows * sizeof *op->ints);
     if (op->spans) step.op.spans = keep(stream, op->spans, op->span_count * sizeof *op->spans);
-    if (!stream->no_memory) stream->steps[stream->steps_count++] = step;
+    if (stream->no_memory) return;
+    unsigned threads = fe_pool_threads(stream->device->pool);
+    step.pieces = stream->pieces + stream->steps_count * threads;
+    for (unsigned i = 0; i < threads && op->kind == FE_OP_MATMUL; i++)
+        atomic_store_explicit(&step.pieces[i].claimed, 0, memory_order_relaxed);
+    stream->steps[stream->steps_count++] = step;
 }
 
 static int cpu_wait(ferrum_stream *s, ferrum_error *err) {

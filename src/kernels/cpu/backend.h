@@ -28,11 +28,17 @@ typedef struct cpu_worker {
 typedef struct cpu_step cpu_step;
 typedef void (*cpu_run)(cpu_step *step, const cpu_worker *w);
 
+/* One thread's part of a GEMV: units that were taken of it, by itself or by others. */
+typedef struct cpu_pieces {
+    _Alignas(64) atomic_size_t claimed;
+} cpu_pieces;
+
 struct cpu_step {
     cpu_run run;
     fe_op op;
     const float *angles;                   /* ROPE: [positions][dims]: cosines, then sines */
     atomic_size_t claimed[FE_MATMUL_MANY]; /* units of work that threads have taken */
+    cpu_pieces *pieces;                    /* [threads] */
 };
 
 enum { CPU_STEPS = 512, CPU_KEPT = 1 << 18, CPU_ANGLE_TABLES = 4 };
@@ -51,6 +57,7 @@ struct cpu_stream {
     cpu_device *device;
     size_t steps_count;
     cpu_step steps[CPU_STEPS];
+    cpu_pieces *pieces;  /* [CPU_STEPS][threads] */
     unsigned char *kept; /* the recorded steps' host arrays */
     size_t kept_bytes, kept_capacity;
     /* Grown while nothing runs, before the first step that needs more. */

@@ -5,9 +5,10 @@
 #include <string.h>
 
 enum {
-    ROW_GRAIN = 16,   /* outputs of a GEMV that threads split by: a cache line */
-    MOST_UNEVEN = 32, /* rows from which on packing some takes no more for each than packing so many */
-    SPLIT_LEAST = 128 /* positions that are worth a thread of their own in attention */
+    ROW_GRAIN = 16,          /* outputs of a GEMV that threads split by: a cache line */
+    PIECE_BYTES = 64 * 1024, /* of weights that a thread takes at once */
+    MOST_UNEVEN = 32,        /* rows from which on packing some takes no more for each than packing so many */
+    SPLIT_LEAST = 128        /* positions that are worth a thread of their own in attention */
 };
 
 /* ---- Products ---- */
@@ -59,24 +60,58 @@ static void dequantised_rows(const cpu_worker *w, const ferrum_tensor *c, const 
     }
 }
 
-/* One row of activations: each thread packs it for itself, which is cheaper than meeting at a barrier. */
+/* ---- One row of activations ----
+ * The rows of all products, one product behind the other, are units of ROW_GRAIN; each thread begins with a range of its own
+ * that holds as many bytes of weights as any other's, takes it piece by piece, and then takes what others have left. */
+
+static size_t units_of(const ferrum_tensor *weights) { return (weights->rows + ROW_GRAIN - 1) / ROW_GRAIN; }
+
+/* The unit where part `index` of `count` begins, parts being of equal bytes. */
+static size_t part_begin(const fe_op *op, size_t index, size_t count) {
+    size_t bytes = 0, before = 0, unit = 0;
+    for (size_t i = 0; i < op->u.matmul.count; i++)
+        bytes += units_of(&op->u.matmul.w[i]) * op->u.matmul.w[i].row_stride;
+    size_t target = bytes / count * index + bytes % count * index / count;
+    for (size_t i = 0; i < op->u.matmul.count; i++) {
+        const ferrum_tensor *weights = &op->u.matmul.w[i];
+        size_t units = units_of(weights), all = units * weights->row_stride;
+        if (index < count && target < before + all) return unit + (target - before) / weights->row_stride;
+        before += all;
+        unit += units;
+    }
+    return unit;
+}
+
+static void gemv_units(const cpu_worker *w, const fe_op *op, const act_layout *l, size_t begin, size_t end) {
+    const unsigned char *act = w->scratch + l->scratch;
+    size_t before = 0; /* units of the products before this one */
+    for (size_t i = 0; i < op->u.matmul.count && before < end; i++) {
+        const ferrum_tensor *weights = &op->u.matmul.w[i], *c = &op->u.matmul.c[i];
+        size_t units = units_of(weights), first = fe_max(begin, before) - before, last = fe_min(end - before, units);
+        before += units;
+        if (first >= last) continue;
+        first *= ROW_GRAIN;
+        last = fe_min(last * ROW_GRAIN, weights->rows);
+        if (l->kernel[i])
+            l->kernel[i]->gemv(fe_row(c, 0) + first, fe_at(weights, 0, first), weights->row_stride, last - first,
+                               act + l->offset[i], op->a.cols);
+        else
+            dequantised_rows(w, c, &op->a, weights, first, last);
+    }
+}
+
+/* Each thread packs the activations for itself, which is cheaper than meeting at a barrier. */
 static void gemv(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
     act_layout l = lay_out(w->table, op);
-    size_t k = op->a.cols;
-    for (size_t i = 0; i < op->u.matmul.count; i++) {
-        const ferrum_tensor *weights = &op->u.matmul.w[i], *c = &op->u.matmul.c[i];
-        unsigned char *act = w->scratch + l.scratch + l.offset[i];
-        size_t first, last;
-        cpu_share(weights->rows, ROW_GRAIN, w->index, w->count, &first, &last);
-        if (!l.kernel[i]) {
-            dequantised_rows(w, c, &op->a, weights, first, last);
-            continue;
-        }
-        if (l.own[i]) l.kernel[i]->pack(act, fe_row(&op->a, 0), k, 1, k, 0, 1);
-        if (first < last)
-            l.kernel[i]->gemv(fe_row(c, 0) + first, fe_at(weights, 0, first), weights->row_stride, last - first, act,
-                              k);
+    size_t k = op->a.cols, piece = fe_max(1, PIECE_BYTES / (ROW_GRAIN * op->u.matmul.w[0].row_stride));
+    for (size_t i = 0; i < op->u.matmul.count; i++)
+        if (l.own[i]) l.kernel[i]->pack(w->scratch + l.scratch + l.offset[i], fe_row(&op->a, 0), k, 1, k, 0, 1);
+    for (unsigned i = 0; i < w->count; i++) {
+        unsigned owner = (w->index + i) % w->count;
+        size_t begin = part_begin(op, owner, w->count), end = part_begin(op, owner + 1, w->count), first, count;
+        while (cpu_claim(&step->pieces[owner].claimed, end - begin, piece, &first, &count))
+            gemv_units(w, op, &l, begin + first, begin + first + count);
     }
 }
 
