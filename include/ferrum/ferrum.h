@@ -108,6 +108,7 @@ FERRUM_API int ferrum_chat_format(const ferrum_model *model, const ferrum_messag
 /* ---- Sessions ---------------------------------------------------------------------------------------------------- */
 
 typedef struct ferrum_session ferrum_session;
+typedef struct ferrum_batch ferrum_batch;
 
 typedef struct ferrum_sampling {
     float temperature;        /* 0: greedy, and the rest is not used but the penalty; default 0.8 */
@@ -125,8 +126,9 @@ typedef struct ferrum_session_options {
     ferrum_sampling sampling;
     const char *const *stop; /* strings at whose first appearance the answer ends before them; copied */
     size_t stop_count;
-    uint32_t logprobs; /* keep the so many likeliest of every position; at most 100 */
-    bool ignore_end;   /* go on after an end token */
+    uint32_t logprobs;   /* keep the so many likeliest of every position; at most 100 */
+    bool ignore_end;     /* go on after an end token */
+    ferrum_batch *batch; /* evaluates for the session, together with others; NULL: the session does it by itself */
 } ferrum_session_options;
 
 FERRUM_API void ferrum_session_options_init(ferrum_session_options *options);
@@ -190,6 +192,51 @@ typedef struct ferrum_timings {
 FERRUM_API void ferrum_session_timings(const ferrum_session *s, ferrum_timings *out);
 
 FERRUM_API uint32_t ferrum_session_context(const ferrum_session *s);
+
+/* ---- Batches -----------------------------------------------------------------------------------------------------
+ * Several sessions, evaluated together: a pass reads the weights once for the tokens of all of them.
+ *
+ *     ferrum_batch_open(&batch, model, NULL, &err);
+ *     options.batch = batch;
+ *     for (i = 0; i < n; i++) {
+ *         ferrum_session_open(&s[i], model, &options, &err);
+ *         ferrum_session_append(s[i], ids[i], count[i], &err);           // left to the batch
+ *     }
+ *     while (ferrum_batch_step(batch, s, n, &err) > 0)
+ *         for (i = 0; i < n; i++)
+ *             while ((got = ferrum_session_next(s[i], piece, sizeof piece, &err)) > 0) deliver(i, piece, got);
+ *
+ * A session of a batch evaluates nothing: append leaves its ids waiting, behind those that wait already, and next draws from
+ * what the last step gave, at most one token a step, so that it returns 0 also where the session has to wait for another;
+ * ferrum_session_finish tells whether the answer has ended. ferrum_session_tokens counts what is evaluated,
+ * ferrum_session_logits is NULL while a prompt waits, and ferrum_session_score is FERRUM_EINVAL. All else is as it is by
+ * itself. Sessions come and go between steps: open, append, truncate, cancel or close any of them, list those that are to go
+ * on. What waits in one that was cancelled is dropped.
+ *
+ * The others in a step alter a session's numbers only where a product rounds differently for another number of rows: not on
+ * "ref" nor on the CPU's "c". Its sampler, and all else that is drawn from, is its own.
+ *
+ * Threads: a step needs its batch and the sessions in it for itself (ferrum_session_cancel excepted); between steps each of
+ * the sessions belongs to one thread at a time, as it does by itself, so that many may draw at once. */
+typedef struct ferrum_batch_options {
+    uint32_t
+        rows; /* tokens that a step evaluates at most; default 512. A prompt joins so many at a time, which the others wait
+                      for. Memory for activations goes by it. */
+} ferrum_batch_options;
+
+FERRUM_API void ferrum_batch_options_init(ferrum_batch_options *options);
+
+/* options NULL: the defaults. */
+FERRUM_API int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferrum_batch_options *options,
+                                 ferrum_error *err);
+FERRUM_API void ferrum_batch_close(ferrum_batch *b); /* after its sessions */
+
+/* Evaluates what waits in the sessions, in one pass: first in those with a single token, then prompts, in the order of the list
+ * and as far as there is room. The number of tokens evaluated; 0: nothing waits; negative on failure, and then all sessions
+ * are as they were and the step can be repeated.
+ * FERRUM_EINVAL names the index of a session that is not of this batch or is there twice; FERRUM_ELIMIT: more sessions than
+ * rows. */
+FERRUM_API int ferrum_batch_step(ferrum_batch *b, ferrum_session *const *sessions, size_t count, ferrum_error *err);
 
 #ifdef __cplusplus
 }

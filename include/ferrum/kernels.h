@@ -222,25 +222,33 @@ FERRUM_API void ferrum_rope(ferrum_stream *s, const ferrum_tensor *x, const int3
 
 /* A KV cache is two tensors, keys and values: each a stack of one slice a KV head, rows = positions, cols = head_dim, without
  * gaps; F16 or F32, the same in both. rows is a multiple of FERRUM_KV_BLOCK, and so is head_dim. How the elements stand
- * inside a slice is the device's own affair.
- * Appends the m rows of k and v [m, kv_heads · head_dim] at positions[i]. */
+ * inside a slice is the device's own affair. */
 enum { FERRUM_KV_BLOCK = 16 };
-FERRUM_API void ferrum_kv_append(ferrum_stream *s, const ferrum_tensor *k_cache, const ferrum_tensor *v_cache,
-                                 const ferrum_tensor *k, const ferrum_tensor *v, const int32_t *positions);
+
+/* The rows of a batch may be of several sequences, each with a cache of its own: a span is a run of rows of one sequence, at
+ * its positions first … first+rows-1. An op takes `count` spans, 1 at least, that cover the m rows one behind the other.
+ * Their caches agree in slices and cols, and no two spans have the same. */
+typedef struct ferrum_kv_span {
+    ferrum_tensor k_cache, v_cache;
+    uint32_t rows, first;
+} ferrum_kv_span;
+
+/* Appends the m rows of k and v [m, kv_heads · head_dim] to their spans' caches. */
+FERRUM_API void ferrum_kv_append(ferrum_stream *s, const ferrum_tensor *k, const ferrum_tensor *v,
+                                 const ferrum_kv_span *spans, size_t count);
 
 /* Causal attention with grouped queries and an online softmax.
- * q, out: [m, heads · head_dim]; heads a multiple of the cache's slices. Row i stands at position first + i and sees the
- * positions p <= first + i with p > first + i - window (window 0: all).
- * out = softmax(scale · q·kᵀ) · v; with softcap c > 0 the scores become c · tanh(score / c) first. */
+ * q, out: [m, heads · head_dim]; heads a multiple of the caches' slices. The row at position t sees the positions p <= t with
+ * p > t - window (window 0: all) of its own sequence, which are filled.
+ * out = softmax(scale · q·kᵀ) · v; with softcap c > 0 the scores become c · tanh(score / c) first.
+ * A span's rows come out the same, to the bit, whatever other spans there are. */
 typedef struct ferrum_attention_params {
     uint32_t heads, head_dim;
-    uint32_t first;  /* position of row 0; rows 0 … first+m-1 of the caches are filled */
     uint32_t window; /* 0: none */
     float scale, softcap;
 } ferrum_attention_params;
 FERRUM_API void ferrum_attention(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *q,
-                                 const ferrum_tensor *k_cache, const ferrum_tensor *v_cache,
-                                 const ferrum_attention_params *p);
+                                 const ferrum_kv_span *spans, size_t count, const ferrum_attention_params *p);
 
 /* out = silu(gate) · up, silu(x) = x / (1 + e^-x). out may be gate or up. */
 FERRUM_API void ferrum_swiglu(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *gate,

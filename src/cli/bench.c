@@ -13,7 +13,7 @@ enum { MOST_SIZES = 16 };
 
 typedef struct bench_options {
     cli_model_options model;
-    const char *prompt, *generate, *depth, *output, *shape;
+    const char *prompt, *generate, *depth, *parallel, *output, *shape;
     uint32_t repetitions;
     bool estimate;
 } bench_options;
@@ -27,6 +27,8 @@ static const cli_option options[] = {
     CLI_OPTION("n-gen", 'n', CLI_STRING, AT(generate), "N,…", "answers of so many tokens; default 128; 0: none"),
     CLI_OPTION("n-depth", 'd', CLI_STRING, AT(depth), "N,…",
                "each behind so many tokens that are in the KV cache already; default 0"),
+    CLI_OPTION("n-parallel", 'b', CLI_STRING, AT(parallel), "N,…",
+               "answers of so many sequences together, in one batch; default 1"),
     CLI_OPTION("repetitions", 'r', CLI_COUNT, AT(repetitions), "N", "of each; default 5", .min = 1, .max = 1000),
     CLI_OPTION("output", 'o', CLI_STRING, AT(output), "FORMAT", "md (default), csv or json", .choices = outputs),
     CLI_OPTION(
@@ -47,14 +49,15 @@ typedef struct sizes {
 /* One line of the table. */
 typedef struct result {
     uint32_t prompt, generate, depth; /* one of the first two is 0 */
-    double mean, deviation;           /* tokens/s */
-    double limit, share;              /* tokens/s that the machine's limit allows, and the part of it; 0: unknown */
+    uint32_t parallel;                /* sequences */
+    double mean, deviation;           /* tokens/s, of all sequences */
+    double limit, share;              /* tokens/s that the machine's limits allow, and the part of it; 0: unknown */
     ferrum_memory memory;             /* that it takes */
 } result;
 
 typedef struct bench {
     const bench_options *o;
-    sizes prompts, answers, depths;
+    sizes prompts, answers, depths, parallel;
     ferrum_model *model;
     cli_shape shape;    /* the model is this one's, where one was asked for */
     uint64_t available; /* bytes of memory; UINT64_MAX: unknown */
@@ -91,27 +94,75 @@ static void fill_ids(int32_t *ids, size_t count, uint32_t vocab) {
     }
 }
 
+/* Sequences that go on together: one session by itself, or several in a batch. */
+typedef struct sequences {
+    ferrum_batch *batch; /* NULL: one session */
+    ferrum_session **sessions;
+    uint32_t count;
+} sequences;
+
+static int sequences_open(sequences *q, const ferrum_model *model, uint32_t count, uint32_t context,
+                          ferrum_error *err) {
+    ferrum_session_options session_options;
+    ferrum_session_options_init(&session_options);
+    session_options.context = context;
+    q->sessions = calloc(count, sizeof(ferrum_session *));
+    if (!q->sessions) {
+        snprintf(err->message, sizeof err->message, "out of memory for %u sessions", count);
+        return err->code = FERRUM_ENOMEM;
+    }
+    int rc = count > 1 ? ferrum_batch_open(&q->batch, model, NULL, err) : 0;
+    session_options.batch = q->batch;
+    for (; q->count < count && !rc; q->count += !rc)
+        rc = ferrum_session_open(&q->sessions[q->count], model, &session_options, err);
+    return rc;
+}
+
+static void sequences_close(sequences *q) {
+    for (uint32_t i = 0; i < q->count; i++) ferrum_session_close(q->sessions[i]);
+    ferrum_batch_close(q->batch);
+    free(q->sessions);
+}
+
+static int truncate_all(const sequences *q, size_t count, ferrum_error *err) {
+    int rc = 0;
+    for (uint32_t i = 0; i < q->count && !rc; i++) rc = ferrum_session_truncate(q->sessions[i], count, err);
+    return rc;
+}
+
+/* The same ids to each. */
+static int append_all(const sequences *q, const int32_t *ids, size_t count, ferrum_error *err) {
+    int rc = 0;
+    for (uint32_t i = 0; i < q->count && !rc; i++) rc = ferrum_session_append(q->sessions[i], ids, count, err);
+    for (int got = 1; q->batch && got > 0 && !rc;) {
+        if (cli_interrupted()) return FERRUM_ECANCELED;
+        got = ferrum_batch_step(q->batch, q->sessions, q->count, err);
+        if (got < 0) rc = got;
+    }
+    return rc;
+}
+
 /* `count` ids at once or one by one. */
-static int evaluate(ferrum_session *session, const int32_t *ids, size_t count, bool at_once, ferrum_error *err) {
+static int evaluate(const sequences *q, const int32_t *ids, size_t count, bool at_once, ferrum_error *err) {
     if (cli_interrupted()) return FERRUM_ECANCELED;
-    if (at_once) return ferrum_session_append(session, ids, count, err);
+    if (at_once) return append_all(q, ids, count, err);
     for (size_t i = 0; i < count; i++) {
-        int rc = ferrum_session_append(session, ids + i, 1, err);
+        int rc = append_all(q, ids + i, 1, err);
         if (rc) return rc;
     }
     return 0;
 }
 
-static int measure(ferrum_session *session, const int32_t *ids, uint32_t repetitions, result *r, ferrum_error *err) {
+static int measure(const sequences *q, const int32_t *ids, uint32_t repetitions, result *r, ferrum_error *err) {
     size_t count = r->prompt ? r->prompt : r->generate;
     double sum = 0, squares = 0;
-    int rc = r->depth ? evaluate(session, ids, r->depth, true, err) : 0;
+    int rc = r->depth ? evaluate(q, ids, r->depth, true, err) : 0;
     for (uint32_t i = 0; i <= repetitions && !rc; i++) {
         size_t now = i || r->prompt ? count : 1; /* the first warms up */
         double start = cli_now();
-        rc = evaluate(session, ids + r->depth, now, r->prompt > 0, err);
-        double rate = (double)now / (cli_now() - start);
-        if (!rc) rc = ferrum_session_truncate(session, r->depth, err);
+        rc = evaluate(q, ids + r->depth, now, r->prompt > 0, err);
+        double rate = (double)now * q->count / (cli_now() - start);
+        if (!rc) rc = truncate_all(q, r->depth, err);
         if (i == 0) continue;
         sum += rate;
         squares += rate * rate;
@@ -122,18 +173,20 @@ static int measure(ferrum_session *session, const int32_t *ids, uint32_t repetit
     return rc;
 }
 
-/* One by one, each token reads the weights; of a prompt, each multiplies with them. */
+/* One by one, each token reads the weights; of a prompt, each multiplies with them; of sequences together, both, and experts
+ * are read as if all chose the same. */
 static void compare_with_limit(const bench *b, result *r) {
-    if (r->prompt && b->limits.multiply_ops > 0)
-        r->limit = b->limits.multiply_ops / (2 * (double)b->info.prompt_parameters);
-    if (r->generate && b->limits.read_bytes > 0) r->limit = b->limits.read_bytes / (double)b->info.token_bytes;
+    double multiply = b->limits.multiply_ops / (2 * (double)b->info.prompt_parameters);
+    double read = b->limits.read_bytes / (double)b->info.token_bytes * r->parallel;
+    r->limit = r->prompt ? multiply : r->parallel == 1 ? read : fmin(read, multiply);
     if (r->limit > 0) r->share = r->mean / r->limit;
 }
 
 static void test_name(char *out, size_t size, const result *r) {
-    char depth[32] = "";
+    char depth[32] = "", parallel[32] = "";
+    if (r->parallel > 1) snprintf(parallel, sizeof parallel, " x %u", r->parallel);
     if (r->depth) snprintf(depth, sizeof depth, " @ d%u", r->depth);
-    snprintf(out, size, "%s%u%s", r->prompt ? "pp" : "tg", r->prompt ? r->prompt : r->generate, depth);
+    snprintf(out, size, "%s%u%s%s", r->prompt ? "pp" : "tg", r->prompt ? r->prompt : r->generate, parallel, depth);
 }
 
 static uint64_t all_bytes(const result *r) { return r->memory.mapped + r->memory.kv + r->memory.scratch; }
@@ -169,11 +222,12 @@ static json_t *json_available(const bench *b) {
 
 /* What JSON and CSV tell of a result, in order. */
 static json_t *describe(const bench *b, const result *r) {
-    json_t *o = json_pack("{ss sI sI sI sI ss sI sI sI}", "model_type", b->info.name, "model_size",
-                          (json_int_t)b->info.weight_bytes, "model_n_params", (json_int_t)b->info.parameters,
-                          "token_bytes", (json_int_t)b->info.token_bytes, "prompt_parameters",
-                          (json_int_t)b->info.prompt_parameters, "device", b->info.device, "n_prompt",
-                          (json_int_t)r->prompt, "n_gen", (json_int_t)r->generate, "n_depth", (json_int_t)r->depth);
+    json_t *o =
+        json_pack("{ss sI sI sI sI ss sI sI sI sI}", "model_type", b->info.name, "model_size",
+                  (json_int_t)b->info.weight_bytes, "model_n_params", (json_int_t)b->info.parameters, "token_bytes",
+                  (json_int_t)b->info.token_bytes, "prompt_parameters", (json_int_t)b->info.prompt_parameters, "device",
+                  b->info.device, "n_prompt", (json_int_t)r->prompt, "n_gen", (json_int_t)r->generate, "n_depth",
+                  (json_int_t)r->depth, "n_parallel", (json_int_t)r->parallel);
     json_t *outcome = b->o->estimate
                           ? json_pack("{sI sI sI so sb}", "mapped_bytes", (json_int_t)r->memory.mapped, "kv_bytes",
                                       (json_int_t)r->memory.kv, "scratch_bytes", (json_int_t)r->memory.scratch,
@@ -238,19 +292,16 @@ static uint32_t positions(const result *r) { return r->depth + r->prompt + r->ge
 
 static int run(const bench *b, result *r) {
     size_t count = positions(r);
-    ferrum_session_options session_options;
-    ferrum_session_options_init(&session_options);
-    session_options.context = (uint32_t)count;
-    ferrum_session *session = NULL;
+    sequences q = {0};
     ferrum_error err;
     int32_t *ids = malloc(count * sizeof *ids);
     if (!ids) return cli_fail(CLI_FAILED, "out of memory for %zu ids", count);
     fill_ids(ids, count, b->info.vocab_size);
-    int rc = ferrum_session_open(&session, b->model, &session_options, &err);
-    cli_interrupt_watch(session);
-    if (!rc) rc = measure(session, ids, b->o->repetitions ? b->o->repetitions : 5, r, &err);
+    int rc = sequences_open(&q, b->model, r->parallel, (uint32_t)count, &err);
+    if (!q.batch && !rc) cli_interrupt_watch(q.sessions[0]);
+    if (!rc) rc = measure(&q, ids, b->o->repetitions ? b->o->repetitions : 5, r, &err);
     cli_interrupt_watch(NULL);
-    ferrum_session_close(session);
+    sequences_close(&q);
     free(ids);
     if (rc == FERRUM_ECANCELED || cli_interrupted()) return CLI_INTERRUPTED;
     return rc ? cli_fail_library(&err) : CLI_GO_ON;
@@ -277,10 +328,23 @@ static int check_fit(bench *b, result *r) {
         cli_bytes(b->available));
 }
 
-static int one(bench *b, test_fn fn, uint32_t prompt, uint32_t generate, uint32_t depth) {
-    result r = {.prompt = prompt, .generate = generate, .depth = depth};
-    if (prompt + generate == 0) return CLI_GO_ON;
-    ferrum_model_memory(b->model, positions(&r), &r.memory);
+/* Each sequence has a cache of its own, and a batch's a row of logits; the scratch is shared, and goes by the batch. */
+static ferrum_memory memory_of(const bench *b, const result *r) {
+    ferrum_memory memory, shared;
+    ferrum_batch_options batch;
+    ferrum_batch_options_init(&batch);
+    ferrum_model_memory(b->model, positions(r), &memory);
+    if (r->parallel == 1) return memory;
+    ferrum_model_memory(b->model, batch.rows, &shared);
+    memory.kv *= r->parallel;
+    memory.scratch = shared.scratch + (uint64_t)r->parallel * b->info.vocab_size * sizeof(float);
+    return memory;
+}
+
+static int one(bench *b, test_fn fn, uint32_t prompt, uint32_t generate, uint32_t depth, uint32_t parallel) {
+    result r = {.prompt = prompt, .generate = generate, .depth = depth, .parallel = parallel};
+    if (prompt + generate == 0 || parallel == 0) return CLI_GO_ON;
+    r.memory = memory_of(b, &r);
     return fn(b, &r);
 }
 
@@ -288,9 +352,10 @@ static int all(bench *b, test_fn fn) {
     int status = CLI_GO_ON;
     for (size_t d = 0; d < b->depths.count; d++) {
         for (size_t i = 0; i < b->prompts.count && status == CLI_GO_ON; i++)
-            status = one(b, fn, b->prompts.items[i], 0, b->depths.items[d]);
+            status = one(b, fn, b->prompts.items[i], 0, b->depths.items[d], 1);
         for (size_t i = 0; i < b->answers.count && status == CLI_GO_ON; i++)
-            status = one(b, fn, 0, b->answers.items[i], b->depths.items[d]);
+            for (size_t p = 0; p < b->parallel.count && status == CLI_GO_ON; p++)
+                status = one(b, fn, 0, b->answers.items[i], b->depths.items[d], b->parallel.items[p]);
     }
     return status;
 }
@@ -313,6 +378,7 @@ static int parse(bench *b, bench_options *o, int argc, char **argv, const char *
     status = parse_sizes("n-prompt", o->prompt ? o->prompt : "512", &b->prompts);
     if (status == CLI_GO_ON) status = parse_sizes("n-gen", o->generate ? o->generate : "128", &b->answers);
     if (status == CLI_GO_ON) status = parse_sizes("n-depth", o->depth ? o->depth : "0", &b->depths);
+    if (status == CLI_GO_ON) status = parse_sizes("n-parallel", o->parallel ? o->parallel : "1", &b->parallel);
     return status;
 }
 
@@ -363,11 +429,12 @@ const cli_command cli_bench_command = {
     .arguments = "MODEL",
     .about = "Measures a model's speed beside the machine's limits.",
     .details = "Each test is run once to warm up, then --repetitions times: tokens/s, mean ±\n"
-               "standard deviation. pp512 is a prompt of 512 tokens, tg128 an answer of 128, \"@\n"
-               "d4096\" behind 4,096 tokens. The limits are measured in the same run with the same\n"
-               "threads: an answer can be no faster than memory gives the weights, a prompt than\n"
-               "the multipliers take them (attention and the output not counted, and of experts\n"
-               "those that a token uses).\n"
+               "standard deviation. pp512 is a prompt of 512 tokens, tg128 an answer of 128, \"x\n"
+               "8\" of 8 sequences together, counted in one, \"@ d4096\" behind 4,096 tokens. The\n"
+               "limits are measured in the same run with the same threads: an answer can be no\n"
+               "faster than memory gives the weights, a prompt than the multipliers take them\n"
+               "(attention and the output not counted, and of experts those that a token uses),\n"
+               "several sequences than both.\n"
                "\n"
                "--shape answers what a model would do here before it is downloaded, and whether\n"
                "it fits: ferrum bench --shape qwen3-8b, llama-3.2-1b:q8_0, … Its weights are\n"

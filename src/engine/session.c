@@ -1,37 +1,14 @@
 /* A session: one timeline of tokens, its KV cache, its sampler, and the answer that is being drawn. */
-#include "engine/sampler.h"
-#include "model/model.h"
+#include "engine/session.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { DEFAULT_CONTEXT = 4096, MOST_LOGPROBS = 100 };
-
-struct ferrum_session {
-    const ferrum_model *model;
-    ferrum_session_options options;
-    fe_state state;
-    fe_sampler *sampler;
-    uint32_t context;
-    atomic_bool canceled;
-
-    int32_t *tokens; /* [context + 1]: those in the cache; behind them the last drawn one, not yet evaluated */
-    size_t count;    /* in the cache */
-    float *logits;   /* of the last position, inside the state; NULL before the first append */
-
-    size_t answer_first, answer_count; /* in tokens: what was drawn for the current answer */
-    ferrum_logprob *logprobs;          /* [answer_capacity][options.logprobs] */
-    size_t logprobs_capacity;
-    ferrum_finish finish;
-    fe_text text;  /* drawn and not yet handed out; may end inside a UTF-8 sequence or a stop string */
-    size_t handed; /* bytes of it that were */
-    bool draining; /* the answer has ended: what is left of text goes out as it is */
-
-    char **stop;
-    size_t stop_count, longest_stop;
-    ferrum_timings timings;
+enum {
+    DEFAULT_CONTEXT = 4096,
+    MOST_LOGPROBS = 100,
+    WAITS = 1, /* from draw: the batch has to evaluate first */
 };
 
 void ferrum_session_options_init(ferrum_session_options *options) {
@@ -66,6 +43,15 @@ static int choose_context(ferrum_session *s, ferrum_error *err) {
     return 0;
 }
 
+/* What a session by itself evaluates with; in a batch, room for its logits alone. */
+static int open_scratch(ferrum_session *s, ferrum_error *err) {
+    if (!s->options.batch) return fe_pass_open(&s->pass, s->model, (uint32_t)fe_min(FE_PASS_ROWS, s->context), err);
+    if (s->options.batch->model != s->model)
+        return fe_fail(err, FERRUM_EINVAL, "the session's batch is of another model");
+    s->row = fe_alloc(s->model->h.vocab, sizeof *s->row);
+    return s->row ? 0 : fe_fail_memory(err, s->model->h.vocab * sizeof *s->row, "logits");
+}
+
 int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const ferrum_session_options *options,
                         ferrum_error *err) {
     *out = NULL;
@@ -84,7 +70,8 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     int rc = choose_context(s, err);
     if (!rc) rc = copy_stops(s, options, err);
     if (!rc) rc = fe_sampler_open(&s->sampler, &options->sampling, model->h.vocab, err);
-    if (!rc) rc = fe_state_open(&s->state, model, s->context, err);
+    if (!rc) rc = fe_cache_open(&s->cache, model, s->context, err);
+    if (!rc) rc = open_scratch(s, err);
     if (!rc) {
         s->tokens = fe_alloc((size_t)s->context + 1, sizeof *s->tokens);
         if (!s->tokens) rc = fe_fail_memory(err, ((size_t)s->context + 1) * sizeof *s->tokens, "tokens");
@@ -101,7 +88,9 @@ void ferrum_session_close(ferrum_session *s) {
     for (size_t i = 0; i < s->stop_count; i++) free(s->stop[i]);
     free(s->stop);
     fe_sampler_close(s->sampler);
-    fe_state_close(&s->state);
+    fe_pass_close(&s->pass);
+    fe_cache_close(&s->cache);
+    free(s->row);
     free(s->tokens);
     free(s->logprobs);
     fe_text_free(&s->text);
@@ -110,21 +99,21 @@ void ferrum_session_close(ferrum_session *s) {
 
 /* ---- Evaluating ---- */
 
-static float *logits_row(ferrum_session *s, uint32_t row) {
-    const ferrum_tensor *t = &s->state.logits;
-    return (float *)((char *)ferrum_buffer_data(t->buffer) + t->offset + row * t->row_stride);
+static void record_logits(ferrum_session *s, uint32_t from, uint32_t count) {
+    fe_forward_output(s->model, &s->pass, from, count, 0);
+    fe_forward_logits(s->model, &s->pass, count);
 }
 
 /* Where the caller wants every position's logits: those of the rows 0 … m-1 of the pass, as many at a time as there is room. */
 static int hand_out_logits(ferrum_session *s, uint32_t m, size_t index, ferrum_logits_fn fn, void *user,
                            ferrum_error *err) {
-    for (uint32_t from = 0; from < m; from += s->state.logit_rows) {
-        uint32_t count = (uint32_t)fe_min(s->state.logit_rows, m - from);
-        fe_forward_logits(s->model, &s->state, from, count);
-        int rc = ferrum_stream_wait(s->state.stream, err);
+    for (uint32_t from = 0; from < m; from += s->pass.logit_rows) {
+        uint32_t count = (uint32_t)fe_min(s->pass.logit_rows, m - from);
+        record_logits(s, from, count);
+        int rc = ferrum_stream_wait(s->pass.stream, err);
         if (rc) return rc;
-        for (uint32_t i = 0; i < count; i++) fn(user, index + from + i, logits_row(s, i), s->model->h.vocab);
-        s->logits = logits_row(s, count - 1);
+        for (uint32_t i = 0; i < count; i++) fn(user, index + from + i, fe_pass_logits(&s->pass, i), s->model->h.vocab);
+        s->logits = fe_pass_logits(&s->pass, count - 1);
     }
     return 0;
 }
@@ -133,15 +122,15 @@ static int hand_out_logits(ferrum_session *s, uint32_t m, size_t index, ferrum_l
 static int evaluate(ferrum_session *s, const int32_t *ids, size_t count, ferrum_logits_fn fn, void *user,
                     ferrum_error *err) {
     for (size_t done = 0; done < count;) {
-        uint32_t m = (uint32_t)fe_min(s->state.batch, count - done);
+        uint32_t m = (uint32_t)fe_min(s->pass.rows, count - done);
         if (atomic_load_explicit(&s->canceled, memory_order_relaxed))
             return fe_fail(err, FERRUM_ECANCELED, "stopped after %zu of %zu tokens", done, count);
-        fe_forward(s->model, &s->state, ids + done, m, (uint32_t)s->count);
-        if (!fn && done + m == count) fe_forward_logits(s->model, &s->state, m - 1, 1);
-        int rc = ferrum_stream_wait(s->state.stream, err);
+        fe_forward(s->model, &s->pass, ids + done, &(fe_span){&s->cache, m, (uint32_t)s->count}, 1);
+        if (!fn && done + m == count) record_logits(s, m - 1, 1);
+        int rc = ferrum_stream_wait(s->pass.stream, err);
         if (!rc && fn) rc = hand_out_logits(s, m, done, fn, user, err);
         if (rc) return rc;
-        if (!fn) s->logits = done + m == count ? logits_row(s, 0) : NULL;
+        if (!fn) s->logits = done + m == count ? fe_pass_logits(&s->pass, 0) : NULL;
         memmove(s->tokens + s->count, ids + done, m * sizeof *ids);
         s->count += m;
         done += m;
@@ -149,8 +138,9 @@ static int evaluate(ferrum_session *s, const int32_t *ids, size_t count, ferrum_
     return 0;
 }
 
-static void begin_answer(ferrum_session *s) {
-    s->answer_first = s->count;
+/* Behind the first `first` tokens. */
+static void begin_answer(ferrum_session *s, size_t first) {
+    s->answer_first = first;
     s->answer_count = 0;
     s->finish = FERRUM_FINISH_NONE;
     s->draining = false;
@@ -159,27 +149,74 @@ static void begin_answer(ferrum_session *s) {
     s->timings = (ferrum_timings){0};
 }
 
-int ferrum_session_score(ferrum_session *s, const int32_t *ids, size_t count, ferrum_logits_fn fn, void *user,
-                         ferrum_error *err) {
+/* Where the tokens that are known end: those in the cache, waiting and drawn. */
+static size_t end_of(const ferrum_session *s) { return s->answer_first + s->answer_count; }
+
+/* Where a prompt's ids go: behind those of a prompt that waits, or else behind the cache. A token that was drawn and not
+ * evaluated is dropped. */
+static size_t prompt_start(const ferrum_session *s) {
+    return s->answer_count == 0 && fe_session_waiting(s) ? end_of(s) : s->count;
+}
+
+static int check_prompt(const ferrum_session *s, const int32_t *ids, size_t count, ferrum_error *err) {
+    size_t start = prompt_start(s);
     if (count == 0) return fe_fail(err, FERRUM_EINVAL, "there are no tokens to evaluate");
-    if (count > s->context - s->count)
+    if (count > s->context - start)
         return fe_fail(err, FERRUM_ELIMIT, "%zu tokens behind the %zu that are there do not fit the context of %u",
-                       count, s->count, s->context);
+                       count, start, s->context);
     for (size_t i = 0; i < count; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->model->h.vocab)
             return fe_fail(err, FERRUM_EINVAL, "token id %d, at index %zu, is outside the vocabulary of %u", ids[i], i,
                            s->model->h.vocab);
+    return 0;
+}
+
+int ferrum_session_score(ferrum_session *s, const int32_t *ids, size_t count, ferrum_logits_fn fn, void *user,
+                         ferrum_error *err) {
+    if (s->options.batch)
+        return fe_fail(err, FERRUM_EINVAL, "a session in a batch has the logits of its last position alone");
+    int rc = check_prompt(s, ids, count, err);
+    if (rc) return rc;
     atomic_store(&s->canceled, false);
     double start = fe_now();
-    int rc = evaluate(s, ids, count, fn, user, err);
-    begin_answer(s);
+    rc = evaluate(s, ids, count, fn, user, err);
+    begin_answer(s, s->count);
     s->timings.prompt_tokens = count;
     s->timings.prompt_seconds = fe_now() - start;
     return rc;
 }
 
+/* Leaves the ids to the batch. */
+static int wait_in_batch(ferrum_session *s, const int32_t *ids, size_t count, ferrum_error *err) {
+    int rc = check_prompt(s, ids, count, err);
+    if (rc) return rc;
+    size_t start = prompt_start(s);
+    ferrum_timings timings = start > s->count ? s->timings : (ferrum_timings){0};
+    memcpy(s->tokens + start, ids, count * sizeof *ids);
+    s->logits = NULL;
+    begin_answer(s, start + count);
+    s->timings = timings;
+    s->timings.prompt_tokens += count;
+    atomic_store(&s->canceled, false);
+    return 0;
+}
+
 int ferrum_session_append(ferrum_session *s, const int32_t *ids, size_t count, ferrum_error *err) {
-    return ferrum_session_score(s, ids, count, NULL, NULL, err);
+    return s->options.batch ? wait_in_batch(s, ids, count, err) : ferrum_session_score(s, ids, count, NULL, NULL, err);
+}
+
+size_t fe_session_waiting(const ferrum_session *s) {
+    bool ended = s->finish != FERRUM_FINISH_NONE || atomic_load_explicit(&s->canceled, memory_order_relaxed);
+    return ended ? 0 : fe_min(end_of(s), s->context) - s->count;
+}
+
+void fe_session_evaluated(ferrum_session *s, uint32_t rows, double seconds) {
+    s->count += rows;
+    s->logits = s->count == end_of(s) ? s->row : NULL;
+    if (s->answer_count)
+        s->timings.answer_seconds += seconds;
+    else
+        s->timings.prompt_seconds += seconds;
 }
 
 const float *ferrum_session_logits(const ferrum_session *s) { return s->logits; }
@@ -206,7 +243,7 @@ static void end_answer(ferrum_session *s, ferrum_finish finish) {
 }
 
 /* Draws one token and, where the answer goes on, appends its text. The token before it is evaluated first: the last one of an
- * answer never is. */
+ * answer never is. WAITS: in a batch, that is not done here. */
 static int draw(ferrum_session *s, ferrum_error *err) {
     if (s->options.max_tokens && s->answer_count >= s->options.max_tokens) {
         end_answer(s, FERRUM_FINISH_LENGTH);
@@ -216,12 +253,13 @@ static int draw(ferrum_session *s, ferrum_error *err) {
         end_answer(s, FERRUM_FINISH_CANCELED);
         return 0;
     }
-    size_t drawn = s->answer_first + s->answer_count;
+    size_t drawn = end_of(s);
     if (drawn > s->count) {
         if (s->count == s->context) {
             end_answer(s, FERRUM_FINISH_CONTEXT);
             return 0;
         }
+        if (s->options.batch) return WAITS;
         int32_t last = s->tokens[s->count];
         int rc = evaluate(s, &last, 1, NULL, NULL, err);
         if (rc) return rc;
@@ -272,6 +310,7 @@ static size_t ready(const ferrum_session *s) {
 
 /* Hands out whole sequences of the first `len` bytes; what is no UTF-8 becomes U+FFFD. */
 static int hand_out(ferrum_session *s, size_t len, char *out, size_t size) {
+    if (len == 0) return 0; /* and there may be no text at all */
     size_t to = 0;
     const char *text = s->text.data + s->handed;
     size_t at = 0;
@@ -293,7 +332,7 @@ static int hand_out(ferrum_session *s, size_t len, char *out, size_t size) {
 int ferrum_session_next(ferrum_session *s, char *text, size_t size, ferrum_error *err) {
     if (size < 4) return fe_fail(err, FERRUM_EINVAL, "the buffer for text has %zu bytes; it needs 4 at least", size);
     if (size > INT32_MAX) size = INT32_MAX;
-    if (!s->logits && s->finish == FERRUM_FINISH_NONE)
+    if (!s->logits && end_of(s) == s->count && s->finish == FERRUM_FINISH_NONE)
         return fe_fail(err, FERRUM_EINVAL, "there is nothing to go on from: append tokens first");
     double start = fe_now();
     int rc = 0;
@@ -308,7 +347,7 @@ int ferrum_session_next(ferrum_session *s, char *text, size_t size, ferrum_error
     }
     s->timings.answer_tokens = s->answer_count;
     s->timings.answer_seconds += fe_now() - start;
-    return rc ? rc : hand_out(s, ready(s), text, size);
+    return rc < 0 ? rc : hand_out(s, ready(s), text, size);
 }
 
 /* ---- Looking ---- */
@@ -346,7 +385,7 @@ int ferrum_session_truncate(ferrum_session *s, size_t count, ferrum_error *err) 
         return fe_fail(err, FERRUM_EINVAL, "the session has %zu tokens; it cannot be cut to %zu", s->count, count);
     if (count < s->count) s->logits = NULL;
     s->count = count;
-    begin_answer(s);
+    begin_answer(s, count);
     return 0;
 }
 

@@ -214,31 +214,50 @@ static bool caches_ok(ferrum_stream *s, const char *op, const ferrum_tensor *k, 
            check(s, k->cols % FERRUM_KV_BLOCK == 0, op, "head_dim modulo 16", k->cols % FERRUM_KV_BLOCK, 0);
 }
 
-void ferrum_kv_append(ferrum_stream *s, const ferrum_tensor *k_cache, const ferrum_tensor *v_cache,
-                      const ferrum_tensor *k, const ferrum_tensor *v, const int32_t *positions) {
-    const char *op = "kv_append";
-    if (s->failed || !F32_IN(k) || !F32_IN(v) || !same_shape(s, op, k, v) || !caches_ok(s, op, k_cache, v_cache, true))
-        return;
-    if (!SAME("the row length", k->cols, k_cache->slices * k_cache->cols) ||
-        !positions_ok(s, op, positions, k->rows, k_cache->rows))
-        return;
-    submit(s,
-           &(fe_op){.kind = FE_OP_KV_APPEND, .out = *k_cache, .out2 = *v_cache, .a = *k, .b = *v, .ints = positions});
+/* Do the spans cover `rows` rows, each with room for its own, and are their caches alike? */
+static bool spans_ok(ferrum_stream *s, const char *op, const ferrum_kv_span *spans, size_t count, size_t rows,
+                     bool written) {
+    if (count == 0) return refuse(s, op, "there are no spans");
+    size_t covered = 0;
+    for (const ferrum_kv_span *span = spans; span < spans + count; span++) {
+        const ferrum_tensor *k = &span->k_cache;
+        if (!caches_ok(s, op, k, &span->v_cache, written)) return false;
+        if (!SAME("a cache's slices", (size_t)k->slices, (size_t)spans->k_cache.slices) ||
+            !SAME("a cache's row length", k->cols, spans->k_cache.cols))
+            return false;
+        if (span->rows == 0) return refuse(s, op, "a span is empty");
+        if (!check(s, span->rows <= k->rows && span->first <= k->rows - span->rows, op, "the number of positions",
+                   (size_t)span->first + span->rows, k->rows))
+            return false;
+        covered += span->rows;
+    }
+    return SAME("the number of rows", covered, rows);
 }
 
-void ferrum_attention(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *q, const ferrum_tensor *k_cache,
-                      const ferrum_tensor *v_cache, const ferrum_attention_params *p) {
+void ferrum_kv_append(ferrum_stream *s, const ferrum_tensor *k, const ferrum_tensor *v, const ferrum_kv_span *spans,
+                      size_t count) {
+    const char *op = "kv_append";
+    if (s->failed || !F32_IN(k) || !F32_IN(v) || !same_shape(s, op, k, v) ||
+        !spans_ok(s, op, spans, count, k->rows, true) ||
+        !SAME("the row length", k->cols, spans->k_cache.slices * spans->k_cache.cols))
+        return;
+    submit(s, &(fe_op){.kind = FE_OP_KV_APPEND, .a = *k, .b = *v, .spans = spans, .span_count = count});
+}
+
+void ferrum_attention(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *q, const ferrum_kv_span *spans,
+                      size_t count, const ferrum_attention_params *p) {
     const char *op = "attention";
     if (s->failed || !F32_OUT(out) || !F32_IN(q) || !same_shape(s, op, q, out) ||
-        !caches_ok(s, op, k_cache, v_cache, false))
+        !spans_ok(s, op, spans, count, q->rows, false))
         return;
-    if (!SAME("head_dim", (size_t)p->head_dim, k_cache->cols) ||
+    const ferrum_tensor *k = &spans->k_cache;
+    if (!SAME("head_dim", (size_t)p->head_dim, k->cols) ||
         !SAME("the row length", q->cols, (size_t)p->heads * p->head_dim) ||
-        !check(s, p->heads % k_cache->slices == 0, op, "the number of heads", p->heads, k_cache->slices) ||
-        !check(s, q->rows <= k_cache->rows && p->first <= k_cache->rows - q->rows, op, "the number of positions",
-               (size_t)p->first + q->rows, k_cache->rows))
+        !check(s, p->heads % k->slices == 0, op, "the number of heads", p->heads, k->slices))
         return;
-    submit(s, &(fe_op){.kind = FE_OP_ATTENTION, .out = *out, .a = *q, .b = *k_cache, .c = *v_cache, .u.attention = *p});
+    submit(s,
+           &(fe_op){
+               .kind = FE_OP_ATTENTION, .out = *out, .a = *q, .spans = spans, .span_count = count, .u.attention = *p});
 }
 
 static void binary(ferrum_stream *s, fe_op_kind kind, const char *op, const ferrum_tensor *out, const ferrum_tensor *a,

@@ -24,13 +24,16 @@ typedef enum fe_op_kind {
     FE_OP_KINDS,
 } fe_op_kind;
 
-/* An op as it was asked for. `ints` is a host array of out.rows (EMBED) or x.rows entries that the stream owns. */
+/* An op as it was asked for. `ints` is a host array of out.rows entries (EMBED: ids, ROPE: positions), `spans` one of
+ * span_count (KV_APPEND, ATTENTION): the stream's, or the caller's where the op runs at once. */
 typedef struct fe_op {
     fe_op_kind kind;
-    ferrum_tensor out;     /* for ROPE also the input, for KV_APPEND the keys' cache */
-    ferrum_tensor out2;    /* MOE_ROUTE: the weights; KV_APPEND: the values' cache */
+    ferrum_tensor out;     /* for ROPE also the input */
+    ferrum_tensor out2;    /* MOE_ROUTE: the weights */
     ferrum_tensor a, b, c; /* inputs in the order of the public function */
     const int32_t *ints;
+    const ferrum_kv_span *spans;
+    size_t span_count;
     union {
         float scale, eps;
         bool renormalise;
@@ -54,7 +57,7 @@ typedef struct fe_backend {
     void (*close)(ferrum_device *dev);
     int (*stream_open)(ferrum_stream *s, ferrum_error *err);
     void (*stream_close)(ferrum_stream *s);
-    void (*submit)(ferrum_stream *s, const fe_op *op); /* copies op->ints if it does not run at once */
+    void (*submit)(ferrum_stream *s, const fe_op *op); /* copies ints and spans if it does not run at once */
     int (*wait)(ferrum_stream *s, ferrum_error *err);
     int (*measure)(ferrum_device *dev, ferrum_device_limits *out, ferrum_error *err); /* NULL: it has no limits */
 } fe_backend;

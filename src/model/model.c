@@ -155,7 +155,8 @@ void ferrum_model_memory(const ferrum_model *m, uint32_t context, ferrum_memory 
         ferrum_gguf_part(m->gguf, i, &bytes);
         out->mapped += bytes;
     }
-    fe_state_memory(m, context, &out->kv, &out->scratch);
+    out->kv = fe_cache_memory(m, context);
+    out->scratch = fe_pass_memory(m, (uint32_t)fe_min(FE_PASS_ROWS, context));
 }
 
 /* ---- Tokens ---- */

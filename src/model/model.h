@@ -71,26 +71,49 @@ uint64_t fe_weights_prompt_parameters(const ferrum_model *model);
 
 /* ---- The forward pass ---- */
 
-/* Activations and the KV cache of one session. */
-typedef struct fe_state {
+/* What belongs to one sequence: its keys and values. */
+typedef struct fe_cache {
+    ferrum_buffer *buffer;
+    ferrum_tensor *k, *v; /* one a layer */
+} fe_cache;
+
+int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferrum_error *err);
+void fe_cache_close(fe_cache *c);
+uint64_t fe_cache_memory(const ferrum_model *model, uint32_t context); /* bytes */
+
+/* What belongs to a pass, whosever the tokens in it: the stream and the activations. Every row is a token. */
+typedef struct fe_pass {
     ferrum_stream *stream;
     ferrum_buffer *buffer; /* all the tensors below */
-    uint32_t batch;        /* most tokens a pass */
+    uint32_t rows;         /* most in a pass */
     uint32_t logit_rows;   /* most rows of logits */
-    uint32_t positions;    /* of the caches: a multiple of FERRUM_KV_BLOCK */
     ferrum_tensor x, h, q, k, v, attn, gate, up, logits, router, ids, weights, y;
-    ferrum_buffer *kv;
-    ferrum_tensor *k_cache, *v_cache; /* one a layer */
-    int32_t *at;                      /* [batch] positions */
-} fe_state;
+    int32_t *at;           /* [rows] positions */
+    ferrum_kv_span *spans; /* [rows] at most: those of the layer that is recorded */
+} fe_pass;
 
-int fe_state_open(fe_state *s, const ferrum_model *model, uint32_t context, ferrum_error *err);
-void fe_state_close(fe_state *s);
-void fe_state_memory(const ferrum_model *model, uint32_t context, uint64_t *kv, uint64_t *scratch);
+/* Tokens that a pass takes at most, unless the context is shorter or its owner chooses: enough to fill the matrix units, few
+ * enough to stay in cache. */
+enum { FE_PASS_ROWS = 512 };
 
-/* Records the evaluation of m <= batch tokens at positions first … first+m-1; s->x holds the last layer's output. */
-void fe_forward(const ferrum_model *model, fe_state *s, const int32_t *ids, uint32_t m, uint32_t first);
-/* Records the logits of the rows from … from+count-1 of s->x; count <= logit_rows. */
-void fe_forward_logits(const ferrum_model *model, fe_state *s, uint32_t from, uint32_t count);
+int fe_pass_open(fe_pass *p, const ferrum_model *model, uint32_t rows, ferrum_error *err);
+void fe_pass_close(fe_pass *p);
+uint64_t fe_pass_memory(const ferrum_model *model, uint32_t rows); /* bytes */
+
+/* `rows` tokens of one sequence, at the positions from `first` on. */
+typedef struct fe_span {
+    const fe_cache *cache;
+    uint32_t rows, first;
+} fe_span;
+
+/* Records the evaluation of the spans' tokens, whose ids stand behind one another, p->rows at most; p->x holds the last
+ * layer's output. */
+void fe_forward(const ferrum_model *model, fe_pass *p, const int32_t *ids, const fe_span *spans, size_t count);
+/* Logits take two steps, so that rows that stand apart share a product: records the output norm of the rows from … from+count-1
+ * of p->x into those of p->h from `to` on, and then the logits of the first `count` rows of p->h; count <= logit_rows. */
+void fe_forward_output(const ferrum_model *model, fe_pass *p, uint32_t from, uint32_t count, uint32_t to);
+void fe_forward_logits(const ferrum_model *model, fe_pass *p, uint32_t count);
+/* Host address of a row of logits. */
+float *fe_pass_logits(const fe_pass *p, uint32_t row);
 
 #endif

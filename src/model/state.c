@@ -1,101 +1,115 @@
-/* A session's memory: activations of one pass and the KV cache. */
+/* The memory of a pass, its activations, and that of a sequence, its KV cache. */
 #include "kernels/ops.h"
 #include "model/model.h"
 
-enum {
-    BATCH = 512,                    /* tokens a pass: enough to fill the matrix units, few enough to stay in cache */
-    LOGIT_BYTES = 16 * 1024 * 1024, /* that scores of several positions may take */
-};
+enum { LOGIT_BYTES = 16 * 1024 * 1024 }; /* that scores of several positions may take */
 
 static uint32_t positions_for(uint32_t context) { return (uint32_t)fe_round_up(context, FERRUM_KV_BLOCK); }
 
+/* ---- Passes ---- */
+
 /* One scratch tensor: with no buffer yet, only its place is reckoned. */
-static ferrum_tensor take(const fe_state *s, size_t *offset, size_t rows, size_t cols) {
-    ferrum_tensor t = ferrum_tensor_view(s->buffer, *offset, FERRUM_F32, rows, cols);
+static ferrum_tensor take(const fe_pass *p, size_t *offset, size_t rows, size_t cols) {
+    ferrum_tensor t = ferrum_tensor_view(p->buffer, *offset, FERRUM_F32, rows, cols);
     *offset += fe_round_up(t.row_stride * rows, 64);
     return t;
 }
 
 /* Lays the scratch tensors out; the bytes that they take in all. */
-static size_t lay_out(fe_state *s, const ferrum_model *model, uint32_t context) {
+static size_t lay_out(fe_pass *p, const ferrum_model *model, uint32_t rows) {
     const fe_hparams *h = &model->h;
     size_t offset = 0, used = model->arch->experts ? h->experts_used : 1;
     size_t ffn = model->arch->experts ? h->expert_ffn : h->ffn;
-    s->batch = (uint32_t)fe_min(BATCH, context);
-    s->logit_rows = (uint32_t)fe_max(1, fe_min(s->batch, LOGIT_BYTES / (h->vocab * sizeof(float))));
-    s->positions = positions_for(context);
-    s->x = take(s, &offset, s->batch, h->width);
-    s->h = take(s, &offset, s->batch, h->width);
-    s->q = take(s, &offset, s->batch, (size_t)h->heads * h->head_dim);
-    s->k = take(s, &offset, s->batch, (size_t)h->kv_heads * h->head_dim);
-    s->v = take(s, &offset, s->batch, (size_t)h->kv_heads * h->head_dim);
-    s->attn = take(s, &offset, s->batch, (size_t)h->heads * h->head_dim);
-    s->gate = take(s, &offset, s->batch * used, ffn);
-    s->up = take(s, &offset, s->batch * used, ffn);
-    s->logits = take(s, &offset, s->logit_rows, h->vocab);
+    p->rows = rows;
+    p->logit_rows = (uint32_t)fe_max(1, fe_min(rows, LOGIT_BYTES / (h->vocab * sizeof(float))));
+    p->x = take(p, &offset, rows, h->width);
+    p->h = take(p, &offset, rows, h->width);
+    p->q = take(p, &offset, rows, (size_t)h->heads * h->head_dim);
+    p->k = take(p, &offset, rows, (size_t)h->kv_heads * h->head_dim);
+    p->v = take(p, &offset, rows, (size_t)h->kv_heads * h->head_dim);
+    p->attn = take(p, &offset, rows, (size_t)h->heads * h->head_dim);
+    p->gate = take(p, &offset, rows * used, ffn);
+    p->up = take(p, &offset, rows * used, ffn);
+    p->logits = take(p, &offset, p->logit_rows, h->vocab);
     if (model->arch->experts) {
-        s->router = take(s, &offset, s->batch, h->experts);
-        s->ids = take(s, &offset, s->batch, used);
-        s->weights = take(s, &offset, s->batch, used);
-        s->y = take(s, &offset, s->batch * used, h->width);
+        p->router = take(p, &offset, rows, h->experts);
+        p->ids = take(p, &offset, rows, used);
+        p->weights = take(p, &offset, rows, used);
+        p->y = take(p, &offset, rows * used, h->width);
     }
     return offset;
 }
 
+uint64_t fe_pass_memory(const ferrum_model *model, uint32_t rows) {
+    fe_pass p = {0};
+    return lay_out(&p, model, rows);
+}
+
+int fe_pass_open(fe_pass *p, const ferrum_model *model, uint32_t rows, ferrum_error *err) {
+    *p = (fe_pass){0};
+    int rc = ferrum_stream_open(&p->stream, model->device, err);
+    if (!rc) rc = ferrum_buffer_new(&p->buffer, model->device, lay_out(p, model, rows), err);
+    if (!rc) {
+        lay_out(p, model, rows); /* again, now in the buffer */
+        p->at = fe_alloc(rows, sizeof *p->at);
+        p->spans = fe_alloc(rows, sizeof *p->spans);
+        if (!p->at || !p->spans) rc = fe_fail_memory(err, rows * (sizeof *p->at + sizeof *p->spans), "positions");
+    }
+    if (rc) fe_pass_close(p);
+    return rc;
+}
+
+void fe_pass_close(fe_pass *p) {
+    ferrum_stream_close(p->stream);
+    ferrum_buffer_free(p->buffer);
+    free(p->at);
+    free(p->spans);
+    *p = (fe_pass){0};
+}
+
+float *fe_pass_logits(const fe_pass *p, uint32_t row) {
+    return (float *)((char *)ferrum_buffer_data(p->logits.buffer) + p->logits.offset + row * p->logits.row_stride);
+}
+
+/* ---- Caches ---- */
+
 /* Bytes of one layer's keys, or values. */
-static uint64_t cache_bytes(const ferrum_model *model, uint32_t context) {
+static uint64_t layer_bytes(const ferrum_model *model, uint32_t context) {
     return (uint64_t)model->h.kv_heads * positions_for(context) *
            ferrum_row_bytes(fe_device_kv_type(model->device), model->h.head_dim);
 }
 
-void fe_state_memory(const ferrum_model *model, uint32_t context, uint64_t *kv, uint64_t *scratch) {
-    fe_state s = {0};
-    *scratch = lay_out(&s, model, context);
-    *kv = 2 * (uint64_t)model->h.layers * cache_bytes(model, context);
+uint64_t fe_cache_memory(const ferrum_model *model, uint32_t context) {
+    return 2 * (uint64_t)model->h.layers * layer_bytes(model, context);
 }
 
-static int open_caches(fe_state *s, const ferrum_model *model, uint32_t context, ferrum_error *err) {
-    uint64_t bytes = cache_bytes(model, context), all;
+int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferrum_error *err) {
+    *c = (fe_cache){0};
+    uint64_t bytes = layer_bytes(model, context), all;
     uint32_t layers = model->h.layers;
     if (!fe_mul_u64(bytes, 2 * (uint64_t)layers, &all) || all > SIZE_MAX)
         return fe_fail(err, FERRUM_ELIMIT, "a KV cache of %u positions is larger than memory can be", context);
-    int rc = ferrum_buffer_new(&s->kv, model->device, all, err);
+    int rc = ferrum_buffer_new(&c->buffer, model->device, all, err);
     if (rc) return rc;
-    s->k_cache = fe_alloc(layers, sizeof *s->k_cache);
-    s->v_cache = fe_alloc(layers, sizeof *s->v_cache);
-    if (!s->k_cache || !s->v_cache) return fe_fail_memory(err, 2 * layers * sizeof *s->k_cache, "the cache's tensors");
+    c->k = fe_alloc(layers, sizeof *c->k);
+    c->v = fe_alloc(layers, sizeof *c->v);
+    if (!c->k || !c->v) {
+        fe_cache_close(c);
+        return fe_fail_memory(err, 2 * layers * sizeof *c->k, "the cache's tensors");
+    }
     ferrum_type type = fe_device_kv_type(model->device);
+    uint32_t positions = positions_for(context);
     for (uint32_t i = 0; i < layers; i++) {
-        s->k_cache[i] =
-            ferrum_tensor_stack(s->kv, 2 * i * bytes, type, model->h.kv_heads, s->positions, model->h.head_dim);
-        s->v_cache[i] =
-            ferrum_tensor_stack(s->kv, (2 * i + 1) * bytes, type, model->h.kv_heads, s->positions, model->h.head_dim);
+        c->k[i] = ferrum_tensor_stack(c->buffer, 2 * i * bytes, type, model->h.kv_heads, positions, model->h.head_dim);
+        c->v[i] =
+            ferrum_tensor_stack(c->buffer, (2 * i + 1) * bytes, type, model->h.kv_heads, positions, model->h.head_dim);
     }
     return 0;
 }
 
-int fe_state_open(fe_state *s, const ferrum_model *model, uint32_t context, ferrum_error *err) {
-    *s = (fe_state){0};
-    int rc = ferrum_stream_open(&s->stream, model->device, err);
-    if (!rc) rc = ferrum_buffer_new(&s->buffer, model->device, lay_out(s, model, context), err);
-    if (!rc) {
-        lay_out(s, model, context); /* again, now in the buffer */
-        rc = open_caches(s, model, context, err);
-    }
-    if (!rc) {
-        s->at = fe_alloc(s->batch, sizeof *s->at);
-        if (!s->at) rc = fe_fail_memory(err, s->batch * sizeof *s->at, "positions");
-    }
-    if (rc) fe_state_close(s);
-    return rc;
-}
-
-void fe_state_close(fe_state *s) {
-    ferrum_stream_close(s->stream);
-    ferrum_buffer_free(s->buffer);
-    ferrum_buffer_free(s->kv);
-    free(s->k_cache);
-    free(s->v_cache);
-    free(s->at);
-    *s = (fe_state){0};
+void fe_cache_close(fe_cache *c) {
+    ferrum_buffer_free(c->buffer);
+    free(c->k);
+    free(c->v);
+    *c = (fe_cache){0};
 }

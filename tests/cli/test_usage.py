@@ -26,7 +26,7 @@ class Usage(Case):
                           "raw ignore-end device cpu json logprobs verbose help",
                    "perplexity": "ids tokens json logits top threads device cpu verbose help",
                    "inspect": "context tensors json threads device cpu verbose help",
-                   "bench": "n-prompt n-gen n-depth repetitions output shape estimate threads device cpu verbose help"}
+                   "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate threads device cpu verbose help"}
         for command, names in options.items():
             result = ferrum(command, "--help")
             self.assertEqual((result.returncode, result.stderr), (0, ""))

@@ -171,39 +171,92 @@ static void check_rope(side *ref, side *cpu) {
     compare("rope", ref, cpu, x, f, 4e-6);
 }
 
-/* Positions are appended in pieces, so that attention starts inside a cache that is partly filled. */
-static void check_attention(side *ref, side *cpu, bool half) {
-    uint32_t slices = (uint32_t)pick(1, 3), group = (uint32_t)pick(1, 5), dim = 16 * (uint32_t)pick(1, 8);
-    size_t context = 16 * pick(1, 40), first = pick(0, context - 1),
-           m = pick(1, context - first < 40 ? context - first : 40);
-    ferrum_attention_params p = {.heads = slices * group,
-                                 .head_dim = dim,
-                                 .first = (uint32_t)first,
-                                 .window = pick(0, 1) ? (uint32_t)pick(1, context) : 0,
-                                 .scale = 1.0f / sqrtf((float)dim),
+enum { MOST_SPANS = 3 };
+
+/* Sequences side by side: span i has `rows` rows behind the `first` that its cache holds already. */
+typedef struct sequences {
+    size_t count, rows, filled; /* sums of the spans' rows and firsts */
+    uint32_t slices, dim;
+    ferrum_kv_span spans[MOST_SPANS]; /* caches from float 0 of the buffer on */
+    size_t end;
+} sequences;
+
+static sequences pick_sequences(ferrum_type type) {
+    sequences s = {.count = pick(1, MOST_SPANS), .slices = (uint32_t)pick(1, 3), .dim = 16 * (uint32_t)pick(1, 8)};
+    for (size_t i = 0; i < s.count; i++) {
+        size_t context = 16 * pick(1, 40), first = pick(0, context - 1);
+        size_t rows = pick(0, 1) ? 1 : pick(1, context - first < 40 ? context - first : 40);
+        ferrum_tensor k = ferrum_tensor_stack(NULL, s.end * sizeof(float), type, s.slices, context, s.dim), v = k;
+        v.offset += k.slice_stride * s.slices;
+        s.spans[i] = (ferrum_kv_span){k, v, (uint32_t)rows, (uint32_t)first};
+        s.end += 2 * s.slices * context * s.dim;
+        s.rows += rows;
+        s.filled += first;
+    }
+    return s;
+}
+
+/* Appends what the caches hold already, then the rows of the batch. k and v: where the rows of both stand. */
+static void append_all(side *s, const sequences *q, const ferrum_kv_span *spans, size_t k, size_t v) {
+    size_t width = q->slices * q->dim, count = 0;
+    ferrum_kv_span filled[MOST_SPANS];
+    for (size_t i = 0; i < q->count; i++) {
+        filled[count] = spans[i];
+        filled[count].rows = spans[i].first;
+        filled[count].first = 0;
+        count += spans[i].first > 0;
+    }
+    if (count) {
+        ferrum_tensor tk = view(s, k, q->filled, width), tv = view(s, v, q->filled, width);
+        ferrum_kv_append(s->stream, &tk, &tv, filled, count);
+    }
+    ferrum_tensor tk = view(s, k + q->filled * width, q->rows, width),
+                  tv = view(s, v + q->filled * width, q->rows, width);
+    ferrum_kv_append(s->stream, &tk, &tv, spans, q->count);
+}
+
+/* Each span by itself gives the same bits as all together. */
+static void check_alone(side *s, const sequences *q, const ferrum_kv_span *spans, const ferrum_attention_params *p,
+                        size_t query, size_t out) {
+    size_t width = (size_t)p->heads * p->head_dim, alone = out + q->rows * width, row = 0;
+    for (size_t i = 0; i < q->count; row += spans[i++].rows) {
+        ferrum_tensor tq = view(s, query + row * width, spans[i].rows, width);
+        ferrum_tensor to = view(s, alone + row * width, spans[i].rows, width);
+        ferrum_attention(s->stream, &to, &tq, &spans[i], 1, p);
+    }
+    wait_for(s);
+    cases++;
+    if (memcmp(s->data + out, s->data + alone, q->rows * width * sizeof(float)) == 0) return;
+    failures++;
+    printf("attention of %zu spans differs from theirs alone\n", q->count);
+}
+
+static void check_attention(side *ref, side *cpu, ferrum_type type) {
+    sequences seq = pick_sequences(type);
+    ferrum_attention_params p = {.heads = seq.slices * (uint32_t)pick(1, 5),
+                                 .head_dim = seq.dim,
+                                 .window = pick(0, 1) ? (uint32_t)pick(1, 640) : 0,
+                                 .scale = 1.0f / sqrtf((float)seq.dim),
                                  .softcap = pick(0, 3) ? 0.0f : 20.0f};
-    size_t width = slices * dim, k = 0, v = k + (first + m) * width, q = v + (first + m) * width;
-    size_t out = q + m * p.heads * dim, cache = out + m * p.heads * dim;
-    int32_t positions[700];
-    for (size_t i = 0; i < first + m; i++) positions[i] = (int32_t)i;
-    fill(ref, cpu, 0, out, 1.5f);
+    size_t width = (size_t)p.heads * seq.dim, kv = (seq.filled + seq.rows) * seq.slices * seq.dim;
+    size_t k = seq.end, v = k + kv, q = v + kv, out = q + seq.rows * width;
+    fill(ref, cpu, k, out - k, 1.5f);
     side *sides[2] = {ref, cpu};
     for (int i = 0; i < 2; i++) {
         side *s = sides[i];
-        ferrum_type type = half ? FERRUM_F16 : FERRUM_F32;
-        ferrum_tensor kc = ferrum_tensor_stack(s->buffer, cache * sizeof(float), type, slices, context, dim), vc = kc;
-        vc.offset += kc.slice_stride * slices;
-        ferrum_tensor tq = view(s, q, m, p.heads * dim), to = view(s, out, m, p.heads * dim);
-        for (size_t at = 0; at < first + m;) {
-            size_t count = at < first ? first - at : m;
-            ferrum_tensor tk = view(s, k + at * width, count, width), tv = view(s, v + at * width, count, width);
-            ferrum_kv_append(s->stream, &kc, &vc, &tk, &tv, positions + at);
-            at += count;
+        ferrum_kv_span spans[MOST_SPANS];
+        for (size_t j = 0; j < seq.count; j++) {
+            spans[j] = seq.spans[j];
+            spans[j].k_cache.buffer = spans[j].v_cache.buffer = s->buffer;
         }
-        ferrum_attention(s->stream, &to, &tq, &kc, &vc, &p);
+        ferrum_tensor tq = view(s, q, seq.rows, width), to = view(s, out, seq.rows, width);
+        append_all(s, &seq, spans, k, v);
+        ferrum_attention(s->stream, &to, &tq, spans, seq.count, &p);
         wait_for(s);
+        check_alone(s, &seq, spans, &p, q, out);
     }
-    compare(half ? "attention, F16 cache" : "attention, F32 cache", ref, cpu, out, m * p.heads * dim, 4e-6);
+    compare(type == FERRUM_F16 ? "attention, F16 caches" : "attention, F32 caches", ref, cpu, out, seq.rows * width,
+            4e-6);
 }
 
 static void check_device(const char *tier, unsigned threads) {
@@ -214,8 +267,8 @@ static void check_device(const char *tier, unsigned threads) {
         check_matmul(&ref, &cpu);
         check_embed(&ref, &cpu);
         check_rope(&ref, &cpu);
-        check_attention(&ref, &cpu, false);
-        check_attention(&ref, &cpu, true);
+        check_attention(&ref, &cpu, FERRUM_F32);
+        check_attention(&ref, &cpu, FERRUM_F16);
     }
     printf("%-24s %5zu cases  %s\n", ferrum_device_about(cpu.device), cases - done,
            failures == before ? "ok" : "FAILED");
@@ -230,7 +283,11 @@ static void check_refusals(void) {
     ferrum_tensor a = view(&s, 0, 2, 32), w = view(&s, 100, 4, 16), c = view(&s, 200, 2, 4), w32 = view(&s, 100, 4, 32);
     ferrum_tensor outside = view(&s, MOST - 10, 4, 32), table = view(&s, 0, 7, 32), row = view(&s, 600, 1, 32);
     ferrum_tensor half = ferrum_tensor_view(s.buffer, 0, FERRUM_F16, 2, 32);
-    for (int i = 0; i < 6; i++) {
+    ferrum_tensor cache = ferrum_tensor_stack(s.buffer, 4000, FERRUM_F32, 1, 16, 16), kv = view(&s, 600, 2, 16);
+    ferrum_kv_span spans[2] = {{cache, cache, 1, 15}, {cache, cache, 1, 16}}, empty = {cache, cache, 0, 0};
+    spans[1].k_cache.slices = 2;
+    ferrum_kv_span beyond = {cache, cache, 2, 15};
+    for (int i = 0; i < 11; i++) {
         ferrum_error err = {0};
         switch (i) {
         case 0: ferrum_matmul(s.stream, &c, &a, &w); break;       /* k differs */
@@ -239,6 +296,11 @@ static void check_refusals(void) {
         case 3: ferrum_embed(s.stream, &row, &table, &bad, 1); break;
         case 4: ferrum_add(s.stream, &a, &a, &w32); break; /* 4 rows to 2 */
         case 5: ferrum_matmul(s.stream, &a, &a, &(ferrum_tensor){0}); break;
+        case 6: ferrum_kv_append(s.stream, &kv, &kv, spans, 1); break;     /* 1 row of 2 */
+        case 7: ferrum_kv_append(s.stream, &kv, &kv, spans, 2); break;     /* slices differ */
+        case 8: ferrum_kv_append(s.stream, &kv, &kv, &empty, 1); break;    /* no rows */
+        case 9: ferrum_kv_append(s.stream, &kv, &kv, spans + 2, 0); break; /* no spans */
+        case 10: ferrum_kv_append(s.stream, &kv, &kv, &beyond, 1); break;  /* positions 15, 16 of 16 */
         }
         cases++;
         if (ferrum_stream_wait(s.stream, &err) != FERRUM_EINVAL || !err.message[0]) {

@@ -38,21 +38,20 @@ static void cpu_close(ferrum_device *dev) {
 
 static int cpu_stream_open(ferrum_stream *s, ferrum_error *err) {
     cpu_stream *stream = fe_alloc(1, sizeof *stream);
-    int32_t *ints = fe_alloc(CPU_INTS, sizeof *ints);
+    unsigned char *kept = fe_alloc(CPU_KEPT, 1);
     cpu_device *dev = s->device->state;
     size_t pieces_count = (size_t)CPU_STEPS * fe_pool_threads(dev->pool);
     cpu_pieces *pieces = fe_alloc(pieces_count, sizeof *pieces);
-    if (!stream || !ints || !pieces) {
+    if (!stream || !kept || !pieces) {
         free(stream);
-        free(ints);
+        free(kept);
         free(pieces);
-        return fe_fail_memory(err, sizeof *stream + CPU_INTS * sizeof *ints + pieces_count * sizeof *pieces,
-                              "a stream");
+        return fe_fail_memory(err, sizeof *stream + CPU_KEPT + pieces_count * sizeof *pieces, "a stream");
     }
     stream->device = dev;
     stream->pieces = pieces;
-    stream->ints = ints;
-    stream->ints_capacity = CPU_INTS;
+    stream->kept = kept;
+    stream->kept_capacity = CPU_KEPT;
     s->state = stream;
     return 0;
 }
@@ -63,7 +62,7 @@ static void cpu_stream_close(ferrum_stream *s) {
         free(stream->angles[i].positions);
         free(stream->angles[i].data);
     }
-    free(stream->ints);
+    free(stream->kept);
     free(stream->pieces);
     free(stream->shared);
     free(stream->scratch);
@@ -109,7 +108,7 @@ static void run_steps(void *arg, unsigned index) {
 static void flush(cpu_stream *stream) {
     if (stream->steps_count && !stream->no_memory) fe_pool_run(stream->device->pool, run_steps, stream);
     stream->steps_count = 0;
-    stream->ints_used = 0;
+    stream->kept_bytes = 0;
 }
 
 static bool grow(unsigned char **data, size_t *bytes, size_t want, size_t copies) {
@@ -124,20 +123,15 @@ static bool grow(unsigned char **data, size_t *bytes, size_t want, size_t copies
 }
 
 /* The stream's own copy of a host array. */
-static const int32_t *keep_ints(cpu_stream *stream, const int32_t *ints, size_t count) {
-    if (stream->ints_used + count > stream->ints_capacity) {
+static const void *keep(cpu_stream *stream, const void *array, size_t bytes) {
+    if (stream->kept_bytes + bytes > stream->kept_capacity) {
         flush(stream);
-        if (count > stream->ints_capacity) {
-            int32_t *grown = fe_alloc(count, sizeof *grown);
-            if (!grown) return NULL;
-            free(stream->ints);
-            stream->ints = grown;
-            stream->ints_capacity = count;
-        }
+        stream->no_memory |= !grow(&stream->kept, &stream->kept_capacity, bytes, 1);
+        if (stream->no_memory) return NULL;
     }
-    int32_t *kept = stream->ints + stream->ints_used;
-    memcpy(kept, ints, count * sizeof *kept);
-    stream->ints_used += count;
+    void *kept = stream->kept + stream->kept_bytes;
+    memcpy(kept, array, bytes);
+    stream->kept_bytes += fe_round_up(bytes, 16);
     return kept;
 }
 
@@ -208,10 +202,9 @@ static void cpu_submit(ferrum_stream *s, const fe_op *op) {
     if (op->kind == FE_OP_ROPE) {
         step.angles = angles_for(stream, op);
         stream->no_memory |= !step.angles;
-    } else if (op->ints) {
-        step.op.ints = keep_ints(stream, op->ints, op->kind == FE_OP_EMBED ? op->out.rows : op->a.rows);
-        stream->no_memory |= !step.op.ints;
     }
+    if (op->kind == FE_OP_EMBED) step.op.ints = keep(stream, op->ints, op->out.rows * sizeof *op->ints);
+    if (op->spans) step.op.spans = keep(stream, op->spans, op->span_count * sizeof *op->spans);
     if (stream->no_memory) return;
     unsigned threads = fe_pool_threads(stream->device->pool);
     step.pieces = stream->pieces + stream->steps_count * threads;

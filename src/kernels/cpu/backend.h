@@ -41,7 +41,7 @@ struct cpu_step {
     cpu_pieces *pieces;                    /* [threads] */
 };
 
-enum { CPU_STEPS = 512, CPU_INTS = 1 << 15, CPU_ANGLE_TABLES = 4 };
+enum { CPU_STEPS = 512, CPU_KEPT = 1 << 18, CPU_ANGLE_TABLES = 4 };
 
 /* cos and sin of every (position, pair), kept from layer to layer. */
 typedef struct cpu_angles {
@@ -57,9 +57,9 @@ struct cpu_stream {
     cpu_device *device;
     size_t steps_count;
     cpu_step steps[CPU_STEPS];
-    cpu_pieces *pieces; /* [CPU_STEPS][threads] */
-    int32_t *ints;
-    size_t ints_used, ints_capacity;
+    cpu_pieces *pieces;  /* [CPU_STEPS][threads] */
+    unsigned char *kept; /* the recorded steps' host arrays */
+    size_t kept_bytes, kept_capacity;
     /* Grown while nothing runs, before the first step that needs more. */
     unsigned char *shared; /* activations as packed for the kernels, parts of attention, sorted experts */
     size_t shared_bytes;

@@ -284,23 +284,52 @@ static void moe_sum(cpu_step *step, const cpu_worker *w) {
 
 /* ---- Attention ---- */
 
+/* One span's share of an attention op. How it is split depends on nothing but the span, and so does how its sums round. */
 typedef struct attention_plan {
-    size_t group, rows, blocks,
-        splits;  /* query heads a KV head, query rows and row blocks a KV head, parts of a sequence */
-    size_t part; /* floats of one unit's result: sums, then maxima, then totals */
+    const ferrum_kv_span *span; /* NULL: there is none left */
+    size_t row;                 /* of q and out, where the span begins */
+    size_t group, rows, blocks; /* query heads a KV head, query rows and row blocks a KV head */
+    size_t splits;              /* parts of the sequence */
+    size_t part;                /* floats of one unit's result: sums, then maxima, then totals */
+    size_t units, before;       /* of work, and how many the spans before it have */
+    size_t shared, parts;       /* floats of its parts that threads share, and where they stand */
 } attention_plan;
 
-static attention_plan plan_attention(const fe_op *op, size_t threads) {
+static void plan_span(attention_plan *plan, const fe_op *op, size_t threads) {
     const ferrum_attention_params *p = &op->u.attention;
-    attention_plan plan = {.group = p->heads / op->b.slices};
-    plan.rows = op->a.rows * plan.group;
-    plan.blocks = (plan.rows + FE_ATTENTION_ROWS - 1) / FE_ATTENTION_ROWS;
-    size_t units = plan.blocks * op->b.slices, length = p->first + op->a.rows;
-    if (p->window) length = fe_min(length, p->window + op->a.rows);
-    plan.splits = 1;
+    const ferrum_kv_span *span = plan->span;
+    size_t slices = span->k_cache.slices;
+    plan->group = p->heads / slices;
+    plan->rows = span->rows * plan->group;
+    plan->blocks = (plan->rows + FE_ATTENTION_ROWS - 1) / FE_ATTENTION_ROWS;
+    size_t units = plan->blocks * slices, length = span->first + span->rows;
+    if (p->window) length = fe_min(length, p->window + span->rows);
+    plan->splits = 1;
     if (threads > 1 && units < 4 * threads)
-        plan.splits = fe_max(1, fe_min(length / SPLIT_LEAST, (4 * threads + units - 1) / units));
-    plan.part = FE_ATTENTION_ROWS * ((size_t)p->head_dim + 2);
+        plan->splits = fe_max(1, fe_min(length / SPLIT_LEAST, (4 * threads + units - 1) / units));
+    plan->part = FE_ATTENTION_ROWS * ((size_t)p->head_dim + 2);
+    plan->units = units * plan->splits;
+    plan->shared = plan->splits == 1 ? 0 : plan->units * plan->part;
+}
+
+static attention_plan first_span(const fe_op *op, size_t threads) {
+    attention_plan plan = {.span = op->spans};
+    plan_span(&plan, op, threads);
+    return plan;
+}
+
+static void next_span(attention_plan *plan, const fe_op *op, size_t threads) {
+    plan->row += plan->span->rows;
+    plan->before += plan->units;
+    plan->parts += plan->shared;
+    plan->span = plan->span + 1 < op->spans + op->span_count ? plan->span + 1 : NULL;
+    if (plan->span) plan_span(plan, op, threads);
+}
+
+/* What all spans come to stands in `before` and `parts`. */
+static attention_plan plan_all(const fe_op *op, size_t threads) {
+    attention_plan plan = first_span(op, threads);
+    while (plan.span) next_span(&plan, op, threads);
     return plan;
 }
 
@@ -308,20 +337,21 @@ static attention_plan plan_attention(const fe_op *op, size_t threads) {
 static fe_attention_task attention_task(const fe_op *op, const attention_plan *plan, size_t slice, size_t block,
                                         float *part) {
     const ferrum_attention_params *p = &op->u.attention;
+    const ferrum_kv_span *span = plan->span;
     fe_attention_task t = {.head_dim = p->head_dim, .scale = p->scale, .softcap = p->softcap};
     size_t first = block * FE_ATTENTION_ROWS;
     t.rows = fe_min(FE_ATTENTION_ROWS, plan->rows - first);
     t.from = SIZE_MAX;
     for (size_t r = 0; r < t.rows; r++) {
         size_t token = (first + r) / plan->group, head = slice * plan->group + (first + r) % plan->group;
-        t.q[r] = fe_row(&op->a, token) + head * p->head_dim;
-        t.end[r] = (uint32_t)(p->first + token + 1);
+        t.q[r] = fe_row(&op->a, plan->row + token) + head * p->head_dim;
+        t.end[r] = (uint32_t)(span->first + token + 1);
         t.begin[r] = p->window && t.end[r] > p->window ? t.end[r] - p->window : 0;
         t.from = fe_min(t.from, t.begin[r]);
         t.to = fe_max(t.to, t.end[r]);
     }
-    t.k = fe_at(&op->b, slice, 0);
-    t.v = fe_at(&op->c, slice, 0);
+    t.k = fe_at(&span->k_cache, slice, 0);
+    t.v = fe_at(&span->v_cache, slice, 0);
     t.sum = part;
     t.max = part + FE_ATTENTION_ROWS * p->head_dim;
     t.total = t.max + FE_ATTENTION_ROWS;
@@ -335,7 +365,7 @@ static void join(const fe_op *op, const attention_plan *plan, size_t slice, size
     size_t dim = p->head_dim, first = block * FE_ATTENTION_ROWS;
     for (size_t r = 0; r < fe_min(FE_ATTENTION_ROWS, plan->rows - first); r++) {
         size_t token = (first + r) / plan->group, head = slice * plan->group + (first + r) % plan->group;
-        float *out = fe_row(&op->out, token) + head * dim, max = -INFINITY, total = 0;
+        float *out = fe_row(&op->out, plan->row + token) + head * dim, max = -INFINITY, total = 0;
         const float *maxima = parts + FE_ATTENTION_ROWS * dim + r, *totals = maxima + FE_ATTENTION_ROWS;
         for (size_t i = 0; i < plan->splits; i++) max = fmaxf(max, maxima[i * stride]);
         for (size_t i = 0; i < plan->splits; i++) total += totals[i * stride] * expf(maxima[i * stride] - max);
@@ -348,30 +378,45 @@ static void join(const fe_op *op, const attention_plan *plan, size_t slice, size
     }
 }
 
+/* Unit `unit` of a span: up to FE_ATTENTION_ROWS query rows of one KV head, over one part of the sequence. */
+static void attend(const cpu_worker *w, const fe_op *op, const attention_plan *plan, size_t unit) {
+    /* The last tokens see the most: they come first, so that the threads end together. */
+    size_t slices = plan->span->k_cache.slices, split = unit % plan->splits, slice = unit / plan->splits % slices;
+    size_t block = plan->blocks - 1 - unit / plan->splits / slices;
+    size_t at = ((block * slices + slice) * plan->splits + split) * plan->part;
+    float *part = plan->splits == 1 ? (float *)w->scratch : (float *)w->stream->shared + plan->parts + at;
+    fe_attention_task t = attention_task(op, plan, slice, block, part);
+    size_t from = t.from / FE_KV_BLOCK, to = (t.to + FE_KV_BLOCK - 1) / FE_KV_BLOCK, end = t.to;
+    t.from = (from + (to - from) * split / plan->splits) * FE_KV_BLOCK;
+    t.to = fe_min((from + (to - from) * (split + 1) / plan->splits) * FE_KV_BLOCK, end);
+    if (plan->span->k_cache.type == FERRUM_F16)
+        w->table->vector.attention_f16(&t);
+    else
+        w->table->vector.attention_f32(&t);
+    if (plan->splits == 1) join(op, plan, slice, block, part, 0);
+}
+
+static void join_span(const cpu_worker *w, const fe_op *op, const attention_plan *plan) {
+    size_t slices = plan->span->k_cache.slices;
+    const float *parts = (const float *)w->stream->shared + plan->parts;
+    for (size_t i = w->index; i < plan->blocks * slices; i += w->count)
+        join(op, plan, i % slices, i / slices, parts + i * plan->splits * plan->part, plan->part);
+}
+
+/* The units of all spans stand in one row, so that threads meet no more often for many sequences than for one. */
 static void attention(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
-    attention_plan plan = plan_attention(op, w->count);
-    void (*attend)(const fe_attention_task *) =
-        op->b.type == FERRUM_F16 ? w->table->vector.attention_f16 : w->table->vector.attention_f32;
-    size_t slices = op->b.slices, blocks = plan.blocks * slices, unit, count;
-    float *parts = (float *)w->stream->shared;
-    while (cpu_claim(&step->claimed[0], blocks * plan.splits, 1, &unit, &count)) {
-        /* The last tokens see the most: they come first, so that the threads end together. */
-        size_t split = unit % plan.splits, slice = unit / plan.splits % slices;
-        size_t block = plan.blocks - 1 - unit / plan.splits / slices;
-        size_t index = block * slices + slice;
-        float *part = plan.splits == 1 ? (float *)w->scratch : parts + (index * plan.splits + split) * plan.part;
-        fe_attention_task t = attention_task(op, &plan, slice, block, part);
-        size_t from = t.from / FE_KV_BLOCK, to = (t.to + FE_KV_BLOCK - 1) / FE_KV_BLOCK, end = t.to;
-        t.from = (from + (to - from) * split / plan.splits) * FE_KV_BLOCK;
-        t.to = fe_min((from + (to - from) * (split + 1) / plan.splits) * FE_KV_BLOCK, end);
-        attend(&t);
-        if (plan.splits == 1) join(op, &plan, slice, block, part, 0);
-    }
-    if (plan.splits == 1) return;
+    attention_plan all = plan_all(op, w->count), plan = first_span(op, w->count);
+    size_t unit, count;
+    bool more = cpu_claim(&step->claimed[0], all.before, 1, &unit, &count);
+    for (; more && plan.span; next_span(&plan, op, w->count))
+        for (; more && unit < plan.before + plan.units;
+             more = cpu_claim(&step->claimed[0], all.before, 1, &unit, &count))
+            attend(w, op, &plan, unit - plan.before);
+    if (all.parts == 0) return;
     fe_pool_barrier(w->pool);
-    for (size_t i = w->index; i < blocks; i += w->count)
-        join(op, &plan, i % slices, i / slices, parts + i * plan.splits * plan.part, plan.part);
+    for (plan = first_span(op, w->count); plan.span; next_span(&plan, op, w->count))
+        if (plan.splits > 1) join_span(w, op, &plan);
 }
 
 static void store(const fe_cpu_table *table, const ferrum_tensor *cache, void *to, const float *x) {
@@ -382,27 +427,33 @@ static void store(const fe_cpu_table *table, const ferrum_tensor *cache, void *t
 }
 
 /* Keys stand in blocks of FE_KV_BLOCK positions, values row by row: see cpu.h. */
+static void append_head(const fe_cpu_table *table, const ferrum_kv_span *span, size_t head, size_t position,
+                        const float *k, const float *v) {
+    const ferrum_tensor *keys = &span->k_cache, *values = &span->v_cache;
+    size_t dim = keys->cols, lane = position % FE_KV_BLOCK;
+    void *block = fe_at(keys, head, position - lane);
+    if (keys->type == FERRUM_F16) {
+        uint16_t half[FE_KV_BLOCK];
+        for (size_t d = 0; d < dim; d++) {
+            if (d % FE_KV_BLOCK == 0) table->vector.to_f16(half, k + d, FE_KV_BLOCK);
+            ((uint16_t *)block)[d * FE_KV_BLOCK + lane] = half[d % FE_KV_BLOCK];
+        }
+    } else {
+        for (size_t d = 0; d < dim; d++) ((float *)block)[d * FE_KV_BLOCK + lane] = k[d];
+    }
+    store(table, values, fe_at(values, head, position), v);
+}
+
 static void kv_append(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
-    const ferrum_tensor *keys = &op->out, *values = &op->out2;
-    size_t dim = keys->cols, first, last;
-    cpu_share(op->a.rows * keys->slices, 1, w->index, w->count, &first, &last);
-    for (size_t i = first; i < last; i++) {
-        size_t row = i / keys->slices, head = i % keys->slices, position = (size_t)op->ints[row];
-        const float *k = fe_row(&op->a, row) + head * dim;
-        size_t lane = position % FE_KV_BLOCK;
-        void *block = fe_at(keys, head, position - lane);
-        if (keys->type == FERRUM_F16) {
-            uint16_t half[FE_KV_BLOCK];
-            for (size_t d = 0; d < dim; d++) {
-                if (d % FE_KV_BLOCK == 0) w->table->vector.to_f16(half, k + d, FE_KV_BLOCK);
-                ((uint16_t *)block)[d * FE_KV_BLOCK + lane] = half[d % FE_KV_BLOCK];
-            }
-        } else {
-            for (size_t d = 0; d < dim; d++) ((float *)block)[d * FE_KV_BLOCK + lane] = k[d];
+    size_t slices = op->spans->k_cache.slices, dim = op->spans->k_cache.cols, begin = 0, first, last;
+    cpu_share(op->a.rows * slices, 1, w->index, w->count, &first, &last);
+    for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; begin += span++->rows)
+        for (size_t i = fe_max(first, begin * slices); i < fe_min(last, (begin + span->rows) * slices); i++) {
+            size_t row = i / slices, head = i % slices;
+            append_head(w->table, span, head, span->first + row - begin, fe_row(&op->a, row) + head * dim,
+                        fe_row(&op->b, row) + head * dim);
         }
-        store(w->table, values, fe_at(values, head, position), fe_row(&op->b, row) + head * dim);
-    }
 }
 
 /* ---- Rows and elements ---- */
@@ -486,9 +537,9 @@ cpu_needs fe_cpu_step_needs(const cpu_device *dev, const fe_op *op) {
         needs.shared = plan_experts(&dev->table, op, NULL).bytes;
         needs.scratch = kernel ? kernel->gemm_scratch(op->out.rows, op->a.cols) : op->a.cols * sizeof(float);
     } else if (op->kind == FE_OP_ATTENTION) {
-        attention_plan plan = plan_attention(op, fe_pool_threads(dev->pool));
+        attention_plan plan = plan_all(op, fe_pool_threads(dev->pool));
         needs.scratch = plan.part * sizeof(float);
-        needs.shared = plan.splits == 1 ? 0 : plan.blocks * op->b.slices * plan.splits * plan.part * sizeof(float);
+        needs.shared = plan.parts * sizeof(float);
     }
     return needs;
 }

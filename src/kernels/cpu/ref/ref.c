@@ -152,23 +152,26 @@ static void append_head(const ferrum_tensor *cache, const float *x, size_t head,
 
 static void kv_append(ferrum_stream *s, const fe_op *op) {
     (void)s;
-    for (size_t i = 0; i < op->a.rows; i++)
-        for (size_t head = 0; head < op->out.slices; head++) {
-            append_head(&op->out, fe_row(&op->a, i), head, (size_t)op->ints[i]);
-            append_head(&op->out2, fe_row(&op->b, i), head, (size_t)op->ints[i]);
-        }
+    size_t row = 0;
+    for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; span++)
+        for (size_t i = 0; i < span->rows; i++, row++)
+            for (size_t head = 0; head < span->k_cache.slices; head++) {
+                append_head(&span->k_cache, fe_row(&op->a, row), head, span->first + i);
+                append_head(&span->v_cache, fe_row(&op->b, row), head, span->first + i);
+            }
 }
 
-/* One query against one KV head: two passes over the positions, no online softmax. */
-static void attend(ferrum_stream *s, const fe_op *op, size_t row, size_t head, double *sum) {
+/* One query, at position `last`, against one KV head: two passes over the positions, no online softmax. */
+static void attend(ferrum_stream *s, const fe_op *op, const ferrum_kv_span *span, size_t row, size_t last, size_t head,
+                   double *sum) {
     const ferrum_attention_params *p = &op->u.attention;
-    size_t slice = head / (p->heads / op->b.slices), last = p->first + row;
+    size_t slice = head / (p->heads / span->k_cache.slices);
     size_t begin = p->window && last + 1 > p->window ? last + 1 - p->window : 0;
     const float *q = fe_row(&op->a, row) + head * p->head_dim;
     double max = -INFINITY, total = 0;
     for (int pass = 0; pass < 2; pass++)
         for (size_t t = begin; t <= last; t++) {
-            const float *k = load_row(s, &op->b, slice, t);
+            const float *k = load_row(s, &span->k_cache, slice, t);
             if (!k) return;
             double score = (double)p->scale * dot(q, k, p->head_dim);
             if (p->softcap > 0) score = p->softcap * tanh(score / p->softcap);
@@ -177,7 +180,7 @@ static void attend(ferrum_stream *s, const fe_op *op, size_t row, size_t head, d
                 continue;
             }
             double weight = exp(score - max);
-            const float *v = load_row(s, &op->c, slice, t);
+            const float *v = load_row(s, &span->v_cache, slice, t);
             total += weight;
             for (size_t j = 0; j < p->head_dim; j++) sum[j] += weight * v[j];
         }
@@ -192,11 +195,13 @@ static void attention(ferrum_stream *s, const fe_op *op) {
         ((ref_stream *)s->state)->no_memory = true;
         return;
     }
-    for (size_t row = 0; row < op->a.rows; row++)
-        for (size_t head = 0; head < p->heads; head++) {
-            memset(sum, 0, p->head_dim * sizeof *sum);
-            attend(s, op, row, head, sum);
-        }
+    size_t row = 0;
+    for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; span++)
+        for (size_t i = 0; i < span->rows; i++, row++)
+            for (size_t head = 0; head < p->heads; head++) {
+                memset(sum, 0, p->head_dim * sizeof *sum);
+                attend(s, op, span, row, span->first + i, head, sum);
+            }
     free(sum);
 }
 

@@ -1,0 +1,65 @@
+/* The insides of a session and of the batch that evaluates it. */
+#ifndef FE_SESSION_H
+#define FE_SESSION_H
+
+#include "engine/sampler.h"
+#include "model/model.h"
+
+#include <stdatomic.h>
+
+struct ferrum_session {
+    const ferrum_model *model;
+    ferrum_session_options options;
+    fe_pass pass; /* a session's by itself; in a batch empty */
+    fe_cache cache;
+    fe_sampler *sampler;
+    uint32_t context;
+    atomic_bool canceled;
+
+    /* [context + 1]: those in the cache; behind them those not yet evaluated: the last drawn one or, in a batch, a prompt's */
+    int32_t *tokens;
+    size_t count;  /* in the cache */
+    float *logits; /* of the last position, inside the pass or `row`; NULL before the first append */
+    float *row;    /* [vocab], in a batch */
+    uint64_t step; /* of the batch: the last that the session took part in */
+
+    size_t answer_first, answer_count; /* in tokens: what was drawn for the current answer */
+    ferrum_logprob *logprobs;          /* [answer_capacity][options.logprobs] */
+    size_t logprobs_capacity;
+    ferrum_finish finish;
+    fe_text text;  /* drawn and not yet handed out; may end inside a UTF-8 sequence or a stop string */
+    size_t handed; /* bytes of it that were */
+    bool draining; /* the answer has ended: what is left of text goes out as it is */
+
+    char **stop;
+    size_t stop_count, longest_stop;
+    ferrum_timings timings;
+};
+
+/* Tokens behind the cache that the batch is to evaluate: none once the answer has ended. */
+size_t fe_session_waiting(const ferrum_session *s);
+
+/* The batch has evaluated `rows` of them, in so many seconds; where they were the last, the logits are in s->row. */
+void fe_session_evaluated(ferrum_session *s, uint32_t rows, double seconds);
+
+/* What one session has in a step. */
+typedef struct fe_part {
+    ferrum_session *session;
+    uint32_t rows; /* how many of the pass */
+    uint32_t last; /* of them */
+} fe_part;
+
+struct ferrum_batch {
+    const ferrum_model *model;
+    fe_pass pass;
+    uint64_t steps;
+    /* [pass.rows] each; of the step at hand */
+    int32_t *ids;
+    fe_span *spans;
+    fe_part *parts;
+    size_t count;    /* of spans and parts */
+    size_t complete; /* parts after which nothing waits in their session: all, or all but the last */
+    uint32_t rows;   /* of ids */
+};
+
+#endif
