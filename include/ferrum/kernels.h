@@ -190,9 +190,13 @@ FERRUM_API void ferrum_rms_norm(ferrum_stream *s, const ferrum_tensor *out, cons
 /* c[m,n] = a[m,k] · w[n,k]ᵀ. c must not overlap a. */
 FERRUM_API void ferrum_matmul(ferrum_stream *s, const ferrum_tensor *c, const ferrum_tensor *a, const ferrum_tensor *w);
 
+/* How closely a device that rounds activations keeps to them. Queries and keys need it more than all else: a softmax makes
+ * much of what is wrong in them. */
+typedef enum ferrum_precision { FERRUM_USUAL, FERRUM_FINE } ferrum_precision;
+
 /* `count` (1 … 3) products that share their activations: c[i] = a · w[i]ᵀ. The w may differ in type and rows. */
 FERRUM_API void ferrum_matmul_many(ferrum_stream *s, size_t count, const ferrum_tensor *c, const ferrum_tensor *a,
-                                   const ferrum_tensor *w);
+                                   const ferrum_tensor *w, ferrum_precision precision);
 
 /* Mixture of experts, chosen rows. ids and weights come from ferrum_moe_route: F32 buffers of [m, used].
  * c[i·used + j, :] = a[i·(a.rows == m ? 1 : used) + …, :] · w[slice = ids[i,j]]ᵀ; c has m · used rows, a has m rows or

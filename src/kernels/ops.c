@@ -109,12 +109,12 @@ void ferrum_rms_norm(ferrum_stream *s, const ferrum_tensor *out, const ferrum_te
     submit(s, &(fe_op){.kind = FE_OP_RMS_NORM, .out = *out, .a = *x, .b = *weight, .u.eps = eps});
 }
 
-static void products(ferrum_stream *s, size_t count, const ferrum_tensor *c, const ferrum_tensor *a,
-                     const ferrum_tensor *w) {
+void ferrum_matmul_many(ferrum_stream *s, size_t count, const ferrum_tensor *c, const ferrum_tensor *a,
+                        const ferrum_tensor *w, ferrum_precision precision) {
     const char *op = "matmul";
     if (s->failed || !F32_IN(a)) return;
     if (!check(s, count >= 1 && count <= FE_MATMUL_MANY, op, "the number of products", count, FE_MATMUL_MANY)) return;
-    fe_op o = {.kind = FE_OP_MATMUL, .a = *a, .u.matmul.count = count};
+    fe_op o = {.kind = FE_OP_MATMUL, .a = *a, .u.matmul = {.count = count, .precision = precision}};
     for (size_t i = 0; i < count; i++) {
         if (!F32_OUT(&c[i]) || !tensor_ok(s, op, "the end of the weights", &w[i], false)) return;
         if (!SAME("the weights' row length", w[i].cols, a->cols) || !SAME("c's row length", c[i].cols, w[i].rows) ||
@@ -132,12 +132,7 @@ static void products(ferrum_stream *s, size_t count, const ferrum_tensor *c, con
 }
 
 void ferrum_matmul(ferrum_stream *s, const ferrum_tensor *c, const ferrum_tensor *a, const ferrum_tensor *w) {
-    products(s, 1, c, a, w);
-}
-
-void ferrum_matmul_many(ferrum_stream *s, size_t count, const ferrum_tensor *c, const ferrum_tensor *a,
-                        const ferrum_tensor *w) {
-    products(s, count, c, a, w);
+    ferrum_matmul_many(s, 1, c, a, w, FERRUM_USUAL);
 }
 
 void ferrum_matmul_experts(ferrum_stream *s, const ferrum_tensor *c, const ferrum_tensor *a, const ferrum_tensor *w,

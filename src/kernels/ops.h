@@ -39,6 +39,7 @@ typedef struct fe_op {
         bool renormalise;
         struct {
             size_t count;
+            ferrum_precision precision;
             ferrum_tensor c[FE_MATMUL_MANY], w[FE_MATMUL_MANY];
         } matmul; /* a is op.a */
         struct {

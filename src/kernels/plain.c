@@ -136,7 +136,7 @@ static void gemv(ferrum_type type, float *y, const void *w, const float *x, size
     for (size_t done = 0; done < k; done += CHUNK) {
         size_t now = fe_min(k - done, CHUNK);
         const char *part = (const char *)w + done / t->block * t->bytes;
-        kernel->pack(act, x + done, k, 1, now, 0, 1);
+        kernel->pack(act, x + done, k, 1, now, 0, 1, FE_ABOVE_FINE);
         if (done == 0)
             kernel->gemv(y, part, stride, n, act, now);
         else

@@ -43,7 +43,7 @@ static void attention_block(const ferrum_model *model, fe_pass *p, uint32_t laye
     ferrum_tensor attn = rows(p->attn, m);                                /* [m, H·d] */
 
     ferrum_rms_norm(s, &norm, &x, &l->attn_norm, h->norm_eps);
-    ferrum_matmul_many(s, 3, qkv, &norm, (const ferrum_tensor[]){l->q, l->k, l->v});
+    ferrum_matmul_many(s, 3, qkv, &norm, (const ferrum_tensor[]){l->q, l->k, l->v}, FERRUM_FINE);
     add_bias(s, &qkv[0], &l->q_bias);
     add_bias(s, &qkv[1], &l->k_bias);
     add_bias(s, &qkv[2], &l->v_bias);
@@ -79,7 +79,7 @@ static void gated(const fe_arch *arch, ferrum_stream *s, const ferrum_tensor *ga
 /* norm [m, D] → norm [m, D] */
 static void dense(const ferrum_model *model, fe_pass *p, const fe_layer *l, const ferrum_tensor *norm) {
     ferrum_tensor both[2] = {rows(p->gate, norm->rows), rows(p->up, norm->rows)}; /* [m, F] */
-    ferrum_matmul_many(p->stream, 2, both, norm, (const ferrum_tensor[]){l->gate, l->up});
+    ferrum_matmul_many(p->stream, 2, both, norm, (const ferrum_tensor[]){l->gate, l->up}, FERRUM_USUAL);
     gated(model->arch, p->stream, &both[0], &both[1]);
     ferrum_matmul(p->stream, norm, &both[0], &l->down);
 }

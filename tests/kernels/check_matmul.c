@@ -98,7 +98,8 @@ typedef struct {
     float *x;           /* [m] rows */
     enum weights w_kind;
     enum inputs x_kind;
-    bool dense; /* no gaps between rows of w */
+    float above; /* where activations have second parts: act.h */
+    bool dense;  /* no gaps between rows of w */
 } problem;
 
 /* What is expected of one result. */
@@ -177,6 +178,7 @@ static void problem_init(problem *p, uint64_t rng) {
     size_t row = ferrum_row_bytes(p->layout->type, p->k);
     p->stride = row + (random_below(&rng, 2) && !p->dense ? random_below(&rng, 40) : 0);
     p->ldx = p->k + random_below(&rng, 5);
+    p->above = p->dense || random_below(&rng, 2) ? 2 : 3; /* the plain functions are fine */
     p->w = fe_alloc(p->n, p->stride);
     p->x = fe_alloc(p->m * p->ldx, sizeof *p->x);
     if (!p->w || !p->x) exit(1);
@@ -236,7 +238,7 @@ static void quantise_stretch(activations *a, const problem *p, size_t t, size_t 
     }
     for (size_t g = 0; g < groups; g++) {
         float none[32], most = 0;
-        if (!(d[g] * d[g] > energy / (float)(32 * groups) * (float)(3.0 * 3.0 / (127 * 127)))) continue;
+        if (!(d[g] * d[g] > energy / (float)(32 * groups) * (p->above * p->above / (127 * 127)))) continue;
         quantise_group(a->rounded[1] + (first + g) * 32 * p->m + t, p->m, rest[g], none, slack + g * p->m, &squares);
         for (size_t i = 0; i < 32; i++) most = fmaxf(most, fabsf(x[g * 32 + i]));
         slack[g * p->m] += 2 * (double)FLT_EPSILON * (double)most; /* the roundings of what is left over */
@@ -443,11 +445,11 @@ static void *pack(const fe_matmul_kernel *kernel, const problem *p, const float 
     size_t bytes = kernel->act_bytes(m, p->k), group = kernel->pack_group(m);
     void *act = memset(guard_place(&guard_act, bytes, 64, random_below(rng, 2), 0), 0xFF, bytes);
     if (random_below(rng, 2)) {
-        kernel->pack(act, x, p->ldx, m, p->k, 0, m);
+        kernel->pack(act, x, p->ldx, m, p->k, 0, m, p->above);
         return act;
     }
     for (size_t first = (m - 1) / group * group;; first -= group) {
-        kernel->pack(act, x, p->ldx, m, p->k, first, fe_min(group, m - first));
+        kernel->pack(act, x, p->ldx, m, p->k, first, fe_min(group, m - first), p->above);
         if (first == 0) return act;
     }
 }
@@ -466,7 +468,7 @@ static void check_packing(tally *l, const problem *p, const float *x, const void
     fe_matmul_init_c(c);
     fe_act_panel *want = fe_alloc(fe_act_panels(p->k), sizeof *want);
     if (!want) exit(1);
-    c[p->layout->type].pack(want, x, p->ldx, 1, p->k, 0, 1);
+    c[p->layout->type].pack(want, x, p->ldx, 1, p->k, 0, 1, p->above);
     for (size_t i = 0; i < fe_act_panels(p->k); i++) {
         const fe_act_panel *got = (const fe_act_panel *)act + i;
         if (memcmp(got->q, want[i].q, sizeof got->q) != 0 || memcmp(got->d, want[i].d, sizeof got->d) != 0)

@@ -7,8 +7,8 @@
  *   Where d is below FLT_MIN (r may overflow there), d = 0 and all q = 0. Where some x is infinite or not a number, d is
  *   NaN and all q = 0, so that the results that the group goes into are NaN.
  * Most of the error that 8 bits leave comes from the groups that hold outliers, so these have a second part. Where some |x|
- * is, about, over three times the root of the mean square of the stretch of 4096 columns that the group lies in, that is, where
- *   d · d > (E / (32 · groups)) · (3 / 127)²,  E = Σ (d · d) · (Σ q²) over the stretch's groups, in order,
+ * is, about, over `above` times the root of the mean square of the stretch of 4096 columns that the group lies in, that is, where
+ *   d · d > (E / (32 · groups)) · ((above · above) / 127²),  E = Σ (d · d) · (Σ q²) over the stretch's groups, in order,
  * what is left over, x - d · q, is quantised by the same rule. A row is packed the same whatever rows it is packed with.
  *
  * Every instruction set gives the same d and q, |q| <= 127. What the kernels sum, with w = scale · u + add, u the stored
@@ -30,6 +30,10 @@ enum {
     FE_STRETCH_PANELS = 16,     /* panels whose groups are measured by one another */
     FE_PARTS = 2,
 };
+
+/* Products are usual, or fine where FERRUM_FINE asks for it. */
+#define FE_ABOVE_USUAL 3.0f
+#define FE_ABOVE_FINE  2.0f
 
 /* 256 activations of one row; what lies beyond k is zero. Row i of the packed activations is the fe_act_panels(k) panels
  * from i · fe_act_panels(k) on: always in the C kernels, for m = 1 in all of them, for m = 2 in those of x86. */
@@ -62,8 +66,8 @@ static inline float fe_act_scale(uint32_t max_bits, float *r) {
 
 /* What a group adds to E, and the d · d above which one has a second part. */
 static inline float fe_act_energy(float d, int sum_of_squares) { return d * d * (float)sum_of_squares; }
-static inline float fe_act_limit(float energy, size_t groups) {
-    return energy / (float)(32 * groups) * (float)(3.0 * 3.0 / (127 * 127));
+static inline float fe_act_limit(float energy, size_t groups, float above) {
+    return energy / (float)(32 * groups) * (above * above / (127 * 127));
 }
 
 /* Groups of 32 that stretch `first` … of panels has in a row of k: it ends with the row. */

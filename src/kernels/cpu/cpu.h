@@ -22,9 +22,9 @@ typedef struct fe_matmul_kernel {
 
     /* Activations: bytes for m rows of k, and packing rows first … first+count-1 of the m rows of x (ldx floats apart) into
      * `act`, aligned to 64. first and count are multiples of pack_group(m), but for the end of the rows. The packing may
-     * depend on m (m == 1 is GEMV's). */
+     * depend on m (m == 1 is GEMV's). above: see act.h. */
     size_t (*act_bytes)(size_t m, size_t k);
-    void (*pack)(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count);
+    void (*pack)(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count, float above);
     size_t (*pack_group)(size_t m);
 
     /* m = 1: y[r] = Σ w[r,·] · x for n rows of w, `stride` bytes apart, at any alignment. */

@@ -44,11 +44,11 @@ static void pack_rest(fe_act_panel *panel, size_t g, const float *x) {
 }
 
 /* The groups of a stretch, from its first panel on. */
-static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
+static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups, float above) {
     float energy = 0;
     for (size_t g = 0; g < groups; g++)
         energy += pack_group(panels + g / FE_PANEL_GROUPS, 0, g % FE_PANEL_GROUPS, x + g * 32);
-    float limit = fe_act_limit(energy, groups);
+    float limit = fe_act_limit(energy, groups, above);
     for (size_t g = 0; g < groups; g++) {
         fe_act_panel *panel = panels + g / FE_PANEL_GROUPS;
         float d = panel->d[0][g % FE_PANEL_GROUPS];
@@ -56,14 +56,14 @@ static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
     }
 }
 
-static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count) {
+static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count, float above) {
     (void)m;
     size_t panels = fe_act_panels(k);
     for (size_t i = first; i < first + count; i++) {
         fe_act_panel *row = (fe_act_panel *)act + i * panels;
         memset(row, 0, panels * sizeof *row);
         for (size_t p = 0; p < panels; p += FE_STRETCH_PANELS)
-            pack_stretch(row + p, x + i * ldx + p * FE_PANEL, fe_stretch_groups(k, p));
+            pack_stretch(row + p, x + i * ldx + p * FE_PANEL, fe_stretch_groups(k, p), above);
     }
 }
 

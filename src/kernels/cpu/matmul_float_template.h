@@ -20,8 +20,9 @@ typedef vf (*load_fn)(const uint8_t *w);
 
 static size_t float_act_bytes(size_t m, size_t k) { return m * fe_act_float_stride(k) * sizeof(float); }
 
-static void float_pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count) {
-    (void)m;
+static void float_pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count,
+                       float above) {
+    (void)m, (void)above;
     size_t stride = fe_act_float_stride(k);
     for (size_t i = first; i < first + count; i++) {
         float *row = (float *)act + i * stride;

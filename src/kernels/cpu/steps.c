@@ -1,4 +1,5 @@
 /* What each op does on one thread of the CPU backend. */
+#include "kernels/cpu/act.h"
 #include "kernels/cpu/backend.h"
 
 #include <math.h>
@@ -21,6 +22,8 @@ typedef struct act_layout {
     size_t bytes;             /* packed */
     size_t scratch;           /* of a thread */
 } act_layout;
+
+static float above(const fe_op *op) { return op->u.matmul.precision == FERRUM_FINE ? FE_ABOVE_FINE : FE_ABOVE_USUAL; }
 
 static const fe_matmul_kernel *kernel_for(const fe_cpu_table *table, const ferrum_tensor *w) {
     return w->cols % fe_type_info_of(w->type)->block == 0 ? &table->matmul[w->type] : NULL;
@@ -106,7 +109,8 @@ static void gemv(cpu_step *step, const cpu_worker *w) {
     act_layout l = lay_out(w->table, op);
     size_t k = op->a.cols, piece = fe_max(1, PIECE_BYTES / (ROW_GRAIN * op->u.matmul.w[0].row_stride));
     for (size_t i = 0; i < op->u.matmul.count; i++)
-        if (l.own[i]) l.kernel[i]->pack(w->scratch + l.scratch + l.offset[i], fe_row(&op->a, 0), k, 1, k, 0, 1);
+        if (l.own[i])
+            l.kernel[i]->pack(w->scratch + l.scratch + l.offset[i], fe_row(&op->a, 0), k, 1, k, 0, 1, above(op));
     for (unsigned i = 0; i < w->count; i++) {
         unsigned owner = (w->index + i) % w->count;
         size_t begin = part_begin(op, owner, w->count), end = part_begin(op, owner + 1, w->count), first, count;
@@ -129,7 +133,7 @@ static void matmul(cpu_step *step, const cpu_worker *w) {
         cpu_share(m, l.kernel[i]->pack_group(m), w->index, w->count, &first, &last);
         if (first < last)
             l.kernel[i]->pack(act + l.offset[i], fe_row(&op->a, 0), op->a.row_stride / sizeof(float), m, k, first,
-                              last - first);
+                              last - first, above(op));
     }
     fe_pool_barrier(w->pool);
     for (size_t i = 0; i < op->u.matmul.count; i++) {
@@ -203,7 +207,7 @@ static void pack_expert(const fe_op *op, const expert_plan *p, size_t expert) {
         size_t row = p->row[begin + i];
         memcpy(x + i * k, fe_row(&op->a, op->a.rows == op->out.rows ? row : row / op->c.cols), k * sizeof *x);
     }
-    if (kernel && m) kernel->pack(p->act + begin * p->act_row, x, k, m, k, 0, m);
+    if (kernel && m) kernel->pack(p->act + begin * p->act_row, x, k, m, k, 0, m, FE_ABOVE_USUAL);
 }
 
 /* `count` rows of one expert's weights against all its tokens. */

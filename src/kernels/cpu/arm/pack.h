@@ -65,11 +65,11 @@ static float pack_part(fe_act_panel *panel, size_t part, size_t g, const float *
     return fe_act_energy(a.d, a.squares);
 }
 
-static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
+static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups, float above) {
     float energy = 0, rest[32];
     for (size_t g = 0; g < groups; g++)
         energy += pack_part(panels + g / FE_PANEL_GROUPS, 0, g % FE_PANEL_GROUPS, x + g * 32);
-    float limit = fe_act_limit(energy, groups);
+    float limit = fe_act_limit(energy, groups, above);
     for (size_t g = 0; g < groups; g++) {
         fe_act_panel *panel = panels + g / FE_PANEL_GROUPS;
         size_t i = g % FE_PANEL_GROUPS;
@@ -81,10 +81,10 @@ static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
     }
 }
 
-static void pack_row(fe_act_panel *panels, const float *x, size_t k) {
+static void pack_row(fe_act_panel *panels, const float *x, size_t k, float above) {
     memset(panels, 0, fe_act_panels(k) * sizeof *panels);
     for (size_t p = 0; p < fe_act_panels(k); p += FE_STRETCH_PANELS)
-        pack_stretch(panels + p, x + p * FE_PANEL, fe_stretch_groups(k, p));
+        pack_stretch(panels + p, x + p * FE_PANEL, fe_stretch_groups(k, p), above);
 }
 
 /* ---- Tiles -------------------------------------------------------------------------------------------------------- */
@@ -144,7 +144,7 @@ static void pack_rests(act_tile *tiles, const batch *b, size_t column, size_t gr
     tiles->count = (uint32_t)(end - rests);
 }
 
-static void pack_batch(act_tile *act, const batch *b, size_t k) {
+static void pack_batch(act_tile *act, const batch *b, size_t k, float above) {
     for (size_t first = 0; first < fe_act_panels(k); first += FE_STRETCH_PANELS) {
         size_t groups = fe_stretch_groups(k, first);
         float limit[BATCH];
@@ -157,7 +157,7 @@ static void pack_batch(act_tile *act, const batch *b, size_t k) {
                 const float *x = b->x + i * b->ldx + p * FE_PANEL + in_panel * 32;
                 energy += pack_token(tile, i % TOKENS, b->first + i, x);
             }
-            limit[i] = fe_act_limit(energy, groups);
+            limit[i] = fe_act_limit(energy, groups, above);
         }
         for (size_t g = 0; g < groups; g += FE_PANEL_GROUPS) {
             size_t p = first + g / FE_PANEL_GROUPS;
@@ -171,13 +171,13 @@ static size_t pack_group(size_t m) {
     return BATCH;
 }
 
-static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count) {
+static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count, float above) {
     if (m == 1) {
-        pack_row(act, x, k);
+        pack_row(act, x, k, above);
         return;
     }
     for (size_t end = first + count; first < end; first += BATCH)
-        pack_batch(act, &(batch){x + first * ldx, ldx, m, first, fe_min(BATCH, end - first)}, k);
+        pack_batch(act, &(batch){x + first * ldx, ldx, m, first, fe_min(BATCH, end - first)}, k, above);
 }
 
 #endif

@@ -57,9 +57,9 @@ static void pack_tile(tile_bf16 *tiles, const float *x, size_t ldx, size_t m, si
 
 static size_t pack_group(size_t m) { return m < LEAST_TOKENS ? below[FERRUM_Q4_0].pack_group(m) : TILE_TOKENS; }
 
-static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count) {
+static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count, float above) {
     if (m < LEAST_TOKENS) {
-        below[FERRUM_Q4_0].pack(act, x, ldx, m, k, first, count);
+        below[FERRUM_Q4_0].pack(act, x, ldx, m, k, first, count, above);
         return;
     }
     for (size_t i = first; i < first + count; i += TILE_TOKENS)

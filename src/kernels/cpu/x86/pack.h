@@ -92,7 +92,7 @@ FE_INLINE void add_sums(fe_act_panel *panel, size_t g, float d, const int16_t s[
     panel->s16[2 * g + 1] += d * (float)s[1];
 }
 
-static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
+static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups, float above) {
     float energy = 0, rest[32];
     quantised v;
     for (size_t g = 0; g < groups; g += FE_PANEL_GROUPS) {
@@ -106,7 +106,7 @@ static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
             energy += v.energy[i];
         }
     }
-    float limit = fe_act_limit(energy, groups);
+    float limit = fe_act_limit(energy, groups, above);
     for (size_t g = 0; g < groups; g++) {
         fe_act_panel *panel = panels + g / FE_PANEL_GROUPS;
         size_t i = g % FE_PANEL_GROUPS;
@@ -120,10 +120,10 @@ static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups) {
     }
 }
 
-static void pack_row(fe_act_panel *panels, const float *x, size_t k) {
+static void pack_row(fe_act_panel *panels, const float *x, size_t k, float above) {
     memset(panels, 0, fe_act_panels(k) * sizeof *panels);
     for (size_t p = 0; p < fe_act_panels(k); p += FE_STRETCH_PANELS)
-        pack_stretch(panels + p, x + p * FE_PANEL, fe_stretch_groups(k, p));
+        pack_stretch(panels + p, x + p * FE_PANEL, fe_stretch_groups(k, p), above);
 }
 
 /* ---- Tiles ---- */
@@ -187,7 +187,8 @@ static void pack_second(const act_chunk *a, size_t per_tile, const float *x, siz
     a->counts->partial = (uint32_t)(end - partial);
 }
 
-static void pack_chunk(void *act, const act_cut *cut, const float *x, size_t ldx, size_t m, size_t k, size_t i) {
+static void pack_chunk(void *act, const act_cut *cut, const float *x, size_t ldx, size_t m, size_t k, size_t i,
+                       float above) {
     float limit[CHUNK_TILES * TOKENS]; /* first the energies */
     for (size_t first = 0; first < fe_act_panels(k); first += FE_STRETCH_PANELS) {
         size_t groups = fe_stretch_groups(k, first), last = first + (groups + FE_PANEL_GROUPS - 1) / FE_PANEL_GROUPS;
@@ -199,7 +200,7 @@ static void pack_chunk(void *act, const act_cut *cut, const float *x, size_t ldx
                 limit[j] = pack_first(&a, j / cut->per_tile, j % cut->per_tile,
                                       x + (a.first_token + j) * ldx + p * FE_PANEL, limit[j]);
         }
-        for (size_t j = 0; j < CHUNK_TILES * TOKENS; j++) limit[j] = fe_act_limit(limit[j], groups);
+        for (size_t j = 0; j < CHUNK_TILES * TOKENS; j++) limit[j] = fe_act_limit(limit[j], groups, above);
         for (size_t p = first; p < last; p++) {
             act_chunk a = chunk_at(act, cut, m, k, p, i);
             pack_second(&a, cut->per_tile, x + a.first_token * ldx + p * FE_PANEL, ldx, limit);
@@ -213,15 +214,15 @@ static size_t pack_group(size_t m) {
     return cut.per_chunk * cut.per_tile;
 }
 
-static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count) {
+static void pack(void *act, const float *x, size_t ldx, size_t m, size_t k, size_t first, size_t count, float above) {
     if (m <= DIRECT) {
         for (size_t i = first; i < first + count; i++)
-            pack_row((fe_act_panel *)act + i * fe_act_panels(k), x + i * ldx, k);
+            pack_row((fe_act_panel *)act + i * fe_act_panels(k), x + i * ldx, k, above);
         return;
     }
     act_cut cut = cut_tokens(m);
     size_t group = cut.per_chunk * cut.per_tile;
-    for (size_t i = first / group; i * group < first + count; i++) pack_chunk(act, &cut, x, ldx, m, k, i);
+    for (size_t i = first / group; i * group < first + count; i++) pack_chunk(act, &cut, x, ldx, m, k, i, above);
 }
 
 #endif
