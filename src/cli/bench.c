@@ -174,6 +174,7 @@ static int one(bench *b, uint32_t prompt, uint32_t generate, uint32_t depth) {
     ferrum_session_options session_options;
     ferrum_session_options_init(&session_options);
     session_options.context = (uint32_t)count;
+    session_options.kv = cli_kv(&b->o->model);
     ferrum_session *session = NULL;
     ferrum_error err;
     int32_t *ids = malloc(count * sizeof *ids);

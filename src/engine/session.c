@@ -75,6 +75,9 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     if (options->logprobs > MOST_LOGPROBS)
         return fe_fail(err, FERRUM_EINVAL, "%u log-probabilities a token were asked for; the most is %d",
                        options->logprobs, MOST_LOGPROBS);
+    if ((unsigned)options->kv > FERRUM_KV_Q8_0)
+        return fe_fail(err, FERRUM_EINVAL, "%d is no kind of KV cache; the largest is %d", (int)options->kv,
+                       FERRUM_KV_Q8_0);
     ferrum_session *s = fe_alloc(1, sizeof *s);
     if (!s) return fe_fail_memory(err, sizeof *s, "a session");
     s->model = model;
@@ -84,7 +87,7 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     int rc = choose_context(s, err);
     if (!rc) rc = copy_stops(s, options, err);
     if (!rc) rc = fe_sampler_open(&s->sampler, &options->sampling, model->h.vocab, err);
-    if (!rc) rc = fe_state_open(&s->state, model, s->context, err);
+    if (!rc) rc = fe_state_open(&s->state, model, s->context, options->kv, err);
     if (!rc) {
         s->tokens = fe_alloc((size_t)s->context + 1, sizeof *s->tokens);
         if (!s->tokens) rc = fe_fail_memory(err, ((size_t)s->context + 1) * sizeof *s->tokens, "tokens");

@@ -82,9 +82,9 @@ typedef struct fe_state {
     int32_t *at;                      /* [batch] positions */
 } fe_state;
 
-int fe_state_open(fe_state *s, const ferrum_model *model, uint32_t context, ferrum_error *err);
+int fe_state_open(fe_state *s, const ferrum_model *model, uint32_t context, ferrum_kv kv, ferrum_error *err);
 void fe_state_close(fe_state *s);
-void fe_state_memory(const ferrum_model *model, uint32_t context, uint64_t *kv, uint64_t *scratch);
+void fe_state_memory(const ferrum_model *model, uint32_t context, ferrum_kv kv, uint64_t *kv_bytes, uint64_t *scratch);
 
 /* Records the evaluation of m <= batch tokens at positions first … first+m-1; s->x holds the last layer's output. */
 void fe_forward(const ferrum_model *model, fe_state *s, const int32_t *ids, uint32_t m, uint32_t first);

@@ -42,20 +42,25 @@ static size_t lay_out(fe_state *s, const ferrum_model *model, uint32_t context) 
     return offset;
 }
 
-/* Bytes of one layer's keys, or values. */
-static uint64_t cache_bytes(const ferrum_model *model, uint32_t context) {
-    return (uint64_t)model->h.kv_heads * positions_for(context) *
-           ferrum_row_bytes(fe_device_kv_type(model->device), model->h.head_dim);
+static ferrum_type cache_type(const ferrum_model *model, ferrum_kv kv) {
+    if (kv == FERRUM_KV_DEFAULT) return fe_device_kv_type(model->device);
+    return kv == FERRUM_KV_Q8_0 ? FERRUM_Q8_0 : FERRUM_F16;
 }
 
-void fe_state_memory(const ferrum_model *model, uint32_t context, uint64_t *kv, uint64_t *scratch) {
+/* Bytes of one layer's keys, or values. */
+static uint64_t cache_bytes(const ferrum_model *model, uint32_t context, ferrum_kv kv) {
+    return (uint64_t)model->h.kv_heads * positions_for(context) *
+           ferrum_row_bytes(cache_type(model, kv), model->h.head_dim);
+}
+
+void fe_state_memory(const ferrum_model *model, uint32_t context, ferrum_kv kv, uint64_t *kv_bytes, uint64_t *scratch) {
     fe_state s = {0};
     *scratch = lay_out(&s, model, context);
-    *kv = 2 * (uint64_t)model->h.layers * cache_bytes(model, context);
+    *kv_bytes = 2 * (uint64_t)model->h.layers * cache_bytes(model, context, kv);
 }
 
-static int open_caches(fe_state *s, const ferrum_model *model, uint32_t context, ferrum_error *err) {
-    uint64_t bytes = cache_bytes(model, context), all;
+static int open_caches(fe_state *s, const ferrum_model *model, uint32_t context, ferrum_kv kv, ferrum_error *err) {
+    uint64_t bytes = cache_bytes(model, context, kv), all;
     uint32_t layers = model->h.layers;
     if (!fe_mul_u64(bytes, 2 * (uint64_t)layers, &all) || all > SIZE_MAX)
         return fe_fail(err, FERRUM_ELIMIT, "a KV cache of %u positions is larger than memory can be", context);
@@ -64,7 +69,7 @@ static int open_caches(fe_state *s, const ferrum_model *model, uint32_t context,
     s->k_cache = fe_alloc(layers, sizeof *s->k_cache);
     s->v_cache = fe_alloc(layers, sizeof *s->v_cache);
     if (!s->k_cache || !s->v_cache) return fe_fail_memory(err, 2 * layers * sizeof *s->k_cache, "the cache's tensors");
-    ferrum_type type = fe_device_kv_type(model->device);
+    ferrum_type type = cache_type(model, kv);
     for (uint32_t i = 0; i < layers; i++) {
         s->k_cache[i] =
             ferrum_tensor_stack(s->kv, 2 * i * bytes, type, model->h.kv_heads, s->positions, model->h.head_dim);
@@ -74,13 +79,13 @@ static int open_caches(fe_state *s, const ferrum_model *model, uint32_t context,
     return 0;
 }
 
-int fe_state_open(fe_state *s, const ferrum_model *model, uint32_t context, ferrum_error *err) {
+int fe_state_open(fe_state *s, const ferrum_model *model, uint32_t context, ferrum_kv kv, ferrum_error *err) {
     *s = (fe_state){0};
     int rc = ferrum_stream_open(&s->stream, model->device, err);
     if (!rc) rc = ferrum_buffer_new(&s->buffer, model->device, lay_out(s, model, context), err);
     if (!rc) {
         lay_out(s, model, context); /* again, now in the buffer */
-        rc = open_caches(s, model, context, err);
+        rc = open_caches(s, model, context, kv, err);
     }
     if (!rc) {
         s->at = fe_alloc(s->batch, sizeof *s->at);

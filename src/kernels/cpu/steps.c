@@ -250,7 +250,7 @@ static void moe_sum(cpu_step *step, const cpu_worker *w) {
 typedef struct attention_plan {
     size_t group, rows, blocks,
         splits;  /* query heads a KV head, query rows and row blocks a KV head, parts of a sequence */
-    size_t part; /* floats of one unit's result: sums, then maxima, then totals */
+    size_t part; /* floats of one unit's result: sums, then maxima, totals and units */
 } attention_plan;
 
 static attention_plan plan_attention(const fe_op *op, size_t threads) {
@@ -263,13 +263,13 @@ static attention_plan plan_attention(const fe_op *op, size_t threads) {
     plan.splits = 1;
     if (threads > 1 && units < 4 * threads)
         plan.splits = fe_max(1, fe_min(length / SPLIT_LEAST, (4 * threads + units - 1) / units));
-    plan.part = FE_ATTENTION_ROWS * ((size_t)p->head_dim + 2);
+    plan.part = FE_ATTENTION_ROWS * ((size_t)p->head_dim + 3);
     return plan;
 }
 
 /* Row r of a KV head's rows is query head r % group of token r / group. */
 static fe_attention_task attention_task(const fe_op *op, const attention_plan *plan, size_t slice, size_t block,
-                                        float *part) {
+                                        float *part, int16_t *ints) {
     const ferrum_attention_params *p = &op->u.attention;
     fe_attention_task t = {.head_dim = p->head_dim, .scale = p->scale, .softcap = p->softcap};
     size_t first = block * FE_ATTENTION_ROWS;
@@ -288,6 +288,8 @@ static fe_attention_task attention_task(const fe_op *op, const attention_plan *p
     t.sum = part;
     t.max = part + FE_ATTENTION_ROWS * p->head_dim;
     t.total = t.max + FE_ATTENTION_ROWS;
+    t.units = t.total + FE_ATTENTION_ROWS;
+    t.ints = ints;
     return t;
 }
 
@@ -313,9 +315,12 @@ static void join(const fe_op *op, const attention_plan *plan, size_t slice, size
 
 static void attention(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
+    const fe_vector_kernels *v = &w->table->vector;
     attention_plan plan = plan_attention(op, w->count);
-    void (*attend)(const fe_attention_task *) =
-        op->b.type == FERRUM_F16 ? w->table->vector.attention_f16 : w->table->vector.attention_f32;
+    void (*attend)(const fe_attention_task *) = op->b.type == FERRUM_F16    ? v->attention_f16
+                                                : op->b.type == FERRUM_Q8_0 ? v->attention_q8_0
+                                                                            : v->attention_f32;
+    int16_t *ints = (int16_t *)((float *)w->scratch + plan.part);
     size_t slices = op->b.slices, blocks = plan.blocks * slices, unit, count;
     float *parts = (float *)w->stream->shared;
     while (cpu_claim(&step->claimed[0], blocks * plan.splits, 1, &unit, &count)) {
@@ -324,7 +329,7 @@ static void attention(cpu_step *step, const cpu_worker *w) {
         size_t block = plan.blocks - 1 - unit / plan.splits / slices;
         size_t index = block * slices + slice;
         float *part = plan.splits == 1 ? (float *)w->scratch : parts + (index * plan.splits + split) * plan.part;
-        fe_attention_task t = attention_task(op, &plan, slice, block, part);
+        fe_attention_task t = attention_task(op, &plan, slice, block, part, ints);
         size_t from = t.from / FE_KV_BLOCK, to = (t.to + FE_KV_BLOCK - 1) / FE_KV_BLOCK, end = t.to;
         t.from = (from + (to - from) * split / plan.splits) * FE_KV_BLOCK;
         t.to = fe_min((from + (to - from) * (split + 1) / plan.splits) * FE_KV_BLOCK, end);
@@ -337,34 +342,53 @@ static void attention(cpu_step *step, const cpu_worker *w) {
         join(op, &plan, i % slices, i / slices, parts + i * plan.splits * plan.part, plan.part);
 }
 
-static void store(const fe_cpu_table *table, const ferrum_tensor *cache, void *to, const float *x) {
-    if (cache->type == FERRUM_F16)
-        table->vector.to_f16(to, x, cache->cols);
-    else
-        memcpy(to, x, cache->cols * sizeof *x);
+/* Writes one head's key and value, x and y, at a position: see cpu.h for how they stand. */
+typedef void (*kv_store)(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim,
+                         const float *x, const float *y);
+
+static void store_f32(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim, const float *x,
+                      const float *y) {
+    (void)v;
+    for (size_t d = 0; d < dim; d++) ((float *)k_block)[d * FE_KV_BLOCK + lane] = x[d];
+    memcpy((float *)v_block + lane * dim, y, dim * sizeof *y);
 }
 
-/* Keys stand in blocks of FE_KV_BLOCK positions, values row by row: see cpu.h. */
+static void store_f16(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim, const float *x,
+                      const float *y) {
+    uint16_t half[FE_KV_BLOCK];
+    for (size_t d = 0; d < dim; d++) {
+        if (d % FE_KV_BLOCK == 0) v->to_f16(half, x + d, FE_KV_BLOCK);
+        ((uint16_t *)k_block)[d * FE_KV_BLOCK + lane] = half[d % FE_KV_BLOCK];
+    }
+    v->to_f16((uint16_t *)v_block + lane * dim, y, dim);
+}
+
+static void store_q8_0(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim,
+                       const float *x, const float *y) {
+    size_t groups = fe_q8_0_groups(dim);
+    char *k_ints = k_block + groups * FE_KV_BLOCK * sizeof(uint16_t),
+         *v_ints = v_block + (k_ints - k_block) + lane / 2 * 2 * dim + lane % 2;
+    for (size_t g = 0; g < groups; g++) {
+        size_t first = g * 32, count = fe_min(32, dim - first), scale = g * FE_KV_BLOCK + lane;
+        int8_t q[32];
+        v->to_q8_0(q, (uint16_t *)k_block + scale, x + first, count);
+        for (size_t d = 0; d < count; d += 2) memcpy(k_ints + (first + d) * FE_KV_BLOCK + 2 * lane, q + d, 2);
+        v->to_q8_0(q, (uint16_t *)v_block + scale, y + first, count);
+        for (size_t d = 0; d < count; d++) v_ints[2 * (first + d)] = (char)q[d];
+    }
+}
+
 static void kv_append(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
     const ferrum_tensor *keys = &op->out, *values = &op->out2;
     size_t dim = keys->cols, first, last;
+    kv_store store = keys->type == FERRUM_F16 ? store_f16 : keys->type == FERRUM_Q8_0 ? store_q8_0 : store_f32;
     cpu_share(op->a.rows * keys->slices, 1, w->index, w->count, &first, &last);
     for (size_t i = first; i < last; i++) {
         size_t row = i / keys->slices, head = i % keys->slices, position = (size_t)op->ints[row];
-        const float *k = fe_row(&op->a, row) + head * dim;
         size_t lane = position % FE_KV_BLOCK;
-        void *block = fe_at(keys, head, position - lane);
-        if (keys->type == FERRUM_F16) {
-            uint16_t half[FE_KV_BLOCK];
-            for (size_t d = 0; d < dim; d++) {
-                if (d % FE_KV_BLOCK == 0) w->table->vector.to_f16(half, k + d, FE_KV_BLOCK);
-                ((uint16_t *)block)[d * FE_KV_BLOCK + lane] = half[d % FE_KV_BLOCK];
-            }
-        } else {
-            for (size_t d = 0; d < dim; d++) ((float *)block)[d * FE_KV_BLOCK + lane] = k[d];
-        }
-        store(w->table, values, fe_at(values, head, position), fe_row(&op->b, row) + head * dim);
+        store(&w->table->vector, fe_at(keys, head, position - lane), fe_at(values, head, position - lane), lane, dim,
+              fe_row(&op->a, row) + head * dim, fe_row(&op->b, row) + head * dim);
     }
 }
 
@@ -450,7 +474,7 @@ cpu_needs fe_cpu_step_needs(const cpu_device *dev, const fe_op *op) {
         needs.scratch = kernel ? kernel->gemm_scratch(op->out.rows, op->a.cols) : op->a.cols * sizeof(float);
     } else if (op->kind == FE_OP_ATTENTION) {
         attention_plan plan = plan_attention(op, fe_pool_threads(dev->pool));
-        needs.scratch = plan.part * sizeof(float);
+        needs.scratch = plan.part * sizeof(float) + FE_ATTENTION_ROWS * op->u.attention.head_dim * sizeof(int16_t);
         needs.shared = plan.splits == 1 ? 0 : plan.blocks * op->b.slices * plan.splits * plan.part * sizeof(float);
     }
     return needs;
