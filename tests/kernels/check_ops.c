@@ -3,7 +3,8 @@
  *
  *     check_ops [--seed N]
  *
- * The tolerance is rounding: a few units in the last place of the terms that were summed, or of fp16 where a cache is F16. */
+ * The tolerance is rounding: a few units in the last place of the terms that were summed. Both devices round what goes into a
+ * cache of F16 or Q8_0 alike, so that the tolerance holds there too; to it Q8_0 adds what 16-bit queries and weights leave. */
 #include <ferrum/kernels.h>
 
 #include <math.h>
@@ -171,9 +172,14 @@ static void check_rope(side *ref, side *cpu) {
     compare("rope", ref, cpu, x, f, 4e-6);
 }
 
+/* What 16 bits leave over, with queries, keys and values up to R = 1.5. Scores: 1 / 65534 of the query's largest element at most,
+ * on average 1 / sqrt(3) of it, over all elements R² / 3 / 65534 = 1.1e-5; six such deviations, times values that lie R apart:
+ * 1e-4. Weights: R / 65534 = 2.3e-5. An integer that is wrong by one is R / 127 = 1.2e-2 of a key or a value. */
+#define Q8_0_ROUNDING 1.2e-4
+
 /* Positions are appended in pieces, so that attention starts inside a cache that is partly filled. */
-static void check_attention(side *ref, side *cpu, bool half) {
-    uint32_t slices = (uint32_t)pick(1, 3), group = (uint32_t)pick(1, 5), dim = 16 * (uint32_t)pick(1, 8);
+static void check_attention(side *ref, side *cpu, ferrum_type type) {
+    uint32_t slices = (uint32_t)pick(1, 3), group = (uint32_t)pick(1, 8), dim = 16 * (uint32_t)pick(1, 16);
     size_t context = 16 * pick(1, 40), first = pick(0, context - 1),
            m = pick(1, context - first < 40 ? context - first : 40);
     ferrum_attention_params p = {.heads = slices * group,
@@ -190,7 +196,6 @@ static void check_attention(side *ref, side *cpu, bool half) {
     side *sides[2] = {ref, cpu};
     for (int i = 0; i < 2; i++) {
         side *s = sides[i];
-        ferrum_type type = half ? FERRUM_F16 : FERRUM_F32;
         ferrum_tensor kc = ferrum_tensor_stack(s->buffer, cache * sizeof(float), type, slices, context, dim), vc = kc;
         vc.offset += kc.slice_stride * slices;
         ferrum_tensor tq = view(s, q, m, p.heads * dim), to = view(s, out, m, p.heads * dim);
@@ -203,7 +208,9 @@ static void check_attention(side *ref, side *cpu, bool half) {
         ferrum_attention(s->stream, &to, &tq, &kc, &vc, &p);
         wait_for(s);
     }
-    compare(half ? "attention, F16 cache" : "attention, F32 cache", ref, cpu, out, m * p.heads * dim, 4e-6);
+    char name[64];
+    snprintf(name, sizeof name, "attention, %s cache", ferrum_type_name(type));
+    compare(name, ref, cpu, out, m * p.heads * dim, type == FERRUM_Q8_0 ? 4e-6 + Q8_0_ROUNDING : 4e-6);
 }
 
 static void check_device(const char *tier, unsigned threads) {
@@ -214,8 +221,9 @@ static void check_device(const char *tier, unsigned threads) {
         check_matmul(&ref, &cpu);
         check_embed(&ref, &cpu);
         check_rope(&ref, &cpu);
-        check_attention(&ref, &cpu, false);
-        check_attention(&ref, &cpu, true);
+        check_attention(&ref, &cpu, FERRUM_F32);
+        check_attention(&ref, &cpu, FERRUM_F16);
+        check_attention(&ref, &cpu, FERRUM_Q8_0);
     }
     printf("%-24s %5zu cases  %s\n", ferrum_device_about(cpu.device), cases - done,
            failures == before ? "ok" : "FAILED");

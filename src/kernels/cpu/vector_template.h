@@ -404,6 +404,8 @@ INLINE void add_values_q8_0(size_t rows, size_t wide, const span *s, const float
                 vf scale = vf_load_f16(block_scales(block, g) + p % FE_KV_BLOCK);
                 vf_store(scaled + p, vf_mul(vf_load(weights[r] + p), scale));
             }
+            /* Behind the last position stands anything, a scale that is not a number too. */
+            for (size_t p = s->count; p < s->width; p++) scaled[p] = 0;
             units[r] = to_ints(ints[r], scaled, s->width);
         }
         size_t d = g * 32, end = dim - d < 32 ? dim : d + 32;
