@@ -75,8 +75,9 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     if (options->logprobs > MOST_LOGPROBS)
         return fe_fail(err, FERRUM_EINVAL, "%u log-probabilities a token were asked for; the most is %d",
                        options->logprobs, MOST_LOGPROBS);
-    if ((unsigned)options->kv > FERRUM_KV_Q8_0)
-        return fe_fail(err, FERRUM_EINVAL, "%d is no kind of KV cache; the largest is %d", (int)options->kv,
+    int kv = (int)options->kv;
+    if (kv < FERRUM_KV_DEFAULT || kv > FERRUM_KV_Q8_0)
+        return fe_fail(err, FERRUM_EINVAL, "%d is no kind of KV cache; they are %d to %d", kv, FERRUM_KV_DEFAULT,
                        FERRUM_KV_Q8_0);
     ferrum_session *s = fe_alloc(1, sizeof *s);
     if (!s) return fe_fail_memory(err, sizeof *s, "a session");

@@ -74,6 +74,7 @@ class Usage(Case):
                                 (["--threads", "0"], "--threads is 0; it must be a whole number from 1 to 1024"),
                                 (["--logprobs", "101"], "--logprobs is 101; it must be a whole number from 0 to 100"),
                                 (["--device", "gpu"], "--device is gpu; it must be cpu or ref"),
+                                (["--kv", "q4_0"], "--kv is q4_0; it must be f16 or q8_0"),
                                 (["--json=yes"], "--json takes no value")):
             self.fails(2, "ferrum run: ", sentence, arguments=["run", LLAMA, "x", *given])
 
