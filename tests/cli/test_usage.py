@@ -23,10 +23,10 @@ class Usage(Case):
 
     def test_help_of_commands(self):
         options = {"run": "max-tokens context threads temperature top-k top-p min-p repetition-penalty seed stop system "
-                          "raw ignore-end device cpu json logprobs verbose help",
-                   "perplexity": "ids tokens json logits top threads device cpu verbose help",
-                   "inspect": "context tensors json threads device cpu verbose help",
-                   "bench": "n-prompt n-gen n-depth repetitions output threads device cpu verbose help"}
+                          "raw ignore-end device cpu kv json logprobs verbose help",
+                   "perplexity": "ids tokens json logits top threads device cpu kv verbose help",
+                   "inspect": "context tensors json threads device cpu kv verbose help",
+                   "bench": "n-prompt n-gen n-depth repetitions output threads device cpu kv verbose help"}
         for command, names in options.items():
             result = ferrum(command, "--help")
             self.assertEqual((result.returncode, result.stderr), (0, ""))

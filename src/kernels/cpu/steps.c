@@ -261,8 +261,11 @@ static attention_plan plan_attention(const fe_op *op, size_t threads) {
     size_t units = plan.blocks * op->b.slices, length = p->first + op->a.rows;
     if (p->window) length = fe_min(length, p->window + op->a.rows);
     plan.splits = 1;
-    if (threads > 1 && units < 4 * threads)
-        plan.splits = fe_max(1, fe_min(length / SPLIT_LEAST, (4 * threads + units - 1) / units));
+    if (threads > 1 && units < 4 * threads) {
+        size_t splits = (4 * threads + units - 1) / units;
+        while (units * splits % threads) splits++; /* an equal number for each */
+        plan.splits = fe_max(1, fe_min(length / SPLIT_LEAST, splits));
+    }
     plan.part = FE_ATTENTION_ROWS * ((size_t)p->head_dim + 3);
     return plan;
 }
