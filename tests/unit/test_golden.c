@@ -167,7 +167,8 @@ static void on_ref(void **state) {
 static void on_cpu(void **state) {
     (void)state;
     double bounds[MODELS];
-    double q8_0_bounds[MODELS]; /* errors of activations and of the cache, each as in its own test, add in their squares */
+    double
+        q8_0_bounds[MODELS]; /* errors of activations and of the cache, each as in its own test, add in their squares */
     for (size_t i = 0; i < MODELS; i++) {
         bounds[i] = models[i].cpu_nmse;
         q8_0_bounds[i] = 2 * models[i].cpu_nmse;
