@@ -122,8 +122,8 @@ static void to_q8_0(int8_t *q, uint16_t *d, const float *x, size_t n) {
 
 /* ---- Attention ----
  * Positions are taken SPAN at a time. Their scores stay in the first-level cache; a tile of rows shares each vector of K and
- * of V that is loaded (and converted), and keeps its sums in registers: six rows by two vectors, or, so that there are enough
- * sums for none to wait for its last addition, up to three rows by four. */
+ * of V that is loaded (and converted), and keeps its sums in registers, of which AVX2 has 16: up to six rows by two vectors, or,
+ * so that there are enough sums for none to wait for its last addition, two rows or one by four. */
 enum { TILE = 6, WIDE = 4, SPAN = 64 };
 _Static_assert(FE_ATTENTION_ROWS % TILE == 0 && SPAN % (WIDE * VF) == 0 && SPAN % FE_KV_BLOCK == 0, "whole tiles");
 
@@ -285,8 +285,10 @@ static void attention_f32(const fe_attention_task *task) { attend(task, TILE, ti
 
 /* ---- Attention, Q8_0 ----
  * Products of 8-bit integers with 16-bit ones, two by two, summed in 32 bits: of the keys with the query, and of the values
- * with the weights that their positions' scales have gone into. 16 bits, because 8 are too coarse for either. */
-enum { MOST_INT = 32767, INT_TILE = 4 };
+ * with the weights that their positions' scales have gone into. 16 bits round neither noticeably, and cost AVX2 as many
+ * instructions as 8 would. */
+enum { MOST_INT = 32767, INT_TILE = 4 }; /* products need registers beside the sums */
+_Static_assert(FE_ATTENTION_ROWS % INT_TILE == 0, "whole tiles");
 
 #define FOR_INT_ROWS(rows, f, ...)               \
     switch (rows) {                              \
@@ -296,8 +298,7 @@ enum { MOST_INT = 32767, INT_TILE = 4 };
     default: f(INT_TILE, 2, __VA_ARGS__); break; \
     }
 
-/* Sums over a span, or over a group of the query, stay below 2^31. */
-_Static_assert(SPAN <= 256, "64-bit sums would be needed");
+_Static_assert(SPAN <= INT32_MAX / 127 / MOST_INT, "sums over a span, or over a group of 32, fit 32 bits");
 
 static inline size_t block_bytes(size_t groups) { return groups * FE_KV_BLOCK * sizeof(fe_block_q8_0); }
 
