@@ -62,13 +62,20 @@ FERRUM_API void ferrum_model_get_info(const ferrum_model *model, ferrum_model_in
 FERRUM_API const ferrum_gguf *ferrum_model_gguf(const ferrum_model *model);
 FERRUM_API ferrum_device *ferrum_model_device(const ferrum_model *model); /* the model's: do not close it */
 
-/* What a session at this context length takes, in bytes. */
+/* What a session's KV cache holds. */
+typedef enum ferrum_kv {
+    FERRUM_KV_DEFAULT, /* F16; on the device "ref", F32 */
+    FERRUM_KV_F16,
+    FERRUM_KV_Q8_0, /* about half the memory; keys and values are rounded to 8 bits in groups of 32 */
+} ferrum_kv;
+
+/* What a session at this context length, with such a KV cache, takes, in bytes. */
 typedef struct ferrum_memory {
     uint64_t mapped;  /* the file: shared, and given back by the system under pressure */
     uint64_t kv;      /* KV cache */
     uint64_t scratch; /* activations and logits */
 } ferrum_memory;
-FERRUM_API void ferrum_model_memory(const ferrum_model *model, uint32_t context, ferrum_memory *out);
+FERRUM_API void ferrum_model_memory(const ferrum_model *model, uint32_t context, ferrum_kv kv, ferrum_memory *out);
 
 /* ---- Tokens ------------------------------------------------------------------------------------------------------ */
 
@@ -129,6 +136,7 @@ typedef struct ferrum_session_options {
     uint32_t logprobs;   /* keep the so many likeliest of every position; at most 100 */
     bool ignore_end;     /* go on after an end token */
     ferrum_batch *batch; /* evaluates for the session, together with others; NULL: the session does it by itself */
+    ferrum_kv kv;        /* default FERRUM_KV_DEFAULT */
 } ferrum_session_options;
 
 FERRUM_API void ferrum_session_options_init(ferrum_session_options *options);

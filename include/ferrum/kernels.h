@@ -225,8 +225,9 @@ FERRUM_API void ferrum_rope(ferrum_stream *s, const ferrum_tensor *x, const int3
                             const ferrum_rope_params *p);
 
 /* A KV cache is two tensors, keys and values: each a stack of one slice a KV head, rows = positions, cols = head_dim, without
- * gaps; F16 or F32, the same in both. rows is a multiple of FERRUM_KV_BLOCK, and so is head_dim. How the elements stand
- * inside a slice is the device's own affair. */
+ * gaps; F16, F32 or Q8_0, the same in both. rows is a multiple of FERRUM_KV_BLOCK, and so is head_dim. How the elements stand
+ * inside a slice is the device's own affair. In Q8_0 every head of a position is quantised by itself, in groups of 32 elements
+ * of which the last may be short. */
 enum { FERRUM_KV_BLOCK = 16 };
 
 /* The rows of a batch may be of several sequences, each with a cache of its own: a span is a run of rows of one sequence, at

@@ -101,20 +101,20 @@ typedef struct sequences {
     uint32_t count;
 } sequences;
 
-static int sequences_open(sequences *q, const ferrum_model *model, uint32_t count, uint32_t context,
-                          ferrum_error *err) {
+static int sequences_open(sequences *q, const bench *b, uint32_t count, uint32_t context, ferrum_error *err) {
     ferrum_session_options session_options;
     ferrum_session_options_init(&session_options);
+    session_options.kv = cli_kv(&b->o->model);
     session_options.context = context;
     q->sessions = calloc(count, sizeof(ferrum_session *));
     if (!q->sessions) {
         snprintf(err->message, sizeof err->message, "out of memory for %u sessions", count);
         return err->code = FERRUM_ENOMEM;
     }
-    int rc = count > 1 ? ferrum_batch_open(&q->batch, model, NULL, err) : 0;
+    int rc = count > 1 ? ferrum_batch_open(&q->batch, b->model, NULL, err) : 0;
     session_options.batch = q->batch;
     for (; q->count < count && !rc; q->count += !rc)
-        rc = ferrum_session_open(&q->sessions[q->count], model, &session_options, err);
+        rc = ferrum_session_open(&q->sessions[q->count], b->model, &session_options, err);
     return rc;
 }
 
@@ -297,7 +297,7 @@ static int run(const bench *b, result *r) {
     int32_t *ids = malloc(count * sizeof *ids);
     if (!ids) return cli_fail(CLI_FAILED, "out of memory for %zu ids", count);
     fill_ids(ids, count, b->info.vocab_size);
-    int rc = sequences_open(&q, b->model, r->parallel, (uint32_t)count, &err);
+    int rc = sequences_open(&q, b, r->parallel, (uint32_t)count, &err);
     if (!q.batch && !rc) cli_interrupt_watch(q.sessions[0]);
     if (!rc) rc = measure(&q, ids, b->o->repetitions ? b->o->repetitions : 5, r, &err);
     cli_interrupt_watch(NULL);
@@ -333,9 +333,9 @@ static ferrum_memory memory_of(const bench *b, const result *r) {
     ferrum_memory memory, shared;
     ferrum_batch_options batch;
     ferrum_batch_options_init(&batch);
-    ferrum_model_memory(b->model, positions(r), &memory);
+    ferrum_model_memory(b->model, positions(r), cli_kv(&b->o->model), &memory);
     if (r->parallel == 1) return memory;
-    ferrum_model_memory(b->model, batch.rows, &shared);
+    ferrum_model_memory(b->model, batch.rows, cli_kv(&b->o->model), &shared);
     memory.kv *= r->parallel;
     memory.scratch = shared.scratch + (uint64_t)r->parallel * b->info.vocab_size * sizeof(float);
     return memory;

@@ -72,11 +72,11 @@ const char *cli_nearest(const char *name, const char *(*known)(const void *user,
 /* What every command that opens a model takes. */
 typedef struct cli_model_options {
     uint32_t threads;
-    const char *device, *cpu;
+    const char *device, *cpu, *kv;
     bool verbose;
 } cli_model_options;
 
-extern const char *const cli_devices[];
+extern const char *const cli_devices[], *const cli_kvs[];
 
 #define CLI_MODEL_OPTIONS(type, field)                                                                                \
     CLI_OPTION("threads", 't', CLI_COUNT, offsetof(type, field.threads), "N", "CPU threads; default: one a core",     \
@@ -86,8 +86,15 @@ extern const char *const cli_devices[];
         CLI_OPTION("cpu", 0, CLI_STRING, offsetof(type, field.cpu), "TIER",                                           \
                    "use no more than these instruction sets: c, avx2, avxvnni, avx512, amx; of arm64 c, neon, i8mm; " \
                    "default: FERRUM_CPU, or the best there is"),                                                      \
+        CLI_OPTION("kv", 0, CLI_STRING, offsetof(type, field.kv), "TYPE",                                             \
+                   "numbers of the KV cache: f16 (default; with ref fp32), or q8_0: half the memory, and faster "     \
+                   "behind many tokens",                                                                              \
+                   .choices = cli_kvs),                                                                               \
         CLI_OPTION("verbose", 0, CLI_FLAG, offsetof(type, field.verbose), NULL,                                       \
                    "tell about the model, speed and memory on standard error")
+
+/* What --kv stands for. */
+ferrum_kv cli_kv(const cli_model_options *options);
 
 /* The file that MODEL stands for: a path, or a known name, whose file is fetched if it is not cached. *path: release with
  * free. CLI_GO_ON, or the status to exit with. */

@@ -36,6 +36,7 @@ typedef struct subject {
     ferrum_model *model; /* NULL: `why` tells why not */
     ferrum_error why;
     uint32_t context;
+    ferrum_kv kv;
 } subject;
 
 /* ---- Values as text ---------------------------------------------------------------------------------------------- */
@@ -173,7 +174,7 @@ static void print_memory(const subject *s) {
         return;
     }
     ferrum_memory m;
-    ferrum_model_memory(s->model, s->context, &m);
+    ferrum_model_memory(s->model, s->context, s->kv, &m);
     printf("\nMemory at a context of %u tokens\n", s->context);
     printf("  mapped file %12s\n  KV cache    %12s\n  scratch     %12s\n", cli_bytes(m.mapped), cli_bytes(m.kv),
            cli_bytes(m.scratch));
@@ -264,7 +265,7 @@ static json_t *model_json(const subject *s) {
     ferrum_model_info i;
     ferrum_model_get_info(s->model, &i);
     ferrum_memory m;
-    ferrum_model_memory(s->model, s->context, &m);
+    ferrum_model_memory(s->model, s->context, s->kv, &m);
     return json_pack("{so ss ss sI sI sI sI ss? sb s{sI sI sI sI}}", "name", cli_json_text(i.name, strlen(i.name)),
                      "architecture", i.architecture, "device", i.device, "parameters", (json_int_t)i.parameters,
                      "weight_bytes", (json_int_t)i.weight_bytes, "context_length", (json_int_t)i.context_length,
@@ -290,6 +291,7 @@ static int open_subject(subject *s, const char *path, const inspect_options *o) 
         ferrum_model_info info;
         ferrum_model_get_info(s->model, &info);
         s->context = o->context ? o->context : info.context_length < 4096 ? info.context_length : 4096;
+        s->kv = cli_kv(&o->model);
         return CLI_GO_ON;
     }
     s->model = NULL;

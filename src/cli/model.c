@@ -16,6 +16,12 @@ extern char **environ;
 extern const char cli_fetch_program[];
 
 const char *const cli_devices[] = {"cpu", "ref", NULL};
+const char *const cli_kvs[] = {"f16", "q8_0", NULL};
+
+ferrum_kv cli_kv(const cli_model_options *options) {
+    if (!options->kv) return FERRUM_KV_DEFAULT;
+    return strcmp(options->kv, "q8_0") == 0 ? FERRUM_KV_Q8_0 : FERRUM_KV_F16;
+}
 
 typedef struct known_model {
     const char *name, *about;

@@ -152,6 +152,7 @@ static int measure(const ferrum_model *model, const char *name, const perplexity
     ferrum_session_options session_options;
     ferrum_session_options_init(&session_options);
     session_options.context = (uint32_t)s->count;
+    session_options.kv = cli_kv(&o->model);
     ferrum_session *session;
     ferrum_error err;
     if (ferrum_session_open(&session, model, &session_options, &err) != 0) return cli_fail_library(&err);

@@ -95,6 +95,7 @@ static int open_session(cli_answerer *a, const run_options *o) {
     ferrum_session_options s;
     ferrum_session_options_init(&s);
     s.context = o->context;
+    s.kv = cli_kv(&o->model);
     s.max_tokens = o->max_tokens;
     s.sampling.temperature = o->temperature;
     s.sampling.top_k = o->top_k;
@@ -238,9 +239,9 @@ static void print_start(const cli_answerer *a, const run_options *o, double load
              a->chat ? a->info.chat_template : "none");
 }
 
-static void print_memory(const cli_answerer *a) {
+static void print_memory(const cli_answerer *a, ferrum_kv kv) {
     ferrum_memory m;
-    ferrum_model_memory(a->model, ferrum_session_context(a->session), &m);
+    ferrum_model_memory(a->model, ferrum_session_context(a->session), kv, &m);
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
 #ifdef __APPLE__
@@ -263,7 +264,7 @@ static int with_model(const char *model, const run_options *o, const char *promp
     if (status == CLI_GO_ON) {
         if (a.verbose) print_start(&a, o, load_seconds);
         status = prompt ? complete(&a, o, prompt, len, load_seconds) : cli_chat(&a);
-        if (a.verbose) print_memory(&a);
+        if (a.verbose) print_memory(&a, cli_kv(&o->model));
     }
     cli_interrupt_watch(NULL);
     ferrum_session_close(a.session);

@@ -61,6 +61,10 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     if (options->logprobs > MOST_LOGPROBS)
         return fe_fail(err, FERRUM_EINVAL, "%u log-probabilities a token were asked for; the most is %d",
                        options->logprobs, MOST_LOGPROBS);
+    int kv = (int)options->kv;
+    if (kv < FERRUM_KV_DEFAULT || kv > FERRUM_KV_Q8_0)
+        return fe_fail(err, FERRUM_EINVAL, "%d is no kind of KV cache; they are %d to %d", kv, FERRUM_KV_DEFAULT,
+                       FERRUM_KV_Q8_0);
     ferrum_session *s = fe_alloc(1, sizeof *s);
     if (!s) return fe_fail_memory(err, sizeof *s, "a session");
     s->model = model;
@@ -70,7 +74,7 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     int rc = choose_context(s, err);
     if (!rc) rc = copy_stops(s, options, err);
     if (!rc) rc = fe_sampler_open(&s->sampler, &options->sampling, model->h.vocab, err);
-    if (!rc) rc = fe_cache_open(&s->cache, model, s->context, err);
+    if (!rc) rc = fe_cache_open(&s->cache, model, s->context, options->kv, err);
     if (!rc) rc = open_scratch(s, err);
     if (!rc) {
         s->tokens = fe_alloc((size_t)s->context + 1, sizeof *s->tokens);

@@ -199,8 +199,9 @@ static bool caches_ok(ferrum_stream *s, const char *op, const ferrum_tensor *k, 
     if (!tensor_ok(s, op, "the end of the keys", k, written) ||
         !tensor_ok(s, op, "the end of the values", v, written) || !same_shape(s, op, k, v))
         return false;
-    if ((k->type != FERRUM_F16 && k->type != FERRUM_F32) || v->type != k->type || v->slices != k->slices)
-        return refuse(s, op, "the caches are not both F16 or both F32, with as many slices");
+    if ((k->type != FERRUM_F16 && k->type != FERRUM_F32 && k->type != FERRUM_Q8_0) || v->type != k->type ||
+        v->slices != k->slices)
+        return refuse(s, op, "the caches are not both F16, both F32 or both Q8_0, with as many slices");
     size_t row = ferrum_row_bytes(k->type, k->cols), slice = row * k->rows;
     if (k->row_stride != row || v->row_stride != row || k->slice_stride != slice || v->slice_stride != slice)
         return refuse(s, op, "a cache has gaps");

@@ -148,14 +148,14 @@ ferrum_device *ferrum_model_device(const ferrum_model *m) { return m->device; }
 
 const ferrum_gguf *ferrum_model_gguf(const ferrum_model *m) { return m->gguf; }
 
-void ferrum_model_memory(const ferrum_model *m, uint32_t context, ferrum_memory *out) {
+void ferrum_model_memory(const ferrum_model *m, uint32_t context, ferrum_kv kv, ferrum_memory *out) {
     *out = (ferrum_memory){0};
     for (uint32_t i = 0; i < ferrum_gguf_parts(m->gguf); i++) {
         uint64_t bytes;
         ferrum_gguf_part(m->gguf, i, &bytes);
         out->mapped += bytes;
     }
-    out->kv = fe_cache_memory(m, context);
+    out->kv = fe_cache_memory(m, context, kv);
     out->scratch = fe_pass_memory(m, (uint32_t)fe_min(FE_PASS_ROWS, context));
 }
 

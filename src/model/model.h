@@ -77,9 +77,9 @@ typedef struct fe_cache {
     ferrum_tensor *k, *v; /* one a layer */
 } fe_cache;
 
-int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferrum_error *err);
+int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferrum_kv kv, ferrum_error *err);
 void fe_cache_close(fe_cache *c);
-uint64_t fe_cache_memory(const ferrum_model *model, uint32_t context); /* bytes */
+uint64_t fe_cache_memory(const ferrum_model *model, uint32_t context, ferrum_kv kv); /* bytes */
 
 /* What belongs to a pass, whosever the tokens in it: the stream and the activations. Every row is a token. */
 typedef struct fe_pass {

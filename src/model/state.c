@@ -73,19 +73,24 @@ float *fe_pass_logits(const fe_pass *p, uint32_t row) {
 
 /* ---- Caches ---- */
 
+static ferrum_type cache_type(const ferrum_model *model, ferrum_kv kv) {
+    if (kv == FERRUM_KV_DEFAULT) return fe_device_kv_type(model->device);
+    return kv == FERRUM_KV_Q8_0 ? FERRUM_Q8_0 : FERRUM_F16;
+}
+
 /* Bytes of one layer's keys, or values. */
-static uint64_t layer_bytes(const ferrum_model *model, uint32_t context) {
+static uint64_t layer_bytes(const ferrum_model *model, uint32_t context, ferrum_kv kv) {
     return (uint64_t)model->h.kv_heads * positions_for(context) *
-           ferrum_row_bytes(fe_device_kv_type(model->device), model->h.head_dim);
+           ferrum_row_bytes(cache_type(model, kv), model->h.head_dim);
 }
 
-uint64_t fe_cache_memory(const ferrum_model *model, uint32_t context) {
-    return 2 * (uint64_t)model->h.layers * layer_bytes(model, context);
+uint64_t fe_cache_memory(const ferrum_model *model, uint32_t context, ferrum_kv kv) {
+    return 2 * (uint64_t)model->h.layers * layer_bytes(model, context, kv);
 }
 
-int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferrum_error *err) {
+int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferrum_kv kv, ferrum_error *err) {
     *c = (fe_cache){0};
-    uint64_t bytes = layer_bytes(model, context), all;
+    uint64_t bytes = layer_bytes(model, context, kv), all;
     uint32_t layers = model->h.layers;
     if (!fe_mul_u64(bytes, 2 * (uint64_t)layers, &all) || all > SIZE_MAX)
         return fe_fail(err, FERRUM_ELIMIT, "a KV cache of %u positions is larger than memory can be", context);
@@ -97,7 +102,7 @@ int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferr
         fe_cache_close(c);
         return fe_fail_memory(err, 2 * layers * sizeof *c->k, "the cache's tensors");
     }
-    ferrum_type type = fe_device_kv_type(model->device);
+    ferrum_type type = cache_type(model, kv);
     uint32_t positions = positions_for(context);
     for (uint32_t i = 0; i < layers; i++) {
         c->k[i] = ferrum_tensor_stack(c->buffer, 2 * i * bytes, type, model->h.kv_heads, positions, model->h.head_dim);

@@ -74,6 +74,12 @@ class Bench(Case):
         self.assertEqual(three["kv_bytes"], 3 * one["kv_bytes"])
         self.assertEqual(three["scratch_bytes"], one["scratch_bytes"] + 3 * 151936 * 4)  # each one's logits
 
+    def test_kv(self):
+        for kv in "f16", "q8_0":
+            lines = ferrum("bench", LLAMA, *SIZES, "--kv", kv).stdout.splitlines()
+            self.assertEqual([line.split(" | ")[4] for line in lines[2:]], [t[0] for t in TESTS])
+        self.fails(2, "--kv is q5_0; it must be f16 or q8_0", arguments=["bench", LLAMA, "--kv", "q5_0"])
+
     def test_ref_has_no_limits(self):
         line = ferrum("bench", LLAMA, "-p", "4", "-n", "0", "-r", "1", "--device", "ref").stdout.splitlines()[-1]
         self.assertTrue(re.search(r"± 0\.00 \| \| \|$", line), line)

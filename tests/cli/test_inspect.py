@@ -35,6 +35,9 @@ class Inspect(Case):
             memory = self.json("inspect", model("tiny-qwen3moe"), "-c", context)["model"]["memory"]
             self.assertEqual(memory["context"], context)
             self.assertEqual(memory["kv"], 2 * context * 2 * 64 * 2 * 2)
+        # Q8_0: 34 bytes for 32 numbers
+        memory = self.json("inspect", model("tiny-qwen3moe"), "-c", "64", "--kv", "q8_0")["model"]["memory"]
+        self.assertEqual(memory["kv"], 2 * 64 * 2 * (64 // 32 * 34) * 2)
         self.assertEqual(self.json("inspect", model("tiny-qwen3moe"))["model"]["memory"]["context"], 512)
 
     def test_text(self):

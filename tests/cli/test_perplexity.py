@@ -57,6 +57,15 @@ class Reference(Case):
                     self.check_likeliest(got, want)
 
 
+    def test_kv(self):
+        f16, want = self.score("tiny-llama")
+        self.assertEqual(self.score("tiny-llama", "--kv", "f16")[0], f16)
+        q8_0, _ = self.score("tiny-llama", "--kv", "q8_0")
+        self.assertNotEqual(q8_0["logits_last"], f16["logits_last"])
+        self.assertLess(nmse(q8_0["logits_last"], want["logits_last"]), 2 * PEER_NMSE["tiny-llama"])
+        self.check_likeliest(q8_0, want)
+
+
 class Inputs(Case):
     def test_text(self):
         text = "The GNU General Public License is free."

@@ -130,6 +130,12 @@ class Output(Case):
             self.assertIn(word, result.stderr)
             self.assertNotIn(word, result.stdout)
 
+    def test_kv(self):
+        f16, q8_0 = (ferrum("run", LLAMA, "The", "-n4", "--verbose", "--kv", kv) for kv in ("f16", "q8_0"))
+        size = [float(re.search(r"KV cache ([\d.]+) [KM]iB", r.stderr)[1]) for r in (f16, q8_0)]
+        self.assertAlmostEqual(size[1] / size[0], 34 / 64, delta=0.01)
+        self.fails(2, "--kv is f32; it must be f16 or q8_0", arguments=["run", LLAMA, "The", "--kv", "f32"])
+
     def test_threads_and_tiers_are_told(self):
         self.assertIn("1 thread", self.json("run", LLAMA, "The", "-n1", "-t1")["device"])
         self.assertRegex(self.json("run", LLAMA, "The", "-n1", "--cpu", "c")["device"], r"\bc\b")

@@ -23,10 +23,10 @@ class Usage(Case):
 
     def test_help_of_commands(self):
         options = {"run": "max-tokens context threads temperature top-k top-p min-p repetition-penalty seed stop system "
-                          "raw ignore-end device cpu json logprobs verbose help",
-                   "perplexity": "ids tokens json logits top threads device cpu verbose help",
-                   "inspect": "context tensors json threads device cpu verbose help",
-                   "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate threads device cpu verbose help"}
+                          "raw ignore-end device cpu kv json logprobs verbose help",
+                   "perplexity": "ids tokens json logits top threads device cpu kv verbose help",
+                   "inspect": "context tensors json threads device cpu kv verbose help",
+                   "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate threads device cpu kv verbose help"}
         for command, names in options.items():
             result = ferrum(command, "--help")
             self.assertEqual((result.returncode, result.stderr), (0, ""))
@@ -74,6 +74,7 @@ class Usage(Case):
                                 (["--threads", "0"], "--threads is 0; it must be a whole number from 1 to 1024"),
                                 (["--logprobs", "101"], "--logprobs is 101; it must be a whole number from 0 to 100"),
                                 (["--device", "gpu"], "--device is gpu; it must be cpu or ref"),
+                                (["--kv", "q4_0"], "--kv is q4_0; it must be f16 or q8_0"),
                                 (["--json=yes"], "--json takes no value")):
             self.fails(2, "ferrum run: ", sentence, arguments=["run", LLAMA, "x", *given])
 

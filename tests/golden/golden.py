@@ -19,7 +19,7 @@ FILES = {"smollm2": "SmolLM2-135M-Instruct.Q4_1.json", "gemma3-270m": "gemma-3-2
 # Mean KL divergence of llama.cpp (llama-cpp-python 0.3.36, AVX512-VNNI) from the reference, by kl() below.
 PEER_KL = {"smollm2": 0.002341, "gemma3-270m": 0.002660}
 CLEAR = 0.5         # nats between the reference's first two, above which the likeliest must be the same
-PERPLEXITY = 0.005  # relative
+PERPLEXITY = 0.005  # relative; twice that with a KV cache in Q8_0, which rounds once more
 SKIPPED = 77
 
 
@@ -76,7 +76,7 @@ def check_perplexity(name, text, options):
     got = ferrum("perplexity", name, "--ids", "-", *options, input=" ".join(map(str, text["ids"])))["perplexity"]
     error = got / text["perplexity"] - 1
     print(f"  perplexity: {got:.5f}, reference {text['perplexity']:.5f}, {100 * error:+.3f} %")
-    ok = abs(error) < PERPLEXITY
+    ok = abs(error) < PERPLEXITY * (2 if "q8_0" in options else 1)
     # transformers reads SmolLM2's GGUF without the rule that splits digits off first, so its ids of a text with a newline
     # before a number are not the model's own.
     path = os.path.join("/usr/share/common-licenses", text["file"])

@@ -43,8 +43,15 @@ typedef struct fe_matmul_kernel {
 } fe_matmul_kernel;
 
 /* The K cache stands in blocks of FE_KV_BLOCK positions, each [head_dim][FE_KV_BLOCK], so that the scores of a block's
- * positions are lanes of one vector and no sum crosses lanes. The V cache stands row by row, [position][head_dim]. */
-enum { FE_KV_BLOCK = 16, FE_ATTENTION_ROWS = 32 };
+ * positions are lanes of one vector and no sum crosses lanes. The V cache stands row by row, [position][head_dim].
+ *
+ * In Q8_0 both stand in blocks of as many bytes as so many rows of Q8_0 have: fp16 scales [group][FE_KV_BLOCK], a group being
+ * 32 elements of a head or what is left of it, and then 8-bit integers, in pairs that products of pairs take at once:
+ *   K [head_dim / 2][FE_KV_BLOCK][2], neighbouring elements; V [FE_KV_BLOCK / 2][head_dim][2], neighbouring positions.
+ * Scale and integers of a group follow the rule of act.h, but for the scale's rounding to fp16. */
+enum { FE_KV_BLOCK = 16, FE_ATTENTION_ROWS = 36 };
+
+static inline size_t fe_q8_0_groups(size_t head_dim) { return (head_dim + 31) / 32; }
 
 /* Attention of up to FE_ATTENTION_ROWS query vectors that share one KV head, over positions from … to-1: an online softmax,
  * left unnormalised so that the parts of a split sequence can be joined. */
@@ -57,6 +64,8 @@ typedef struct fe_attention_task {
     float scale, softcap;
     float *sum;         /* out: [rows][head_dim]: Σ e^(score - max) · v */
     float *max, *total; /* out: [rows]: the largest score (-INFINITY: row saw none) and Σ e^(score - max) */
+    int16_t *ints;      /* scratch of Q8_0: [rows][head_dim]: the queries */
+    float *units;       /* and [rows]: what their integers stand for, times scale */
 } fe_attention_task;
 
 typedef struct fe_vector_kernels {
@@ -67,10 +76,13 @@ typedef struct fe_vector_kernels {
     void (*axpy)(float *out, float alpha, const float *x, size_t n); /* out += alpha · x */
     float (*dot)(const float *a, const float *b, size_t n);
     void (*to_f16)(uint16_t *out, const float *x, size_t n);
+    /* One head's keys or values, n a multiple of 16, as integers and the scales of their groups. */
+    void (*to_q8_0)(int8_t *q, uint16_t *d, const float *x, size_t n);
     /* Turns pairs (j, j + half) of x by the angles whose cosines and sines stand in cs[0 … half-1], cs[half … 2·half-1]. */
     void (*rope_half)(float *x, const float *cs, size_t half);
     void (*attention_f16)(const fe_attention_task *task);
     void (*attention_f32)(const fe_attention_task *task);
+    void (*attention_q8_0)(const fe_attention_task *task);
     /* For measuring what memory gives: the largest of n floats, n a multiple of 256. */
     float (*largest)(const float *x, size_t n);
 } fe_vector_kernels;

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { VF = 8 }; /* lanes */
 typedef __m256 vf;
@@ -38,4 +39,23 @@ static inline float vf_hmax(vf v) {
 static inline vf vf_round(vf x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline vf vf_pow2(vf n) { /* whole n, |n| <= 127 */
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+
+/* 32-bit integers, or pairs of 16-bit ones. Not __m256i: gcc 12 needs two registers for a sum that changes its type. */
+typedef int32_t vn __attribute__((vector_size(32)));
+
+static inline vn vn_zero(void) { return (vn){0}; }
+static inline vn vn_load_pairs(const int8_t *p) {
+    return (vn)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
+static inline vn vn_set_pair(const int16_t *p) {
+    int32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return (vn)_mm256_set1_epi32(pair);
+}
+static inline vn vn_dot_pairs(vn sum, vn a, vn b) { return sum + (vn)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
+static inline vf vf_from_vn(vn v) { return _mm256_cvtepi32_ps((__m256i)v); }
+static inline void vf_store_i16(int16_t *p, vf v) { /* to nearest even */
+    __m256i x = _mm256_cvtps_epi32(v);
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
 }

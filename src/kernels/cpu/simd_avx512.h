@@ -2,6 +2,7 @@
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { VF = 16 }; /* lanes */
 typedef __m512 vf;
@@ -28,4 +29,20 @@ static inline float vf_hmax(vf v) { return _mm512_reduce_max_ps(v); }
 static inline vf vf_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline vf vf_pow2(vf n) { /* whole n, |n| <= 127 */
     return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n);
+}
+
+/* 32-bit integers, or pairs of 16-bit ones. */
+typedef __m512i vn;
+
+static inline vn vn_zero(void) { return _mm512_setzero_si512(); }
+static inline vn vn_load_pairs(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p)); }
+static inline vn vn_set_pair(const int16_t *p) {
+    int32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return _mm512_set1_epi32(pair);
+}
+static inline vn vn_dot_pairs(vn sum, vn a, vn b) { return _mm512_dpwssd_epi32(sum, a, b); }
+static inline vf vf_from_vn(vn v) { return _mm512_cvtepi32_ps(v); }
+static inline void vf_store_i16(int16_t *p, vf v) { /* to nearest even */
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v)));
 }

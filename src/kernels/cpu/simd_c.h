@@ -44,3 +44,24 @@ static inline vf vf_round(vf x) {
     return (x + magic) - magic;
 }
 static inline vf vf_pow2(vf n) { return (vf)(__builtin_convertvector(n + 127.0f, vf_mask) << 23); }
+
+/* 32-bit integers, or pairs of 16-bit ones. */
+typedef int32_t vn __attribute__((vector_size(16)));
+typedef int16_t vn_pairs __attribute__((vector_size(16)));
+
+static inline vn vn_zero(void) { return (vn){0}; }
+static inline vn vn_load_pairs(const int8_t *p) { /* 2 · VF numbers, widened */
+    return (vn)(vn_pairs){p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]};
+}
+static inline vn vn_set_pair(const int16_t *p) { /* p[0], p[1] in every lane */
+    return (vn)(vn_pairs){p[0], p[1], p[0], p[1], p[0], p[1], p[0], p[1]};
+}
+/* sum + both products of each lane's pairs */
+static inline vn vn_dot_pairs(vn sum, vn a, vn b) {
+    return sum + ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
+}
+static inline vf vf_from_vn(vn v) { return __builtin_convertvector(v, vf); }
+static inline void vf_store_i16(int16_t *p, vf v) { /* to nearest even */
+    vf n = vf_round(v);
+    for (int i = 0; i < VF; i++) p[i] = (int16_t)n[i];
+}

@@ -35,3 +35,20 @@ static inline vf vf_round(vf x) { return vrndnq_f32(x); }
 static inline vf vf_pow2(vf n) { /* whole n, |n| <= 127 */
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
 }
+
+/* 32-bit integers, or pairs of 16-bit ones. */
+typedef int32x4_t vn;
+
+static inline vn vn_zero(void) { return vdupq_n_s32(0); }
+static inline vn vn_load_pairs(const int8_t *p) { return vreinterpretq_s32_s16(vmovl_s8(vld1_s8(p))); }
+static inline vn vn_set_pair(const int16_t *p) {
+    int32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return vdupq_n_s32(pair);
+}
+static inline vn vn_dot_pairs(vn sum, vn a, vn b) {
+    int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
+    return vaddq_s32(sum, vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
+}
+static inline vf vf_from_vn(vn v) { return vcvtq_f32_s32(v); }
+static inline void vf_store_i16(int16_t *p, vf v) { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(v))); } /* to nearest even */

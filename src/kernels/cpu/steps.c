@@ -294,7 +294,7 @@ typedef struct attention_plan {
     size_t row;                 /* of q and out, where the span begins */
     size_t group, rows, blocks; /* query heads a KV head, query rows and row blocks a KV head */
     size_t splits;              /* parts of the sequence */
-    size_t part;                /* floats of one unit's result: sums, then maxima, then totals */
+    size_t part;                /* floats of one unit's result: sums, then maxima, totals and units */
     size_t units, before;       /* of work, and how many the spans before it have */
     size_t shared, parts;       /* floats of its parts that threads share, and where they stand */
 } attention_plan;
@@ -309,9 +309,12 @@ static void plan_span(attention_plan *plan, const fe_op *op, size_t threads) {
     size_t units = plan->blocks * slices, length = span->first + span->rows;
     if (p->window) length = fe_min(length, p->window + span->rows);
     plan->splits = 1;
-    if (threads > 1 && units < 4 * threads)
-        plan->splits = fe_max(1, fe_min(length / SPLIT_LEAST, (4 * threads + units - 1) / units));
-    plan->part = FE_ATTENTION_ROWS * ((size_t)p->head_dim + 2);
+    if (threads > 1 && units < 4 * threads) {
+        size_t splits = (4 * threads + units - 1) / units;
+        while (units * splits % threads) splits++; /* an equal number for each */
+        plan->splits = fe_max(1, fe_min(length / SPLIT_LEAST, splits));
+    }
+    plan->part = FE_ATTENTION_ROWS * ((size_t)p->head_dim + 3);
     plan->units = units * plan->splits;
     plan->shared = plan->splits == 1 ? 0 : plan->units * plan->part;
 }
@@ -339,7 +342,7 @@ static attention_plan plan_all(const fe_op *op, size_t threads) {
 
 /* Row r of a KV head's rows is query head r % group of token r / group. */
 static fe_attention_task attention_task(const fe_op *op, const attention_plan *plan, size_t slice, size_t block,
-                                        float *part) {
+                                        float *part, int16_t *ints) {
     const ferrum_attention_params *p = &op->u.attention;
     const ferrum_kv_span *span = plan->span;
     fe_attention_task t = {.head_dim = p->head_dim, .scale = p->scale, .softcap = p->softcap};
@@ -359,6 +362,8 @@ static fe_attention_task attention_task(const fe_op *op, const attention_plan *p
     t.sum = part;
     t.max = part + FE_ATTENTION_ROWS * p->head_dim;
     t.total = t.max + FE_ATTENTION_ROWS;
+    t.units = t.total + FE_ATTENTION_ROWS;
+    t.ints = ints;
     return t;
 }
 
@@ -389,14 +394,14 @@ static void attend(const cpu_worker *w, const fe_op *op, const attention_plan *p
     size_t block = plan->blocks - 1 - unit / plan->splits / slices;
     size_t at = ((block * slices + slice) * plan->splits + split) * plan->part;
     float *part = plan->splits == 1 ? (float *)w->scratch : (float *)w->stream->shared + plan->parts + at;
-    fe_attention_task t = attention_task(op, plan, slice, block, part);
+    int16_t *ints = (int16_t *)((float *)w->scratch + plan->part);
+    fe_attention_task t = attention_task(op, plan, slice, block, part, ints);
     size_t from = t.from / FE_KV_BLOCK, to = (t.to + FE_KV_BLOCK - 1) / FE_KV_BLOCK, end = t.to;
     t.from = (from + (to - from) * split / plan->splits) * FE_KV_BLOCK;
     t.to = fe_min((from + (to - from) * (split + 1) / plan->splits) * FE_KV_BLOCK, end);
-    if (plan->span->k_cache.type == FERRUM_F16)
-        w->table->vector.attention_f16(&t);
-    else
-        w->table->vector.attention_f32(&t);
+    const fe_vector_kernels *v = &w->table->vector;
+    ferrum_type type = plan->span->k_cache.type;
+    (type == FERRUM_F16 ? v->attention_f16 : type == FERRUM_Q8_0 ? v->attention_q8_0 : v->attention_f32)(&t);
     if (plan->splits == 1) join(op, plan, slice, block, part, 0);
 }
 
@@ -423,41 +428,57 @@ static void attention(cpu_step *step, const cpu_worker *w) {
         if (plan.splits > 1) join_span(w, op, &plan);
 }
 
-static void store(const fe_cpu_table *table, const ferrum_tensor *cache, void *to, const float *x) {
-    if (cache->type == FERRUM_F16)
-        table->vector.to_f16(to, x, cache->cols);
-    else
-        memcpy(to, x, cache->cols * sizeof *x);
+/* Writes one head's key and value, x and y, at a position: see cpu.h for how they stand. */
+typedef void (*kv_store)(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim,
+                         const float *x, const float *y);
+
+static void store_f32(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim, const float *x,
+                      const float *y) {
+    (void)v;
+    for (size_t d = 0; d < dim; d++) ((float *)k_block)[d * FE_KV_BLOCK + lane] = x[d];
+    memcpy((float *)v_block + lane * dim, y, dim * sizeof *y);
 }
 
-/* Keys stand in blocks of FE_KV_BLOCK positions, values row by row: see cpu.h. */
-static void append_head(const fe_cpu_table *table, const ferrum_kv_span *span, size_t head, size_t position,
-                        const float *k, const float *v) {
-    const ferrum_tensor *keys = &span->k_cache, *values = &span->v_cache;
-    size_t dim = keys->cols, lane = position % FE_KV_BLOCK;
-    void *block = fe_at(keys, head, position - lane);
-    if (keys->type == FERRUM_F16) {
-        uint16_t half[FE_KV_BLOCK];
-        for (size_t d = 0; d < dim; d++) {
-            if (d % FE_KV_BLOCK == 0) table->vector.to_f16(half, k + d, FE_KV_BLOCK);
-            ((uint16_t *)block)[d * FE_KV_BLOCK + lane] = half[d % FE_KV_BLOCK];
-        }
-    } else {
-        for (size_t d = 0; d < dim; d++) ((float *)block)[d * FE_KV_BLOCK + lane] = k[d];
+static void store_f16(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim, const float *x,
+                      const float *y) {
+    uint16_t half[FE_KV_BLOCK];
+    for (size_t d = 0; d < dim; d++) {
+        if (d % FE_KV_BLOCK == 0) v->to_f16(half, x + d, FE_KV_BLOCK);
+        ((uint16_t *)k_block)[d * FE_KV_BLOCK + lane] = half[d % FE_KV_BLOCK];
     }
-    store(table, values, fe_at(values, head, position), v);
+    v->to_f16((uint16_t *)v_block + lane * dim, y, dim);
+}
+
+static void store_q8_0(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim,
+                       const float *x, const float *y) {
+    size_t groups = fe_q8_0_groups(dim);
+    char *k_ints = k_block + groups * FE_KV_BLOCK * sizeof(uint16_t),
+         *v_ints = v_block + (k_ints - k_block) + lane / 2 * 2 * dim + lane % 2;
+    for (size_t g = 0; g < groups; g++) {
+        size_t first = g * 32, count = fe_min(32, dim - first), scale = g * FE_KV_BLOCK + lane;
+        int8_t q[32];
+        v->to_q8_0(q, (uint16_t *)k_block + scale, x + first, count);
+        for (size_t d = 0; d < count; d += 2) memcpy(k_ints + (first + d) * FE_KV_BLOCK + 2 * lane, q + d, 2);
+        v->to_q8_0(q, (uint16_t *)v_block + scale, y + first, count);
+        for (size_t d = 0; d < count; d++) v_ints[2 * (first + d)] = (char)q[d];
+    }
 }
 
 static void kv_append(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
     size_t slices = op->spans->k_cache.slices, dim = op->spans->k_cache.cols, begin = 0, first, last;
     cpu_share(op->a.rows * slices, 1, w->index, w->count, &first, &last);
-    for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; begin += span++->rows)
+    for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; begin += span++->rows) {
+        ferrum_type type = span->k_cache.type;
+        kv_store store = type == FERRUM_F16 ? store_f16 : type == FERRUM_Q8_0 ? store_q8_0 : store_f32;
         for (size_t i = fe_max(first, begin * slices); i < fe_min(last, (begin + span->rows) * slices); i++) {
-            size_t row = i / slices, head = i % slices;
-            append_head(w->table, span, head, span->first + row - begin, fe_row(&op->a, row) + head * dim,
-                        fe_row(&op->b, row) + head * dim);
+            size_t row = i / slices, head = i % slices, position = span->first + row - begin;
+            size_t lane = position % FE_KV_BLOCK;
+            store(&w->table->vector, fe_at(&span->k_cache, head, position - lane),
+                  fe_at(&span->v_cache, head, position - lane), lane, dim, fe_row(&op->a, row) + head * dim,
+                  fe_row(&op->b, row) + head * dim);
         }
+    }
 }
 
 /* ---- Rows and elements ---- */
@@ -541,8 +562,9 @@ cpu_needs fe_cpu_step_needs(const cpu_device *dev, const fe_op *op) {
         needs.shared = plan_experts(&dev->table, op, NULL).bytes;
         needs.scratch = kernel ? kernel->gemm_scratch(op->out.rows, op->a.cols) : op->a.cols * sizeof(float);
     } else if (op->kind == FE_OP_ATTENTION) {
+        /* Behind a thread's part stand the rows' queries as integers. */
         attention_plan plan = plan_all(op, fe_pool_threads(dev->pool));
-        needs.scratch = plan.part * sizeof(float);
+        needs.scratch = plan.part * sizeof(float) + FE_ATTENTION_ROWS * op->u.attention.head_dim * sizeof(int16_t);
         needs.shared = plan.parts * sizeof(float);
     }
     return needs;

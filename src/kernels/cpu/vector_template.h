@@ -102,97 +102,163 @@ static void rope_half(float *x, const float *cs, size_t half) {
     }
 }
 
+/* A head's row as Q8_0: integers, and the scales of its groups of 32, the last of which may be short. */
+static void to_q8_0(int8_t *q, uint16_t *d, const float *x, size_t n) {
+    for (size_t g = 0; g < n; g += 32, d++) {
+        int16_t ints[32];
+        size_t count = n - g < 32 ? n - g : 32;
+        vf most = vf_set(0), odd = vf_set(0); /* odd: not a number where some x is infinite or none */
+        for (size_t i = g; i < g + count; i += VF) {
+            vf y = vf_load(x + i);
+            most = vf_max(vf_max(y, vf_sub(vf_set(0), y)), most);
+            odd = vf_fma(y, vf_set(0), odd);
+        }
+        float r;
+        *d = ferrum_f32_to_f16(fe_act_scale(fe_f32_bits(vf_hmax(most) + vf_sum(odd)), &r));
+        for (size_t i = 0; i < count; i += VF) vf_store_i16(ints + i, vf_mul(vf_load(x + g + i), vf_set(r)));
+        for (size_t i = 0; i < count; i++) q[g + i] = (int8_t)ints[i];
+    }
+}
+
 /* ---- Attention ----
- * Positions are taken 32 at a time. Their scores stay in the first-level cache; a tile of 8 rows shares each vector of K and
- * of V that is loaded (and converted), and keeps its sums in registers. */
-enum { TILE = 8, SPAN = 2 * FE_KV_BLOCK };
+ * Positions are taken SPAN at a time. Their scores stay in the first-level cache; a tile of rows shares each vector of K and
+ * of V that is loaded (and converted), and keeps its sums in registers, of which AVX2 has 16: up to six rows by two vectors, or,
+ * so that there are enough sums for none to wait for its last addition, two rows or one by four. */
+enum { TILE = 6, WIDE = 4, SPAN = 64 };
+_Static_assert(FE_ATTENTION_ROWS % TILE == 0 && SPAN % (WIDE * VF) == 0 && SPAN % FE_KV_BLOCK == 0, "whole tiles");
 
 static inline vf load_f16(const void *p, size_t i) { return vf_load_f16((const uint16_t *)p + i); }
 static inline vf load_f32(const void *p, size_t i) { return vf_load((const float *)p + i); }
 
-/* Calls f with the number of rows as a constant, so that its sums are registers. */
-#define FOR_ROWS(rows, f, ...)            \
-    switch (rows) {                       \
-    case 1: f(1, __VA_ARGS__); break;     \
-    case 2: f(2, __VA_ARGS__); break;     \
-    case 3: f(3, __VA_ARGS__); break;     \
-    case 4: f(4, __VA_ARGS__); break;     \
-    case 5: f(5, __VA_ARGS__); break;     \
-    case 6: f(6, __VA_ARGS__); break;     \
-    case 7: f(7, __VA_ARGS__); break;     \
-    default: f(TILE, __VA_ARGS__); break; \
+#define INLINE static inline __attribute__((always_inline))
+
+/* Calls f with the numbers of rows and of vectors as constants, so that its sums are registers. */
+#define FOR_ROWS(rows, f, ...)               \
+    switch (rows) {                          \
+    case 1: f(1, WIDE, __VA_ARGS__); break;  \
+    case 2: f(2, WIDE, __VA_ARGS__); break;  \
+    case 3: f(3, 2, __VA_ARGS__); break;     \
+    case 4: f(4, 2, __VA_ARGS__); break;     \
+    case 5: f(5, 2, __VA_ARGS__); break;     \
+    default: f(TILE, 2, __VA_ARGS__); break; \
     }
 
-/* scores[r][0 … 15] of `rows` rows against one block of K. */
-static inline __attribute__((always_inline)) void score_block(size_t rows, float (*scores)[SPAN], const float *const *q,
-                                                              const void *k, size_t dim,
-                                                              vf (*load)(const void *, size_t)) {
-    for (size_t v = 0; v < FE_KV_BLOCK; v += VF) {
-        vf sum[TILE];
-        for (size_t r = 0; r < rows; r++) sum[r] = vf_set(0);
-        for (size_t d = 0; d < dim; d++) {
-            vf x = load(k, d * FE_KV_BLOCK + v);
-            for (size_t r = 0; r < rows; r++) sum[r] = vf_fma(vf_set(q[r][d]), x, sum[r]);
+/* What a tile works on: rows first … of the task, `count` positions from `at` on, in `width`, whole blocks. */
+typedef struct span {
+    const fe_attention_task *t;
+    size_t first, at, count, width;
+} span;
+
+/* Vector j of those from position p of the span on; behind the last one, the last again, whose scores nobody reads. */
+static inline size_t vector_at(const span *s, size_t p, size_t j) {
+    size_t at = p + j * VF;
+    return at < s->width ? at : s->width - VF;
+}
+
+/* Where few rows share K and V, their time is memory's: V is fetched while the span's scores are worked out, and the next
+ * span's K while its values are summed. */
+INLINE void fetch(const void *p) { __builtin_prefetch(p); }
+
+/* scores[r][0 … width-1] of `rows` rows. */
+INLINE void score_span(size_t rows, size_t wide, const span *s, float (*scores)[SPAN], size_t element,
+                       vf (*load)(const void *, size_t)) {
+    size_t dim = s->t->head_dim;
+    const float *const *q = s->t->q + s->first;
+    for (size_t p = 0; p < s->width; p += wide * VF) {
+        const char *k[WIDE], *v = (const char *)s->t->v + (s->at + p) * dim * element;
+        vf sum[TILE][WIDE];
+        for (size_t j = 0; j < wide; j++) {
+            size_t at = vector_at(s, p, j), lane = at % FE_KV_BLOCK;
+            k[j] = (const char *)s->t->k + ((s->at + at - lane) * dim + lane) * element;
         }
-        for (size_t r = 0; r < rows; r++) vf_store(&scores[r][v], sum[r]);
+        for (size_t r = 0; r < rows; r++)
+            for (size_t j = 0; j < wide; j++) sum[r][j] = vf_set(0);
+        for (size_t d = 0; d < dim; d++) {
+            vf x[WIDE];
+            fetch(v + d * wide * VF * element);
+            for (size_t j = 0; j < wide; j++) x[j] = load(k[j], d * FE_KV_BLOCK);
+            for (size_t r = 0; r < rows; r++)
+                for (size_t j = 0; j < wide; j++) sum[r][j] = vf_fma(vf_set(q[r][d]), x[j], sum[r][j]);
+        }
+        for (size_t r = 0; r < rows; r++)
+            for (size_t j = 0; j < wide; j++) vf_store(&scores[r][p + j * VF], vf_mul(sum[r][j], vf_set(s->t->scale)));
     }
 }
 
-/* Scales, caps and masks one row's scores, turns them into weights e^(score - max), and lowers what was summed before where
- * the largest score has grown. False where the row sees none of the span. */
-static inline bool soften(const fe_attention_task *t, size_t row, size_t at, float *scores) {
-    size_t begin = t->begin[row] > at ? t->begin[row] - at : 0, end = t->end[row] > at ? t->end[row] - at : 0;
-    if (end > t->to - at) end = t->to - at;
-    if (end > SPAN) end = SPAN;
+/* Caps and masks one row's scores, turns them into weights e^(score - max), and lowers what was summed before where the
+ * largest score has grown. False where the row sees none of the span. */
+static inline bool soften(const span *s, size_t row, float *scores) {
+    const fe_attention_task *t = s->t;
+    size_t begin = t->begin[row] > s->at ? t->begin[row] - s->at : 0,
+           end = t->end[row] > s->at ? t->end[row] - s->at : 0;
+    if (end > s->count) end = s->count;
     if (begin >= end) {
-        memset(scores, 0, SPAN * sizeof *scores);
+        memset(scores, 0, s->width * sizeof *scores);
         return false;
     }
-    vf largest = vf_set(-INFINITY), scale = vf_set(t->scale);
-    for (size_t i = 0; i < SPAN; i += VF) vf_store(scores + i, vf_mul(vf_load(scores + i), scale));
+    vf largest = vf_set(-INFINITY);
     if (t->softcap > 0)
         for (size_t i = begin; i < end; i++) scores[i] = t->softcap * tanhf(scores[i] / t->softcap);
     for (size_t i = 0; i < begin; i++) scores[i] = -INFINITY;
-    for (size_t i = end; i < SPAN; i++) scores[i] = -INFINITY;
-    for (size_t i = 0; i < SPAN; i += VF) largest = vf_max(vf_load(scores + i), largest);
+    for (size_t i = end; i < s->width; i++) scores[i] = -INFINITY;
+    for (size_t i = 0; i < s->width; i += VF) largest = vf_max(vf_load(scores + i), largest);
     float old = t->max[row], max = fmaxf(vf_hmax(largest), old);
     vf total = vf_set(0), minus = vf_set(-max);
-    for (size_t i = 0; i < SPAN; i += VF) {
+    for (size_t i = 0; i < s->width; i += VF) {
         vf w = vf_exp(vf_add(vf_load(scores + i), minus));
         vf_store(scores + i, w);
         total = vf_add(total, w);
     }
     /* e^x is cut at -87, where a masked score would still weigh 1e-38: make it nothing. */
     for (size_t i = 0; i < begin; i++) scores[i] = 0;
-    for (size_t i = end; i < SPAN; i++) scores[i] = 0;
-    float fade = old == -INFINITY ? 0.0f : expf(old - max);
-    t->max[row] = max;
-    t->total[row] = t->total[row] * fade + vf_sum(total);
-    if (fade != 1.0f) {
-        float *sum = t->sum + row * t->head_dim;
+    for (size_t i = end; i < s->width; i++) scores[i] = 0;
+    if (max > old) {
+        float fade = old == -INFINITY ? 0.0f : expf(old - max), *sum = t->sum + row * t->head_dim;
         for (size_t d = 0; d < t->head_dim; d++) sum[d] *= fade;
+        t->max[row] = max;
+        t->total[row] *= fade;
     }
+    t->total[row] += vf_sum(total);
     return true;
 }
 
-/* sum[r][d …] += Σ weights[r][p] · v[p][d …] for `rows` rows and `count` positions. */
-static inline __attribute__((always_inline)) void add_values(size_t rows, float *sums, size_t dim,
-                                                             const float (*weights)[SPAN], const void *v, size_t at,
-                                                             size_t count, vf (*load)(const void *, size_t)) {
-    for (size_t d = 0; d < dim; d += VF) {
-        vf sum[TILE];
-        for (size_t r = 0; r < rows; r++) sum[r] = vf_load(sums + r * dim + d);
-        for (size_t p = 0; p < count; p++) {
-            vf x = load(v, (at + p) * dim + d);
-            for (size_t r = 0; r < rows; r++) sum[r] = vf_fma(vf_set(weights[r][p]), x, sum[r]);
-        }
-        for (size_t r = 0; r < rows; r++) vf_store(sums + r * dim + d, sum[r]);
+/* sums[r][0 … wide·VF-1] += Σ weights[r][p] · v[p][0 …] for `rows` rows. */
+INLINE void value_tile(size_t rows, size_t wide, const span *s, float *sums, const float (*weights)[SPAN],
+                       const char *v, size_t element, vf (*load)(const void *, size_t)) {
+    size_t dim = s->t->head_dim;
+    const char *next = (const char *)s->t->k + (v - (const char *)s->t->v) + SPAN * dim * element;
+    vf sum[TILE][WIDE];
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < wide; j++) sum[r][j] = vf_load(sums + r * dim + j * VF);
+    for (size_t p = 0; p < s->count; p++, v += dim * element) {
+        vf x[WIDE];
+        fetch(next + p * dim * element);
+        for (size_t j = 0; j < wide; j++) x[j] = load(v, j * VF);
+        for (size_t r = 0; r < rows; r++)
+            for (size_t j = 0; j < wide; j++) sum[r][j] = vf_fma(vf_set(weights[r][p]), x[j], sum[r][j]);
     }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < wide; j++) vf_store(sums + r * dim + j * VF, sum[r][j]);
 }
 
-static inline __attribute__((always_inline)) void attend(const fe_attention_task *t, size_t element,
-                                                         vf (*load)(const void *, size_t)) {
-    _Alignas(64) float scores[TILE][SPAN];
+INLINE void add_values(size_t rows, size_t wide, const span *s, const float (*weights)[SPAN], size_t element,
+                       vf (*load)(const void *, size_t)) {
+    size_t dim = s->t->head_dim, d = 0;
+    float *sums = s->t->sum + s->first * dim;
+    const char *v = (const char *)s->t->v + s->at * dim * element;
+    for (; d + wide * VF <= dim; d += wide * VF)
+        value_tile(rows, wide, s, sums + d, weights, v + d * element, element, load);
+    for (; d < dim; d += VF) value_tile(rows, 1, s, sums + d, weights, v + d * element, element, load);
+}
+
+static inline bool soften_rows(const span *s, size_t rows, float (*scores)[SPAN]) {
+    bool any = false;
+    for (size_t r = 0; r < rows; r++) any |= soften(s, s->first + r, scores[r]);
+    return any;
+}
+
+/* Calls tile for every span and every `most` rows in it. */
+INLINE void attend(const fe_attention_task *t, size_t most, void (*tile)(const span *s, size_t rows)) {
     memset(t->sum, 0, t->rows * t->head_dim * sizeof *t->sum);
     for (size_t r = 0; r < t->rows; r++) {
         t->max[r] = -INFINITY;
@@ -200,23 +266,167 @@ static inline __attribute__((always_inline)) void attend(const fe_attention_task
     }
     for (size_t at = t->from / FE_KV_BLOCK * FE_KV_BLOCK; at < t->to; at += SPAN) {
         size_t count = t->to - at < SPAN ? t->to - at : SPAN;
-        for (size_t first = 0; first < t->rows; first += TILE) {
-            size_t rows = t->rows - first < TILE ? t->rows - first : TILE;
-            for (size_t b = 0; b < count; b += FE_KV_BLOCK) {
-                const char *block = (const char *)t->k + (at + b) * t->head_dim * element;
-                FOR_ROWS(rows, score_block, (float(*)[SPAN])(scores[0] + b), t->q + first, block, t->head_dim, load)
+        for (size_t first = 0; first < t->rows; first += most)
+            tile(&(span){t, first, at, count, fe_round_up(count, FE_KV_BLOCK)},
+                 t->rows - first < most ? t->rows - first : most);
+    }
+}
+
+INLINE void float_tile(const span *s, size_t rows, size_t element, vf (*load)(const void *, size_t)) {
+    _Alignas(64) float scores[TILE][SPAN];
+    FOR_ROWS(rows, score_span, s, scores, element, load)
+    if (soften_rows(s, rows, scores)) FOR_ROWS(rows, add_values, s, (const float(*)[SPAN])scores, element, load)
+}
+static void tile_f16(const span *s, size_t rows) { float_tile(s, rows, sizeof(uint16_t), load_f16); }
+static void tile_f32(const span *s, size_t rows) { float_tile(s, rows, sizeof(float), load_f32); }
+
+static void attention_f16(const fe_attention_task *task) { attend(task, TILE, tile_f16); }
+static void attention_f32(const fe_attention_task *task) { attend(task, TILE, tile_f32); }
+
+/* ---- Attention, Q8_0 ----
+ * Products of 8-bit integers with 16-bit ones, two by two, summed in 32 bits: of the keys with the query, and of the values
+ * with the weights that their positions' scales have gone into. 16 bits round neither noticeably, and cost AVX2 as many
+ * instructions as 8 would. */
+enum { MOST_INT = 32767, INT_TILE = 4 }; /* products need registers beside the sums */
+_Static_assert(FE_ATTENTION_ROWS % INT_TILE == 0, "whole tiles");
+
+#define FOR_INT_ROWS(rows, f, ...)               \
+    switch (rows) {                              \
+    case 1: f(1, WIDE, __VA_ARGS__); break;      \
+    case 2: f(2, WIDE, __VA_ARGS__); break;      \
+    case 3: f(3, 2, __VA_ARGS__); break;         \
+    default: f(INT_TILE, 2, __VA_ARGS__); break; \
+    }
+
+_Static_assert(SPAN <= INT32_MAX / 127 / MOST_INT, "sums over a span, or over a group of 32, fit 32 bits");
+
+static inline size_t block_bytes(size_t groups) { return groups * FE_KV_BLOCK * sizeof(fe_block_q8_0); }
+
+/* Position p's block, the scales in it, and behind them the integers. */
+static inline const char *block_at(const void *cache, size_t groups, size_t p) {
+    return (const char *)cache + p / FE_KV_BLOCK * block_bytes(groups);
+}
+static inline const uint16_t *block_scales(const char *block, size_t group) {
+    return (const uint16_t *)block + group * FE_KV_BLOCK;
+}
+static inline const int8_t *block_ints(const char *block, size_t groups) {
+    return (const int8_t *)block_scales(block, groups);
+}
+
+/* x · inverse as integers, inverse being what brings the largest |x| to MOST_INT; what an integer stands for. */
+static inline float to_ints(int16_t *ints, const float *x, size_t n) {
+    vf most = vf_set(0);
+    for (size_t i = 0; i < n; i += VF) {
+        vf y = vf_load(x + i);
+        most = vf_max(vf_max(y, vf_sub(vf_set(0), y)), most);
+    }
+    float max = vf_hmax(most);
+    vf inverse = vf_set(max >= FLT_MIN ? MOST_INT / max : 0);
+    for (size_t i = 0; i < n; i += VF) vf_store_i16(ints + i, vf_mul(vf_load(x + i), inverse));
+    return max / MOST_INT;
+}
+
+INLINE void score_span_q8_0(size_t rows, size_t wide, const span *s, float (*scores)[SPAN], const float *units) {
+    size_t dim = s->t->head_dim, groups = fe_q8_0_groups(dim);
+    const int16_t *q = s->t->ints + s->first * dim;
+    for (size_t p = 0; p < s->width; p += wide * VF) {
+        const char *block[WIDE];
+        const int8_t *k[WIDE];
+        size_t lane[WIDE];
+        for (size_t j = 0; j < wide; j++) {
+            size_t at = vector_at(s, p, j);
+            lane[j] = at % FE_KV_BLOCK;
+            block[j] = block_at(s->t->k, groups, s->at + at);
+            k[j] = block_ints(block[j], groups) + 2 * lane[j];
+        }
+        const char *v = block_at(s->t->v, groups, s->at) + p * dim;
+        for (size_t g = 0; g < groups; g++) {
+            size_t end = dim - g * 32 < 32 ? dim : g * 32 + 32;
+            vn sum[INT_TILE][WIDE];
+            for (size_t r = 0; r < rows; r++)
+                for (size_t j = 0; j < wide; j++) sum[r][j] = vn_zero();
+            for (size_t d = g * 32; d < end; d += 2) {
+                vn x[WIDE];
+                fetch(v + d * wide * VF);
+                for (size_t j = 0; j < wide; j++) x[j] = vn_load_pairs(k[j] + d * FE_KV_BLOCK);
+                for (size_t r = 0; r < rows; r++)
+                    for (size_t j = 0; j < wide; j++)
+                        sum[r][j] = vn_dot_pairs(sum[r][j], x[j], vn_set_pair(q + r * dim + d));
             }
-            bool any = false;
-            for (size_t r = 0; r < rows; r++) any |= soften(t, first + r, at, scores[r]);
-            if (any)
-                FOR_ROWS(rows, add_values, t->sum + first * t->head_dim, t->head_dim, (const float(*)[SPAN])scores,
-                         t->v, at, count, load)
+            for (size_t j = 0; j < wide; j++) {
+                vf scale = vf_load_f16(block_scales(block[j], g) + lane[j]);
+                for (size_t r = 0; r < rows; r++) {
+                    float *score = &scores[r][p + j * VF];
+                    vf product = vf_mul(vf_mul(vf_from_vn(sum[r][j]), vf_set(units[r])), scale);
+                    vf_store(score, g ? vf_add(vf_load(score), product) : product);
+                }
+            }
         }
     }
 }
 
-static void attention_f16(const fe_attention_task *task) { attend(task, sizeof(uint16_t), load_f16); }
-static void attention_f32(const fe_attention_task *task) { attend(task, sizeof(float), load_f32); }
+/* sums[r][0 … wide·VF-1] += units[r] · Σ weights[r][p] · v[p][0 …]. */
+INLINE void value_tile_q8_0(size_t rows, size_t wide, const span *s, float *sums, int16_t (*weights)[SPAN],
+                            const float *units, const int8_t *v, size_t stride) {
+    size_t dim = s->t->head_dim;
+    const char *next = (const char *)s->t->k + ((const char *)v - (const char *)s->t->v) + SPAN / FE_KV_BLOCK * stride;
+    vn sum[INT_TILE][WIDE];
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < wide; j++) sum[r][j] = vn_zero();
+    for (size_t b = 0; b < s->width; b += FE_KV_BLOCK, v += stride, next += stride)
+        for (size_t p = 0; p < FE_KV_BLOCK; p += 2) {
+            vn x[WIDE];
+            fetch(next + p * dim);
+            for (size_t j = 0; j < wide; j++) x[j] = vn_load_pairs(v + p * dim + 2 * j * VF);
+            for (size_t r = 0; r < rows; r++)
+                for (size_t j = 0; j < wide; j++)
+                    sum[r][j] = vn_dot_pairs(sum[r][j], x[j], vn_set_pair(weights[r] + b + p));
+        }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < wide; j++) {
+            float *to = sums + r * dim + j * VF;
+            vf_store(to, vf_fma(vf_from_vn(sum[r][j]), vf_set(units[r]), vf_load(to)));
+        }
+}
+
+INLINE void add_values_q8_0(size_t rows, size_t wide, const span *s, const float (*weights)[SPAN]) {
+    size_t dim = s->t->head_dim, groups = fe_q8_0_groups(dim), stride = block_bytes(groups);
+    const char *first = block_at(s->t->v, groups, s->at);
+    const int8_t *v = block_ints(first, groups);
+    float *sums = s->t->sum + s->first * dim;
+    wide = wide < 32 / VF ? wide : 32 / VF;
+    for (size_t g = 0; g < groups; g++) {
+        _Alignas(64) int16_t ints[INT_TILE][SPAN];
+        float units[INT_TILE];
+        for (size_t r = 0; r < rows; r++) {
+            _Alignas(64) float scaled[SPAN];
+            for (size_t p = 0; p < s->width; p += VF) {
+                const char *block = first + p / FE_KV_BLOCK * stride;
+                vf scale = vf_load_f16(block_scales(block, g) + p % FE_KV_BLOCK);
+                vf_store(scaled + p, vf_mul(vf_load(weights[r] + p), scale));
+            }
+            /* Behind the last position stands anything, a scale that is not a number too. */
+            for (size_t p = s->count; p < s->width; p++) scaled[p] = 0;
+            units[r] = to_ints(ints[r], scaled, s->width);
+        }
+        size_t d = g * 32, end = dim - d < 32 ? dim : d + 32;
+        for (; d + wide * VF <= end; d += wide * VF)
+            value_tile_q8_0(rows, wide, s, sums + d, ints, units, v + 2 * d, stride);
+        for (; d < end; d += VF) value_tile_q8_0(rows, 1, s, sums + d, ints, units, v + 2 * d, stride);
+    }
+}
+
+static void tile_q8_0(const span *s, size_t rows) {
+    _Alignas(64) float scores[INT_TILE][SPAN];
+    FOR_INT_ROWS(rows, score_span_q8_0, s, scores, s->t->units + s->first)
+    if (soften_rows(s, rows, scores)) FOR_INT_ROWS(rows, add_values_q8_0, s, (const float(*)[SPAN])scores)
+}
+
+static void attention_q8_0(const fe_attention_task *task) {
+    for (size_t r = 0; r < task->rows; r++)
+        task->units[r] = task->scale * to_ints(task->ints + r * task->head_dim, task->q[r], task->head_dim);
+    attend(task, INT_TILE, tile_q8_0);
+}
 
 static float largest(const float *x, size_t n) {
     vf max[8];
@@ -228,6 +438,6 @@ static float largest(const float *x, size_t n) {
 }
 
 void FE_VECTOR_INIT(fe_vector_kernels *v) {
-    *v = (fe_vector_kernels){rms_norm, swiglu,    geglu,         add,           axpy,   dot,
-                             to_f16,   rope_half, attention_f16, attention_f32, largest};
+    *v = (fe_vector_kernels){rms_norm, swiglu,    geglu,         add,           axpy,           dot,    to_f16,
+                             to_q8_0,  rope_half, attention_f16, attention_f32, attention_q8_0, largest};
 }

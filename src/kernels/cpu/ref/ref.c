@@ -1,5 +1,6 @@
 /* The reference backend: every op as its definition reads, in fp32 with sums in double, one thread, at once.
  * Whatever another backend computes is tested against this one. */
+#include "kernels/cpu/act.h"
 #include "kernels/ops.h"
 #include "quant/quant.h"
 
@@ -139,14 +140,29 @@ static void rope(ferrum_stream *s, const fe_op *op) {
         }
 }
 
+/* Q8_0 by the rule of act.h, but for the scale's rounding to fp16. */
+static void append_q8_0(fe_block_q8_0 *to, const float *x, size_t count) {
+    float max = 0, inverse;
+    bool finite = true;
+    for (size_t j = 0; j < count; j++) {
+        max = fmaxf(max, fabsf(x[j]));
+        finite &= isfinite(x[j]) != 0;
+    }
+    to->d = ferrum_f32_to_f16(fe_act_scale(fe_f32_bits(finite ? max : INFINITY), &inverse));
+    for (size_t j = 0; j < count; j++) to->qs[j] = finite ? (int8_t)rintf(x[j] * inverse) : 0;
+}
+
 /* Row by row: position p of a head is row p of its slice. */
-static void append_head(const ferrum_tensor *cache, const float *x, size_t head, size_t position) {
+static void append_head(const ferrum_tensor *cache, const float *row, size_t head, size_t position) {
     void *to = fe_at(cache, head, position);
+    const float *x = row + head * cache->cols;
     for (size_t j = 0; j < cache->cols; j++) {
         if (cache->type == FERRUM_F32)
-            ((float *)to)[j] = x[head * cache->cols + j];
-        else
-            ((uint16_t *)to)[j] = ferrum_f32_to_f16(x[head * cache->cols + j]);
+            ((float *)to)[j] = x[j];
+        else if (cache->type == FERRUM_F16)
+            ((uint16_t *)to)[j] = ferrum_f32_to_f16(x[j]);
+        else if (j % 32 == 0)
+            append_q8_0((fe_block_q8_0 *)to + j / 32, x + j, fe_min(32, cache->cols - j));
     }
 }
 

@@ -1,0 +1,76 @@
+/* What a session is opened with. */
+#include "model/model.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { LAYERS = 2, KV_HEADS = 2, HEAD_DIM = 64 }; /* tiny-qwen3moe's */
+
+static ferrum_model *open_model(const char *device) {
+    ferrum_model_options options;
+    ferrum_model_options_init(&options);
+    options.device = device;
+    ferrum_model *model;
+    ferrum_error err = {0};
+    if (ferrum_model_open(&model, TEST_DATA "/tiny/tiny-qwen3moe.gguf", &options, &err)) fail_msg("%s", err.message);
+    return model;
+}
+
+/* What is told of the KV cache, and what is allocated: K and V of each layer, whole blocks of 16 positions. */
+static void assert_cache(const ferrum_model *model, ferrum_kv kv, ferrum_type type, size_t head_bytes) {
+    for (uint32_t context = 1; context <= 100; context += 33) {
+        size_t bytes = LAYERS * 2 * KV_HEADS * ((context + 15) / 16 * 16) * head_bytes;
+        ferrum_memory memory;
+        ferrum_model_memory(model, context, kv, &memory);
+        assert_int_equal(memory.kv, bytes);
+        fe_cache cache;
+        ferrum_error err = {0};
+        if (fe_cache_open(&cache, model, context, kv, &err)) fail_msg("%s", err.message);
+        assert_int_equal(ferrum_buffer_bytes(cache.buffer), bytes);
+        for (size_t i = 0; i < LAYERS; i++) {
+            assert_int_equal(cache.k[i].type, type);
+            assert_int_equal(cache.v[i].type, type);
+        }
+        fe_cache_close(&cache);
+    }
+}
+
+static void kv_caches(void **state) {
+    (void)state;
+    ferrum_model *cpu = open_model("cpu"), *ref = open_model("ref");
+    assert_cache(cpu, FERRUM_KV_DEFAULT, FERRUM_F16, HEAD_DIM * 2);
+    assert_cache(cpu, FERRUM_KV_F16, FERRUM_F16, HEAD_DIM * 2);
+    assert_cache(cpu, FERRUM_KV_Q8_0, FERRUM_Q8_0, HEAD_DIM / 32 * 34);
+    assert_cache(ref, FERRUM_KV_DEFAULT, FERRUM_F32, HEAD_DIM * 4);
+    assert_cache(ref, FERRUM_KV_F16, FERRUM_F16, HEAD_DIM * 2);
+    assert_cache(ref, FERRUM_KV_Q8_0, FERRUM_Q8_0, HEAD_DIM / 32 * 34);
+    ferrum_model_close(cpu);
+    ferrum_model_close(ref);
+}
+
+static void unknown_kv(void **state) {
+    (void)state;
+    ferrum_model *model = open_model("cpu");
+    ferrum_session_options options;
+    ferrum_session_options_init(&options);
+    assert_int_equal(options.kv, FERRUM_KV_DEFAULT);
+    static const int bad[] = {-1, FERRUM_KV_Q8_0 + 1};
+    for (size_t i = 0; i < 2; i++) {
+        memcpy(&options.kv, &bad[i], sizeof options.kv);
+        ferrum_session *session = (ferrum_session *)model;
+        ferrum_error err = {0};
+        assert_int_equal(ferrum_session_open(&session, model, &options, &err), FERRUM_EINVAL);
+        assert_null(session);
+        assert_non_null(strstr(err.message, "KV cache"));
+    }
+    ferrum_model_close(model);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(kv_caches), cmocka_unit_test(unknown_kv)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
