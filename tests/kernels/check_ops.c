@@ -16,7 +16,7 @@
 enum { MOST = 10 * 1024 * 1024 };
 
 static uint64_t seed, rng;
-static size_t cases, failures, rounds = 40;
+static size_t cases, failures, rounds = 20;
 
 static uint64_t next_random(void) { /* splitmix64 */
     uint64_t z = (rng += UINT64_C(0x9E3779B97F4A7C15));
