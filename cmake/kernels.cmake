@@ -2,9 +2,16 @@
 # (matmul_avx2.c); the table in src/kernels/cpu/ calls them only after the CPU was probed for the whole bundle.
 set(FERRUM_ISA_SOURCES "")
 
+# Sanitized, these files take minutes: their loops are unrolled, and every access would be checked for null and alignment too.
+# AddressSanitizer and the checks of arithmetic stay.
+set(sanitized "")
+if(FERRUM_ASAN)
+  set(sanitized -O1 -fno-sanitize=alignment,null,object-size,pointer-overflow)
+endif()
+
 function(ferrum_isa folder suffix)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cpu/${folder}/*_${suffix}.c)
-  set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+  set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${ARGN};${sanitized}")
   set(FERRUM_ISA_SOURCES ${FERRUM_ISA_SOURCES} ${sources} PARENT_SCOPE)
 endfunction()
 
