@@ -13,14 +13,13 @@ extern "C" {
 enum {
     SIM_LANES = 32,                /* threads a simdgroup */
     SIM_BUFFERS = 31,              /* entries of Metal's table of buffer arguments */
-    SIM_THREADGROUP_ARGS = 4,      /* of threadgroup arguments, so far as kernels here use them */
     SIM_THREADGROUP_BYTES = 32768, /* a threadgroup's memory */
     SIM_VALUE = 64,                /* bytes that a lane can give to a simdgroup function */
 };
 
 /* ---- Kernels, as translate.py registers them ---- */
 
-typedef enum sim_space { SIM_DEVICE, SIM_CONSTANT, SIM_THREADGROUP } sim_space;
+typedef enum sim_space { SIM_DEVICE, SIM_CONSTANT } sim_space;
 
 typedef struct sim_parameter {
     const char *name;
@@ -32,7 +31,7 @@ typedef struct sim_parameter {
 
 /* What a thread knows of itself and its arguments. */
 typedef struct sim_thread {
-    void *buffer[SIM_BUFFERS], *threadgroup[SIM_THREADGROUP_ARGS];
+    void *buffer[SIM_BUFFERS];
     void *shared; /* arrays declared in the kernel */
     uint32_t thread_position_in_grid[3], thread_position_in_threadgroup[3], threadgroup_position_in_grid[3];
     uint32_t threads_per_threadgroup[3], threadgroups_per_grid[3], threads_per_grid[3];
@@ -76,14 +75,13 @@ typedef struct sim_region {
     uintptr_t begin, end;
     const sim_parameter *parameter;
     bool read_only;
-    uint8_t *seen;    /* for the byte at `watched`, and so on; NULL: no byte is watched */
+    uint8_t *seen; /* for the byte at `watched`, and so on; NULL: no byte is watched */
     uintptr_t watched, watched_end;
 } sim_region;
 
 typedef struct sim_dispatch {
     const sim_kernel *kernel;
     void *buffer[SIM_BUFFERS];
-    size_t threadgroup_bytes[SIM_THREADGROUP_ARGS];
     sim_region regions[SIM_BUFFERS];
     size_t region_count;
     uint32_t threads[3], group[3]; /* of the grid, of a threadgroup */
