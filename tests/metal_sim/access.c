@@ -2,6 +2,7 @@
  * prefix it was told; copies and fills of memory call the two at the end (the build renames them). */
 #include "grid.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #pragma GCC diagnostic ignored "-Wmissing-prototypes" /* the compiler calls them */
@@ -52,22 +53,31 @@ static void touch_one(worker *w, uintptr_t offset, access kind) {
     t->write_lockstep = lockstep;
 }
 
+static uintptr_t distance(const sim_region *r, uintptr_t at) {
+    return at < r->begin ? r->begin - at : at < r->end ? 0 : at - r->end;
+}
+
+/* Says it of the nearest argument. */
 static _Noreturn void fail_outside(worker *w, uintptr_t at, size_t bytes, access kind) {
     const sim_dispatch *d = w->dispatch;
-    const sim_region *nearest = NULL;
-    for (size_t i = 0; i < d->region_count; i++)
-        if (at >= d->regions[i].begin && (!nearest || d->regions[i].begin > nearest->begin)) nearest = &d->regions[i];
-    const char *what = kind == STORE ? "stores" : "loads";
-    if (!nearest)
-        sim_fault("%s: thread %u %s %zu bytes outside of every argument", d->kernel->name, thread_number(w) - 1u, what,
-                  bytes);
-    else if (nearest->end >= at + bytes)
-        sim_fault("%s: thread %u %s %zu bytes of %s, which is read-only", d->kernel->name, thread_number(w) - 1u, what,
-                  bytes, nearest->parameter->name);
+    const sim_region *r = &d->regions[0];
+    for (size_t i = 1; i < d->region_count; i++)
+        if (distance(&d->regions[i], at) < distance(r, at)) r = &d->regions[i];
+    char where[64];
+    if (at < r->begin)
+        snprintf(where, sizeof where, "begins %zu bytes later", (size_t)(r->begin - at));
+    else if (at + bytes > r->end)
+        snprintf(where, sizeof where, "ends %td bytes before that", (ptrdiff_t)(at + bytes - r->end));
     else
-        sim_fault("%s: thread %u %s %zu bytes at byte %zu of %s, which ends at %zu", d->kernel->name,
-                  thread_number(w) - 1u, what, bytes, (size_t)(at - nearest->begin), nearest->parameter->name,
-                  (size_t)(nearest->end - nearest->begin));
+        snprintf(where, sizeof where, "is read-only");
+    sim_fault("%s: thread %u %s %zu bytes; %s %s", d->kernel->name, thread_number(w) - 1u,
+              kind == STORE ? "stores" : "loads", bytes, r->parameter->name, where);
+    sim_abandon();
+}
+
+static _Noreturn void fail_shared(worker *w, uintptr_t offset, size_t bytes, access kind) {
+    sim_fault("%s: thread %u %s %zu bytes at byte %zu of threadgroup memory, which has %zu", w->dispatch->kernel->name,
+              thread_number(w) - 1u, kind == STORE ? "stores" : "loads", bytes, (size_t)offset, w->shared_bytes);
     sim_abandon();
 }
 
@@ -107,7 +117,7 @@ static inline void check(uintptr_t at, size_t bytes, size_t align, access kind) 
     }
     uintptr_t offset = at - (uintptr_t)w->shared;
     if (offset < SIM_THREADGROUP_BYTES) {
-        if (offset + bytes > w->shared_bytes) fail_outside(w, at, bytes, kind);
+        if (offset + bytes > w->shared_bytes) fail_shared(w, offset, bytes, kind);
         for (size_t i = 0; i < bytes; i += 2) touch_one(w, offset + i, kind);
         return;
     }

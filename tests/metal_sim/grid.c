@@ -81,7 +81,8 @@ static void fiber_start(fiber *f) {
 
 /* ---- What kernels call ---- */
 
-const sim_thread *sim_self(void) { return &sim_worker->current->self; }
+uint32_t sim_lane_index(void) { return sim_worker->current->self.thread_index_in_simdgroup[0]; }
+void *sim_shared(void) { return sim_worker->shared; }
 
 /* `site` is line · 1024 + column. */
 static unsigned line_of(uint32_t site) { return site >> 10; }
@@ -176,7 +177,7 @@ static bool pass_barrier(worker *w) {
 /* The part of sim_thread that a threadgroup's threads have in common. */
 static sim_thread group_thread(worker *w, const uint32_t at[3], const uint32_t count[3]) {
     const sim_dispatch *d = w->dispatch;
-    sim_thread t = {.shared = w->shared, .threads_per_simdgroup = {SIM_LANES}};
+    sim_thread t = {.threads_per_simdgroup = {SIM_LANES}};
     memcpy(t.buffer, d->buffer, sizeof t.buffer);
     w->shared_bytes = d->kernel->shared_bytes;
     w->threads = 1;

@@ -387,8 +387,6 @@ template <typename T> inline T sim_ask(T value, uint32_t lane, uint32_t site) {
     sim_simdgroup(site, &asked, sizeof asked, &got, sizeof got, sim_fetch<T>, 0);
     return got;
 }
-SIM_PLAIN inline uint32_t sim_my_lane() { return sim_self()->thread_index_in_simdgroup[0]; }
-
 template <typename T> inline T sim_all(T x, uint32_t site, sim_combine *combine) {
     T result;
     sim_simdgroup(site, &x, sizeof x, &result, sizeof result, combine, 0);
@@ -412,13 +410,13 @@ template <typename T> inline T simd_shuffle(T x, ushort lane, SIM_SITE) { return
 template <typename T> inline T simd_broadcast(T x, ushort lane, SIM_SITE) { return sim_ask(x, lane, site); }
 template <typename T> inline T simd_broadcast_first(T x, SIM_SITE) { return sim_ask(x, 0u, site); }
 template <typename T> inline T simd_shuffle_xor(T x, ushort mask, SIM_SITE) {
-    return sim_ask(x, sim_my_lane() ^ mask, site);
+    return sim_ask(x, sim_lane_index() ^ mask, site);
 }
 template <typename T> inline T simd_shuffle_down(T x, ushort by, SIM_SITE) {
-    return sim_ask(x, sim_my_lane() + by, site);
+    return sim_ask(x, sim_lane_index() + by, site);
 }
 template <typename T> inline T simd_shuffle_up(T x, ushort by, SIM_SITE) {
-    return sim_ask(x, sim_my_lane() - by, site);
+    return sim_ask(x, sim_lane_index() - by, site);
 }
 
 /* ---- Matrices of a simdgroup: each lane has two neighbours of a row. Which, Metal does not say. ---- */
@@ -428,7 +426,7 @@ template <typename T, int COLS, int ROWS> struct simdgroup_matrix {
     T sim_part[2];
     simdgroup_matrix() = default;
     explicit simdgroup_matrix(T diagonal) {
-        uint32_t lane = sim_my_lane();
+        uint32_t lane = sim_lane_index();
         for (uint32_t i = 0; i < 2; i++) sim_part[i] = lane / 4 == lane % 4 * 2 + i ? diagonal : T(0);
     }
 };
@@ -443,7 +441,7 @@ template <typename T, int COLS, int ROWS> inline simdgroup_matrix<T, COLS, ROWS>
 
 /* Element (row, col) stands at (row + origin.y) · stride + col + origin.x; transposed, row and col change places. */
 inline ulong sim_element(uint i, ulong stride, ulong2 origin, bool transpose) {
-    uint lane = sim_my_lane(), row = lane / 4, col = lane % 4 * 2 + i;
+    uint lane = sim_lane_index(), row = lane / 4, col = lane % 4 * 2 + i;
     return transpose ? (col + origin.y) * stride + row + origin.x : (row + origin.y) * stride + col + origin.x;
 }
 template <typename T, typename P>

@@ -32,7 +32,6 @@ typedef struct sim_parameter {
 /* What a thread knows of itself and its arguments. */
 typedef struct sim_thread {
     void *buffer[SIM_BUFFERS];
-    void *shared; /* arrays declared in the kernel */
     uint32_t thread_position_in_grid[3], thread_position_in_threadgroup[3], threadgroup_position_in_grid[3];
     uint32_t threads_per_threadgroup[3], threadgroups_per_grid[3], threads_per_grid[3];
     uint32_t thread_index_in_threadgroup[1], thread_index_in_simdgroup[1], simdgroup_index_in_threadgroup[1];
@@ -66,7 +65,8 @@ void sim_simdgroup(uint32_t site, const void *in, uint32_t in_bytes, void *out, 
                    sim_combine *combine, uint32_t argument);
 void sim_simdgroup_barrier(uint32_t site, bool orders_threadgroup);
 void sim_threadgroup_barrier(uint32_t site, bool orders_threadgroup);
-const sim_thread *sim_self(void);
+uint32_t sim_lane_index(void);
+void *sim_shared(void); /* the arrays that the kernel declares */
 
 /* ---- A dispatch ---- */
 

@@ -80,7 +80,7 @@ def shared_struct(name, body):
         for declarator in split(declarators):
             member = re.match(r"\s*(\w+)", declarator).group(1)
             members.append(f"alignas(16) {kind} {declarator.strip()};")
-            out.append(f"auto &{member} = (({name}_shared *)sim_self()->shared)->{member};")
+            out.append(f"auto &{member} = (({name}_shared *)sim_shared())->{member};")
         return " ".join(out)
 
     return members, SHARED.sub(replace, body)
