@@ -1,0 +1,129 @@
+/* Rows of activations: embedding, norms, sums, gates, and what heads of q, k and v go through before attention. */
+
+/* The sum over a threadgroup of at most 32 simdgroups; the same in all its threads. */
+static inline float sum_over(float x, threadgroup float *parts, uint thread_index, uint threads) {
+    float part = simd_sum(x);
+    if (thread_index % FE_METAL_SIMD == 0) parts[thread_index / FE_METAL_SIMD] = part;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    uint i = thread_index % FE_METAL_SIMD;
+    return simd_sum(i < threads / FE_METAL_SIMD ? parts[i] : 0.0f);
+}
+
+/* A threadgroup a row. x += b where p.add is set. */
+kernel void rms_norm(constant fe_metal_norm &p [[buffer(0)]], device const float *x [[buffer(1)]],
+                     device const float *weight [[buffer(2)]], device float *out [[buffer(3)]],
+                     device const float *b [[buffer(4)]], device float *sum [[buffer(5)]],
+                     uint3 group [[threadgroup_position_in_grid]], uint at [[thread_index_in_threadgroup]]) {
+    threadgroup float parts[FE_METAL_SIMD];
+    x += group.x * p.x_stride;
+    b += group.x * p.b_stride;
+    sum += group.x * p.sum_stride;
+    out += group.x * p.out_stride;
+    float squares = 0.0f;
+    for (uint i = at; i < p.cols; i += FE_METAL_WIDE) {
+        float value = x[i];
+        if (p.add) {
+            value += b[i];
+            sum[i] = value;
+        }
+        squares = fma(value, value, squares);
+    }
+    float inverse = 1.0f / sqrt(sum_over(squares, parts, at, FE_METAL_WIDE) / float(p.cols) + p.eps);
+    device const float *from = p.add ? sum : x;
+    for (uint i = at; i < p.cols; i += FE_METAL_WIDE) out[i] = from[i] * inverse * weight[i];
+}
+
+static inline float silu(float x) { return x / (1.0f + exp(-x)); }
+
+static inline float gelu(float x) {
+    const float sqrt_2_over_pi = 0.79788456080286535588f;
+    return 0.5f * x * (1.0f + tanh(sqrt_2_over_pi * fma(0.044715f * x * x, x, x)));
+}
+
+static inline float gated(uint glu, float gate, float up) { return (glu == FE_METAL_SWIGLU ? silu(gate) : gelu(gate)) * up; }
+
+/* One thread an element: x along a row, y the row. b_stride 0: one row for all. */
+#define BINARY(name, result)                                                                                          \
+    kernel void name(constant fe_metal_binary &p [[buffer(0)]], device const float *a [[buffer(1)]],                  \
+                     device const float *b [[buffer(2)]], device float *out [[buffer(3)]],                            \
+                     uint3 at [[thread_position_in_grid]]) {                                                          \
+        if (at.x >= p.cols) return;                                                                                   \
+        float x = a[at.y * p.a_stride + at.x], y = b[at.y * p.b_stride + at.x];                                       \
+        out[at.y * p.out_stride + at.x] = result;                                                                     \
+    }
+BINARY(add, x + y)
+BINARY(swiglu, gated(FE_METAL_SWIGLU, x, y))
+BINARY(geglu, gated(FE_METAL_GEGLU, x, y))
+
+/* One thread an element, as above. */
+#define EMBED(name, T)                                                                                                \
+    kernel void embed_##name(constant fe_metal_embed &p [[buffer(0)]], device const uchar *table [[buffer(1)]],       \
+                             device const int *ids [[buffer(2)]], device float *out [[buffer(3)]],                    \
+                             uint3 at [[thread_position_in_grid]]) {                                                  \
+        if (at.x >= p.cols) return;                                                                                   \
+        float w = T::weight(table + ulong(ids[at.y]) * p.table_stride, at.x);                                         \
+        out[at.y * p.out_stride + at.x] = w * p.scale;                                                                \
+    }
+FOR_EACH_TYPE(EMBED)
+
+/* A simdgroup a head; x: the head among those of q, k and v that have something to be done, y: the row. A lane keeps elements
+ * lane, lane + 32, … in registers; the pairs that RoPE turns are exchanged through threadgroup memory.
+ * angles: for every row dims/2 cosines, then dims/2 sines. */
+template <typename C>
+static inline void finish_head(constant fe_metal_heads &p, device float *q, device float *k, device float *v,
+                               device const float *q_bias, device const float *k_bias, device const float *v_bias,
+                               device const float *q_weight, device const float *k_weight, device const float *angles,
+                               device C *k_cache, device C *v_cache, threadgroup float *head, uint3 group, uint lane) {
+    uint which = group.x < p.heads[0] ? 0 : group.x < p.heads[0] + p.heads[1] ? 1 : 2;
+    uint index = group.x - (which > 0 ? p.heads[0] : 0) - (which > 1 ? p.heads[1] : 0);
+    device float *x = (which == 0 ? q : which == 1 ? k : v) + group.y * p.stride[which] + index * p.head_dim;
+    device const float *bias = (which == 0 ? q_bias : which == 1 ? k_bias : v_bias) + index * p.head_dim;
+    bool biased = p.biased >> which & 1, normed = p.normed >> which & 1, rotated = p.rotated >> which & 1;
+
+    float squares = 0.0f;
+    for (uint i = lane; i < p.head_dim; i += FE_METAL_SIMD) {
+        float value = x[i] + (biased ? bias[i] : 0.0f);
+        head[i] = value;
+        squares = fma(value, value, squares);
+    }
+    if (normed) {
+        device const float *weight = which == 0 ? q_weight : k_weight;
+        float inverse = 1.0f / sqrt(simd_sum(squares) / float(p.head_dim) + p.eps[which]);
+        for (uint i = lane; i < p.head_dim; i += FE_METAL_SIMD) head[i] = head[i] * inverse * weight[i];
+    }
+    simdgroup_barrier(mem_flags::mem_threadgroup);
+    if (rotated) {
+        uint half_dims = p.dims / 2;
+        device const float *cosines = angles + group.y * p.dims, *sines = cosines + half_dims;
+        for (uint j = lane; j < half_dims; j += FE_METAL_SIMD) {
+            uint first = p.interleaved ? 2 * j : j, second = p.interleaved ? 2 * j + 1 : j + half_dims;
+            float re = head[first], im = head[second];
+            head[first] = re * cosines[j] - im * sines[j];
+            head[second] = re * sines[j] + im * cosines[j];
+        }
+    }
+    simdgroup_barrier(mem_flags::mem_threadgroup);
+    bool append = p.append && which > 0;
+    device C *cache = (which == 1 ? k_cache : v_cache) +
+                      (ulong(index) * p.cache_rows + p.first + group.y) * p.head_dim;
+    for (uint i = lane; i < p.head_dim; i += FE_METAL_SIMD) {
+        if (biased || normed || rotated) x[i] = head[i];
+        if (append) cache[i] = C(head[i]);
+    }
+}
+
+#define HEADS(name, C)                                                                                                \
+    kernel void heads_##name(                                                                                         \
+        constant fe_metal_heads &p [[buffer(0)]], device float *q [[buffer(1)]], device float *k [[buffer(2)]],       \
+        device float *v [[buffer(3)]], device const float *q_bias [[buffer(4)]],                                      \
+        device const float *k_bias [[buffer(5)]], device const float *v_bias [[buffer(6)]],                           \
+        device const float *q_weight [[buffer(7)]], device const float *k_weight [[buffer(8)]],                       \
+        device const float *angles [[buffer(9)]], device C *k_cache [[buffer(10)]],                                   \
+        device C *v_cache [[buffer(11)]], uint3 group [[threadgroup_position_in_grid]],                               \
+        uint lane [[thread_index_in_simdgroup]]) {                                                                    \
+        threadgroup float head[FE_METAL_HEAD];                                                                        \
+        finish_head<C>(p, q, k, v, q_bias, k_bias, v_bias, q_weight, k_weight, angles, k_cache, v_cache, head, group, \
+                       lane);                                                                                         \
+    }
+HEADS(f16, half)
+HEADS(f32, float)
