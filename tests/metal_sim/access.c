@@ -85,11 +85,22 @@ static bool inside(const sim_region *r, uintptr_t at, size_t bytes, access kind)
     return at >= r->begin && at + bytes <= r->end && (kind == LOAD || !r->read_only);
 }
 
+/* A number for the simdgroup among those that may come upon the same bytes; not 0, which stands for nobody. */
+static uint16_t seen_by(const worker *w, uint32_t simdgroup_index) {
+    return (uint16_t)(1 + (w->group * 31 + simdgroup_index * 7) % (SIM_SEEN_GROUPS - 1));
+}
+
+/* Lanes of a simdgroup that load the same byte load it together, once; they run one after the other here. A lane that is not
+ * behind the last one loads it again, and so does any other simdgroup. */
 static void watch(worker *w, const sim_region *r, uintptr_t at, size_t bytes) {
     uintptr_t from = at > r->watched ? at : r->watched, to = at + bytes < r->watched_end ? at + bytes : r->watched_end;
-    if (from >= to) return;
-    w->watched_bytes += to - from;
-    memset(r->seen + (from - r->watched), 1, to - from);
+    uint32_t thread = thread_number(w) - 1u;
+    uint16_t mine = seen_by(w, thread / SIM_LANES), lane = (uint16_t)(thread % SIM_LANES);
+    for (; from < to; from++) {
+        uint16_t *seen = &r->seen[from - r->watched];
+        w->watched_bytes += *seen / SIM_LANES != mine || *seen % SIM_LANES >= lane;
+        *seen = (uint16_t)(mine * SIM_LANES + lane);
+    }
 }
 
 static void in_regions(worker *w, uintptr_t at, size_t bytes, access kind) {

@@ -109,6 +109,7 @@ void sim_simdgroup(uint32_t site, const void *in, uint32_t in_bytes, void *out, 
         combine(s->in, s->out, s->count, argument);
         for (size_t i = 0; i < s->count; i++) s->lanes[i].state = FIBER_READY;
         s->arrived = 0;
+        if (f != s->lanes) go_to(w, s->lanes); /* lanes go on in their order */
     }
     memcpy(out, s->out + lane * SIM_VALUE, out_bytes);
 }
@@ -238,6 +239,7 @@ enum { MOST_WORKERS = 8 };
 typedef struct grid {
     const sim_dispatch *dispatch;
     uint32_t count[3];
+    size_t serial; /* of the dispatch */
     atomic_size_t next;
     atomic_bool failed;
 } grid;
@@ -284,6 +286,7 @@ static void *run_groups(void *user) {
     for (size_t i; !atomic_load(&g->failed) && (i = atomic_fetch_add(&g->next, 1)) < all;) {
         const uint32_t at[3] = {(uint32_t)(i % g->count[0]), (uint32_t)(i / g->count[0] % g->count[1]),
                                 (uint32_t)(i / g->count[0] / g->count[1])};
+        w->group = (uint32_t)((g->serial * 977 + i) % SIM_SEEN_GROUPS);
         run_group(w, at, g->count);
         if (w->failed) atomic_store(&g->failed, true);
     }
@@ -292,7 +295,8 @@ static void *run_groups(void *user) {
 }
 
 bool sim_run(const sim_dispatch *d) {
-    grid g = {.dispatch = d};
+    static size_t serial;
+    grid g = {.dispatch = d, .serial = serial++};
     size_t all = 1, count = 1;
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     for (size_t i = 0; i < 3; i++) {

@@ -50,16 +50,17 @@ void sim_fault(const char *format, ...) {
 static struct {
     const unsigned char *data;
     size_t bytes;
-    uint8_t *seen; /* a byte for each: was it read? */
+    uint16_t *seen; /* for each byte who read it last; 0: nobody */
 } watched;
 
 void metal_sim_watch(const void *data, size_t bytes) {
-    if (watched.bytes) munmap(watched.seen, watched.bytes);
+    if (watched.bytes) munmap(watched.seen, watched.bytes * sizeof *watched.seen);
     watched.data = data;
     watched.bytes = bytes;
     watched.seen = NULL;
     if (!bytes) return;
-    watched.seen = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    watched.seen = mmap(NULL, bytes * sizeof *watched.seen, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (watched.seen != MAP_FAILED) return;
     perror("metal_sim");
     exit(1);
@@ -70,7 +71,7 @@ void sim_count_watched(uint64_t bytes) { counts.watched_bytes += bytes; }
 metal_sim_counts metal_sim_count(void) {
     metal_sim_counts now = counts;
     now.objects = sim_object_count();
-    for (size_t i = 0; i < watched.bytes; i++) now.watched_distinct += watched.seen[i];
+    for (size_t i = 0; i < watched.bytes; i++) now.watched_distinct += watched.seen[i] != 0;
     return now;
 }
 

@@ -14,6 +14,7 @@ enum {
     SIM_LANES = 32,                /* threads a simdgroup */
     SIM_BUFFERS = 31,              /* entries of Metal's table of buffer arguments */
     SIM_THREADGROUP_BYTES = 32768, /* a threadgroup's memory */
+    SIM_SEEN_GROUPS = 2048,        /* numbers of simdgroups, and of threadgroups, in what keeps who read a byte */
     SIM_VALUE = 64,                /* bytes that a lane can give to a simdgroup function */
 };
 
@@ -75,7 +76,7 @@ typedef struct sim_region {
     uintptr_t begin, end;
     const sim_parameter *parameter;
     bool read_only;
-    uint8_t *seen; /* for the byte at `watched`, and so on; NULL: no byte is watched */
+    uint16_t *seen; /* for the byte at `watched`, and so on; NULL: no byte is watched */
     uintptr_t watched, watched_end;
 } sim_region;
 
