@@ -1,7 +1,8 @@
-/* Every op of the CPU device, at every instruction set that this machine has and with 1 to 3 threads, against the reference
- * device on the same random inputs. Products are checked in check_matmul; here they take part with F32 weights.
+/* Every op of the CPU device, at every instruction set that this machine has and with 1 to 3 threads, or of another device,
+ * against the reference device on the same random inputs. Products are checked in check_matmul; here they take part with F32
+ * weights.
  *
- *     check_ops [--seed N] [--rounds N]
+ *     check_ops [--seed N] [--rounds N] [--device NAME]
  *
  * The tolerance is rounding: a few units in the last place of the terms that were summed, or of fp16 where a cache is F16. */
 #include <ferrum/kernels.h>
@@ -259,8 +260,8 @@ static void check_attention(side *ref, side *cpu, ferrum_type type) {
             4e-6);
 }
 
-static void check_device(const char *tier, unsigned threads) {
-    side ref = open_side("ref", NULL, 0), cpu = open_side("cpu", tier, threads);
+static void check_device(const char *name, const char *tier, unsigned threads) {
+    side ref = open_side("ref", NULL, 0), cpu = open_side(name, tier, threads);
     size_t before = failures, done = cases;
     for (size_t i = 0; i < rounds; i++) {
         check_rows(&ref, &cpu);
@@ -277,8 +278,8 @@ static void check_device(const char *tier, unsigned threads) {
 }
 
 /* What ops must refuse, each with a sentence, and that the stream is usable again afterwards. */
-static void check_refusals(void) {
-    side s = open_side("cpu", NULL, 1);
+static void check_refusals(const char *name) {
+    side s = open_side(name, NULL, 1);
     int32_t bad = 7;
     ferrum_tensor a = view(&s, 0, 2, 32), w = view(&s, 100, 4, 16), c = view(&s, 200, 2, 4), w32 = view(&s, 100, 4, 32);
     ferrum_tensor outside = view(&s, MOST - 10, 4, 32), table = view(&s, 0, 7, 32), row = view(&s, 600, 1, 32);
@@ -313,14 +314,7 @@ static void check_refusals(void) {
     close_side(&s);
 }
 
-int main(int argc, char **argv) {
-    seed = (uint64_t)time(NULL);
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--seed") == 0) seed = strtoull(argv[i + 1], NULL, 10);
-        if (strcmp(argv[i], "--rounds") == 0) rounds = strtoull(argv[i + 1], NULL, 10);
-    }
-    rng = seed;
-    printf("check_ops --seed %llu\n", (unsigned long long)seed);
+static void check_cpu(void) {
     static const char *const tiers[] = {"c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"};
     for (size_t i = 0; i < sizeof tiers / sizeof tiers[0]; i++) {
         ferrum_device *probe;
@@ -330,9 +324,25 @@ int main(int argc, char **argv) {
             continue;
         }
         ferrum_device_close(probe);
-        for (unsigned threads = 1; threads <= 3; threads++) check_device(tiers[i], threads);
+        for (unsigned threads = 1; threads <= 3; threads++) check_device("cpu", tiers[i], threads);
     }
-    check_refusals();
+}
+
+int main(int argc, char **argv) {
+    const char *device = "cpu";
+    seed = (uint64_t)time(NULL);
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--seed") == 0) seed = strtoull(argv[i + 1], NULL, 10);
+        if (strcmp(argv[i], "--rounds") == 0) rounds = strtoull(argv[i + 1], NULL, 10);
+        if (strcmp(argv[i], "--device") == 0) device = argv[i + 1];
+    }
+    rng = seed;
+    printf("check_ops --seed %llu --device %s\n", (unsigned long long)seed, device);
+    if (strcmp(device, "cpu") == 0)
+        check_cpu();
+    else
+        check_device(device, NULL, 0);
+    check_refusals(device);
     printf("%zu cases, %zu failed\n", cases, failures);
     return failures ? 1 : 0;
 }

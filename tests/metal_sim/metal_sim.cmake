@@ -39,3 +39,23 @@ target_link_libraries(check_faults PRIVATE ferrum_flags metal_sim metal_sim_faul
 target_compile_definitions(check_faults PRIVATE FAULTS_SOURCE="${METAL_SIM}/faults.metal")
 add_test(NAME metal_sim_faults COMMAND check_faults)
 set_tests_properties(metal_sim_faults PROPERTIES SKIP_RETURN_CODE 77)
+
+# The library with the Metal backend. Only device.c, which lists the backends, is another one.
+add_library(metal_sim_host OBJECT ${FERRUM_METAL_HOST} ${PROJECT_SOURCE_DIR}/src/kernels/device.c)
+target_link_libraries(metal_sim_host PRIVATE ferrum_flags Threads::Threads)
+target_compile_definitions(metal_sim_host PRIVATE FERRUM_METAL)
+metal_sim_library(metal_sim_kernels ${FERRUM_METAL_KERNELS})
+add_library(ferrum_metal_sim INTERFACE)
+target_sources(ferrum_metal_sim INTERFACE $<TARGET_OBJECTS:metal_sim_host>
+  $<FILTER:$<TARGET_OBJECTS:ferrum_objects>,EXCLUDE,/kernels/device[.]c>)
+target_link_libraries(ferrum_metal_sim INTERFACE metal_sim metal_sim_kernels ${FERRUM_TEXT_LIBRARIES})
+
+# metal_sim_test(TEST SOURCE ARGUMENTS...): a test of the device "metal".
+function(metal_sim_test test source)
+  add_executable(${test} ${source})
+  target_link_libraries(${test} PRIVATE ferrum_flags ferrum_metal_sim PkgConfig::CMOCKA PkgConfig::JANSSON)
+  target_compile_definitions(${test} PRIVATE FERRUM_STATIC TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
+  add_test(NAME ${test} COMMAND ${test} ${ARGN})
+endfunction()
+metal_sim_test(metal_sim_ops kernels/check_ops.c --device metal)
+metal_sim_test(metal_sim_golden unit/test_golden.c on_metal)
