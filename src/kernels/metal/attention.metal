@@ -12,9 +12,13 @@ static inline float score_of(constant fe_metal_attention &p, float product) {
 }
 
 /* ---- Few rows: a threadgroup is FE_METAL_GROUP heads of one KV head, a row, and a part of the positions, of which each of
- * its simdgroups takes FE_METAL_KEYS in turn. Lanes hold pairs of elements 64 apart. ---- */
+ * its simdgroups takes KEYS in turn. Lanes hold pairs of elements 64 apart. ---- */
 
-enum { KEYS = 4 };
+enum {
+    KEYS = 4,
+    FEW_SUMS = FE_METAL_SPLIT_SIMDS * FE_METAL_GROUP * 64, /* times PAIRS */
+    FEW_STATS = FE_METAL_SPLIT_SIMDS * FE_METAL_GROUP * 2,
+};
 
 template <typename C, uint PAIRS> struct few_rows {
     float2 q[FE_METAL_GROUP][PAIRS], sum[FE_METAL_GROUP][PAIRS];
@@ -157,9 +161,9 @@ static void attention_few(constant fe_metal_attention &p, device const float *q,
         device float *parts [[buffer(5)]], uint3 group [[threadgroup_position_in_grid]],                              \
         uint at [[thread_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]],                             \
         uint simd [[simdgroup_index_in_threadgroup]]) {                                                               \
-        threadgroup float sums[FE_METAL_SPLIT_SIMDS * FE_METAL_GROUP * 64 * PAIRS];                                   \
-        threadgroup float stats[FE_METAL_SPLIT_SIMDS * FE_METAL_GROUP * 2];                                           \
-        attention_few<C, PAIRS>(p, q, keys, values, out, parts, sums, stats, group, at, lane, simd);                  \
+        threadgroup float sums[PAIRS][FEW_SUMS];                                                                         \
+        threadgroup float stats[FEW_STATS];                                                                           \
+        attention_few<C, PAIRS>(p, q, keys, values, out, parts, &sums[0][0], stats, group, at, lane, simd);           \
     }
 ATTENTION_FEW(f16_64, half, 1)
 ATTENTION_FEW(f16_128, half, 2)
@@ -191,6 +195,11 @@ kernel void attention_join(constant fe_metal_attention &p [[buffer(0)]], device 
 /* ---- Many rows: a simdgroup is 8 rows of one head, and goes through the positions FE_METAL_FLASH_KEYS at a time, always from
  * multiples of that number on, so that a row's numbers do not depend on its neighbours. The last rows of a span, where they are
  * no eight, are taken together with some before them, which come out twice and the same. ---- */
+
+enum {
+    FLASH_SCORES = FE_METAL_FLASH_ROWS * FE_METAL_FLASH_KEYS,
+    FLASH_SQUARES = FE_METAL_FLASH_ROWS * 8,
+};
 
 /* Lane's part of the scores, 8 columns of row lane / 4, become weights; what the row's sums are to be multiplied by. */
 static inline float weigh(constant fe_metal_attention &p, threadgroup float *scores, uint position, uint t,
@@ -300,8 +309,8 @@ static void attention_many(constant fe_metal_attention &p, device const float *q
         device const C *keys [[buffer(2)]], device const C *values [[buffer(3)]], device float *out [[buffer(4)]],    \
         uint3 group [[threadgroup_position_in_grid]], uint lane [[thread_index_in_simdgroup]],                        \
         uint simd [[simdgroup_index_in_threadgroup]]) {                                                               \
-        threadgroup float scores[FE_METAL_FLASH_ROWS * FE_METAL_FLASH_KEYS];                                          \
-        threadgroup float squares[FE_METAL_FLASH_ROWS * 8];                                                           \
+        threadgroup float scores[FLASH_SCORES];                                                                       \
+        threadgroup float squares[FLASH_SQUARES];                                                                     \
         attention_many<C, TILES>(p, q, keys, values, out, scores + simd * 8 * FE_METAL_FLASH_KEYS,                    \
                                  squares + simd * 64, group, lane, simd);                                             \
     }

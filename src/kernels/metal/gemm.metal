@@ -7,6 +7,8 @@
 enum {
     GEMM_THREADS = 128,
     GEMM_STRIDE = FE_METAL_TILE_K + 8, /* of a row in threadgroup memory */
+    GEMM_WEIGHTS = FE_METAL_TILE_N * GEMM_STRIDE,
+    GEMM_INPUTS = FE_METAL_TILE_M * GEMM_STRIDE,
 };
 
 /* Unit i of a row of weights: 32 elements, the second run behind the first. Zeros past the end. */
@@ -98,8 +100,8 @@ static void gemm(constant fe_metal_matmul &p, device const float *a, device cons
                             device const uint *lists [[buffer(8)]], uint3 group [[threadgroup_position_in_grid]],     \
                             uint3 grid [[threadgroups_per_grid]], uint at [[thread_index_in_threadgroup]],            \
                             uint simd [[simdgroup_index_in_threadgroup]]) {                                           \
-        threadgroup T::tile weights[FE_METAL_TILE_N * GEMM_STRIDE];                                                   \
-        threadgroup float inputs[FE_METAL_TILE_M * GEMM_STRIDE];                                                      \
+        threadgroup T::tile weights[GEMM_WEIGHTS];                                                                      \
+        threadgroup float inputs[GEMM_INPUTS];                                                                        \
         uint i = group.y < p.end[0] ? 0 : group.y < p.end[1] ? 1 : 2;                                                 \
         device const uchar *w = (i == 0 ? w0 : i == 1 ? w1 : w2) + group.z * p.w_slice;                               \
         device float *c = i == 0 ? c0 : i == 1 ? c1 : c2;                                                             \

@@ -110,6 +110,10 @@ static inline void finish_head(constant fe_metal_heads &p, device float *q, devi
         if (biased || normed || rotated) x[i] = head[i];
         if (append) cache[i] = C(head[i]);
     }
+    /* Attention takes values eight positions at a time, those that nobody sees times zero: they must be numbers. */
+    if (!append || which == 1 || group.y + 1 < p.rows) return;
+    uint past = (8 - (p.first + p.rows) % 8) % 8 * p.head_dim;
+    for (uint i = lane; i < past; i += FE_METAL_SIMD) cache[p.head_dim + i] = C(0.0f);
 }
 
 #define HEADS(name, C)                                                                                                \
