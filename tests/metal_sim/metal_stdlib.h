@@ -15,8 +15,9 @@
 #define constant const
 #define threadgroup
 #define thread
-#define SIM_PLAIN __attribute__((no_sanitize("kernel-address"))) /* neither checked nor counted */
-#define SIM_SITE  uint32_t site = (uint32_t) __builtin_LINE() << 10 | ((uint32_t) __builtin_COLUMN() & 1023)
+#define SIM_PLAIN  __attribute__((no_sanitize("kernel-address"))) /* neither checked nor counted */
+#define SIM_INLINE __attribute__((always_inline)) inline          /* as the caller is: checked, or neither */
+#define SIM_SITE   uint32_t site = (uint32_t) __builtin_LINE() << 10 | ((uint32_t) __builtin_COLUMN() & 1023)
 
 #define FLT_MAX     __FLT_MAX__
 #define FLT_MIN     __FLT_MIN__
@@ -64,27 +65,27 @@ struct half {
     half(T x)
         : bits((ushort)__builtin_ia32_vcvtps2ph((float __attribute__((__vector_size__(16)))){(float)x, 0, 0, 0},
                                                 0)[0]) {}
-    operator float() const {
+    SIM_INLINE operator float() const {
         return __builtin_ia32_vcvtph2ps(
             (short __attribute__((__vector_size__(16)))){(short)bits, 0, 0, 0, 0, 0, 0, 0})[0];
     }
-    half operator-() const { return -(float)*this; }
-    half operator+() const { return *this; }
+    SIM_INLINE half operator-() const { return -(float)*this; }
+    SIM_INLINE half operator+() const { return *this; }
 };
 
 template <typename T> struct sim_with_half { typedef half type; };
 template <> struct sim_with_half<float> { typedef float type; };
 #define SIM_HALF_OP(op)                                                              \
-    inline half operator op(half a, half b) { return (float)a op(float) b; }         \
+    SIM_INLINE half operator op(half a, half b) { return (float)a op(float) b; }     \
     template <typename T, typename = typename sim_if<sim_is_number<T>::value>::type> \
-    inline typename sim_with_half<T>::type operator op(half a, T b) {                \
+    SIM_INLINE typename sim_with_half<T>::type operator op(half a, T b) {            \
         return (float)a op(float)(typename sim_with_half<T>::type) b;                \
     }                                                                                \
     template <typename T, typename = typename sim_if<sim_is_number<T>::value>::type> \
-    inline typename sim_with_half<T>::type operator op(T a, half b) {                \
+    SIM_INLINE typename sim_with_half<T>::type operator op(T a, half b) {            \
         return (float)(typename sim_with_half<T>::type)a op(float) b;                \
     }                                                                                \
-    template <typename T> inline half &operator op##=(half &a, T b) { return a = a op b; }
+    template <typename T> SIM_INLINE half &operator op##=(half &a, T b) { return a = a op b; }
 SIM_HALF_OP(+)
 SIM_HALF_OP(-)
 SIM_HALF_OP(*)

@@ -16,7 +16,9 @@ INDICES = {
 }
 SPACES = {"device": "SIM_DEVICE", "constant": "SIM_CONSTANT"}
 KERNEL = re.compile(r"\bkernel\s+void\s+(\w+)\s*\(")
-SHARED = re.compile(r"\bthreadgroup\s+([\w:]+)\s+([^;()*&=]+);")
+DECLARATOR = r"\w+(?:\s*\[[^\]]*\])*"
+SHARED = re.compile(rf"\bthreadgroup\s+([\w:]+)\s+({DECLARATOR}(?:\s*,\s*{DECLARATOR})*)\s*;")
+MISSED = re.compile(r"\bthreadgroup\s+(?:const\s+)?[\w:]+\s+\w+[^;]*;")
 
 
 def fail(message):
@@ -83,7 +85,10 @@ def shared_struct(name, body):
             out.append(f"auto &{member} = (({name}_shared *)sim_shared())->{member};")
         return " ".join(out)
 
-    return members, SHARED.sub(replace, body)
+    body = SHARED.sub(replace, body)
+    if missed := MISSED.search(body):
+        fail(f"{name}: threadgroup memory that is not understood: {missed.group(0)}")
+    return members, body
 
 
 def translate(text):
