@@ -119,8 +119,10 @@ typedef struct ferrum_device_options {
     const char *cpu;
 } ferrum_device_options;
 
-/* Opens a device: "cpu", or "ref", plain fp32 loops that every other kernel is checked by. `options` may be NULL.
- * Errors: FERRUM_EUNSUPPORTED names the devices that there are; FERRUM_EINVAL a cap that is unknown or not had. */
+/* Opens a device: "cpu"; "metal", the GPU of a Mac, where the library was built with it; or "ref", plain fp32 loops that every
+ * other kernel is checked by. `options` may be NULL.
+ * Errors: FERRUM_EUNSUPPORTED names the devices that there are; FERRUM_EINVAL a cap that is unknown or not had; FERRUM_EDEVICE
+ * what the device's own compiler or driver says. */
 FERRUM_API int ferrum_device_open(ferrum_device **out, const char *name, const ferrum_device_options *options,
                                   ferrum_error *err);
 FERRUM_API void ferrum_device_close(ferrum_device *dev);              /* after its buffers and streams */

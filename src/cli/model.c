@@ -15,7 +15,7 @@
 extern char **environ;
 extern const char cli_fetch_program[];
 
-const char *const cli_devices[] = {"cpu", "ref", NULL};
+const char *const cli_devices[] = {"cpu", "metal", "ref", NULL};
 
 typedef struct known_model {
     const char *name, *about;

@@ -81,21 +81,24 @@ static size_t encode_embed(metal_stream *s, const metal_step *at, size_t left) {
     return 1;
 }
 
-/* add: NULL, or the residual that goes before. */
-static void rms_norm(metal_stream *s, const fe_op *norm, const fe_op *add) {
-    const ferrum_tensor *x = add ? &add->a : &norm->a, *b = add ? &add->b : x, *sum = add ? &add->out : x;
+/* add: NULL, or the residual that goes before; before: NULL, or the norm, in place, of what it adds. */
+static void rms_norm(metal_stream *s, const fe_op *norm, const fe_op *add, const fe_op *before) {
+    const ferrum_tensor *x = add ? &add->a : &norm->a, *b = add ? &add->b : x, *sum = add ? &add->out : &norm->out;
     fe_metal_norm p = {.out_stride = metal_stride(&norm->out),
                        .x_stride = metal_stride(x),
-                       .b_stride = b->rows == 1 ? 0 : metal_stride(b),
+                       .b_stride = metal_stride(b),
                        .sum_stride = metal_stride(sum),
                        .cols = (uint32_t)norm->a.cols,
                        .add = add != NULL,
-                       .eps = norm->u.eps};
+                       .norm_b = before != NULL,
+                       .eps = norm->u.eps,
+                       .b_eps = before ? before->u.eps : 0};
     fe_metal_bind(s, 1, x);
     fe_metal_bind(s, 2, &norm->b);
     fe_metal_bind(s, 3, &norm->out);
     fe_metal_bind(s, 4, b);
-    fe_metal_bind(s, 5, add ? sum : &norm->out);
+    fe_metal_bind(s, 5, before ? &before->b : &norm->b);
+    fe_metal_bind(s, 6, sum);
     fe_metal_dispatch(s, METAL_RMS_NORM, FERRUM_F32, &p, sizeof p, (fe_mtl_size){norm->a.rows, 1, 1}, FE_METAL_WIDE);
 }
 
@@ -255,25 +258,35 @@ static size_t encode_matched_heads(metal_stream *s, const metal_step *at, size_t
     return steps;
 }
 
+/* Is `norm` that of the sum that `add` writes? Rows go by themselves: none may reach into another. */
+static bool is_residual(const fe_op *add, const fe_op *norm) {
+    return add->kind == FE_OP_ADD && norm->kind == FE_OP_RMS_NORM && same_view(&norm->a, &add->out) &&
+           add->b.rows == add->a.rows && (same_view(&norm->out, &add->b) || apart(&norm->out, &add->b)) &&
+           (same_view(&add->out, &add->a) || (apart(&add->out, &add->a) && apart(&norm->out, &add->a))) &&
+           apart(&norm->out, &add->out) && apart(&add->out, &add->b) && apart(&add->out, &norm->b) &&
+           apart(&norm->out, &norm->b);
+}
+
 static size_t encode_norm(metal_stream *s, const metal_step *at, size_t left) {
     size_t steps = encode_matched_heads(s, at, left);
     if (steps) return steps;
-    rms_norm(s, &at->op, NULL);
+    const fe_op *op = &at->op;
+    /* What the first norm leaves is gone with the second, or else it is written. */
+    if (left > 2 && is_residual(&at[1].op, &at[2].op) && same_view(&op->out, &op->a) &&
+        same_view(&op->out, &at[1].op.b) && same_view(&op->out, &at[2].op.out) && apart(&op->out, &op->b) &&
+        apart(&at[1].op.out, &op->b)) {
+        rms_norm(s, &at[2].op, &at[1].op, op);
+        return 3;
+    }
+    rms_norm(s, op, NULL, NULL);
     return 1;
 }
 
 static size_t encode_add(metal_stream *s, const metal_step *at, size_t left) {
     size_t steps = encode_matched_heads(s, at, left);
     if (steps) return steps;
-    const fe_op *add = &at->op, *norm = left > 1 ? &at[1].op : NULL;
-    /* Rows go by themselves: none may reach into another. */
-    bool fits = norm && norm->kind == FE_OP_RMS_NORM && same_view(&norm->a, &add->out) && add->b.rows == add->a.rows &&
-                (same_view(&norm->out, &add->b) || apart(&norm->out, &add->b)) &&
-                (same_view(&norm->out, &add->a) || apart(&norm->out, &add->a)) && apart(&norm->out, &add->out) &&
-                (same_view(&add->out, &add->a) || apart(&add->out, &add->a)) && apart(&add->out, &add->b) &&
-                apart(&add->out, &norm->b) && apart(&norm->out, &norm->b);
-    if (!fits) return encode_binary(s, at, left);
-    rms_norm(s, norm, add);
+    if (left < 2 || !is_residual(&at->op, &at[1].op)) return encode_binary(s, at, left);
+    rms_norm(s, &at[1].op, &at->op, NULL);
     return 2;
 }
 

@@ -56,11 +56,12 @@ typedef struct fe_metal_embed {
     float scale;
 } fe_metal_embed;
 
-/* out = norm(x) · weight; with an addend first x += addend, which is written to `sum`. */
+/* out = norm(x) · weight; with an addend first x += b, which is written to `sum`, b being itself normed before where there is
+ * a weight for that. */
 typedef struct fe_metal_norm {
     uint32_t out_stride, x_stride, b_stride, sum_stride;
-    uint32_t cols, add;
-    float eps;
+    uint32_t cols, add, norm_b;
+    float eps, b_eps;
 } fe_metal_norm;
 
 typedef struct fe_metal_binary {

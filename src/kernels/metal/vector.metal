@@ -1,34 +1,41 @@
 /* Rows of activations: embedding, norms, sums, gates, and what heads of q, k and v go through before attention. */
 
-/* The sum over a threadgroup of at most 32 simdgroups; the same in all its threads. */
-static inline float sum_over(float x, threadgroup float *parts, uint thread_index, uint threads) {
-    float part = simd_sum(x);
-    if (thread_index % FE_METAL_SIMD == 0) parts[thread_index / FE_METAL_SIMD] = part;
+/* 1 / sqrt(mean + eps) of FE_METAL_WIDE threads' squares of a row; the same in all of them. */
+static inline float inverse_norm(float squares, uint cols, float eps, threadgroup float *parts, uint at) {
+    float part = simd_sum(squares);
+    if (at % FE_METAL_SIMD == 0) parts[at / FE_METAL_SIMD] = part;
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    uint i = thread_index % FE_METAL_SIMD;
-    return simd_sum(i < threads / FE_METAL_SIMD ? parts[i] : 0.0f);
+    uint i = at % FE_METAL_SIMD;
+    float sum = simd_sum(i < FE_METAL_WIDE / FE_METAL_SIMD ? parts[i] : 0.0f);
+    return 1.0f / sqrt(sum / float(cols) + eps);
 }
 
-/* A threadgroup a row. x += b where p.add is set. */
+/* A threadgroup a row. */
 kernel void rms_norm(constant fe_metal_norm &p [[buffer(0)]], device const float *x [[buffer(1)]],
                      device const float *weight [[buffer(2)]], device float *out [[buffer(3)]],
-                     device const float *b [[buffer(4)]], device float *sum [[buffer(5)]],
-                     uint3 group [[threadgroup_position_in_grid]], uint at [[thread_index_in_threadgroup]]) {
-    threadgroup float parts[FE_METAL_SIMD];
+                     device const float *b [[buffer(4)]], device const float *b_weight [[buffer(5)]],
+                     device float *sum [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]],
+                     uint at [[thread_index_in_threadgroup]]) {
+    threadgroup float parts[FE_METAL_SIMD], b_parts[FE_METAL_SIMD];
     x += group.x * p.x_stride;
     b += group.x * p.b_stride;
     sum += group.x * p.sum_stride;
     out += group.x * p.out_stride;
-    float squares = 0.0f;
+    float b_inverse = 1.0f, squares = 0.0f;
+    if (p.norm_b) {
+        for (uint i = at; i < p.cols; i += FE_METAL_WIDE) squares = fma(b[i], b[i], squares);
+        b_inverse = inverse_norm(squares, p.cols, p.b_eps, b_parts, at);
+        squares = 0.0f;
+    }
     for (uint i = at; i < p.cols; i += FE_METAL_WIDE) {
         float value = x[i];
         if (p.add) {
-            value += b[i];
+            value += p.norm_b ? b[i] * b_inverse * b_weight[i] : b[i];
             sum[i] = value;
         }
         squares = fma(value, value, squares);
     }
-    float inverse = 1.0f / sqrt(sum_over(squares, parts, at, FE_METAL_WIDE) / float(p.cols) + p.eps);
+    float inverse = inverse_norm(squares, p.cols, p.eps, parts, at);
     device const float *from = p.add ? sum : x;
     for (uint i = at; i < p.cols; i += FE_METAL_WIDE) out[i] = from[i] * inverse * weight[i];
 }
