@@ -22,7 +22,7 @@ enum {
     FE_METAL_TILE_K = 64,    /* and elements of a row at once */
     FE_METAL_WIDE = 256,     /* threads of a threadgroup that takes a row of activations */
     FE_METAL_HEAD = 256,     /* the largest head dimension */
-    FE_METAL_SPLIT = 512,    /* positions that one threadgroup of the attention for few rows goes through */
+    FE_METAL_SPLIT = 256,    /* positions that one threadgroup of the attention for few rows goes through */
     FE_METAL_GROUP = 4,      /* heads that it takes at once, all of one KV head */
     FE_METAL_SPLIT_SIMDS = 4,
     FE_METAL_FLASH_ROWS = 32, /* queries that one threadgroup of the attention for many rows takes */
