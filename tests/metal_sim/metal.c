@@ -66,6 +66,12 @@ void metal_sim_watch(const void *data, size_t bytes) {
     exit(1);
 }
 
+static void count(size_t *of) {
+    pthread_mutex_lock(&lock);
+    ++*of;
+    pthread_mutex_unlock(&lock);
+}
+
 void sim_count_watched(uint64_t bytes) { counts.watched_bytes += bytes; }
 
 metal_sim_counts metal_sim_count(void) {
@@ -162,7 +168,8 @@ typedef struct library {
 
 void *MTLCreateSystemDefaultDevice(void);
 void *MTLCreateSystemDefaultDevice(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? sim_object(&device_class) : NULL;
+    bool able = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); /* what the kernels are compiled for */
+    return able && !metal_sim_limit.no_device ? sim_object(&device_class) : NULL;
 }
 static string *device_name(object *self, const char *sel) { return sim_autorelease(string_new("simulated Metal")); }
 static size_t device_most(object *self, const char *sel) { return metal_sim_limit.buffer_bytes; }
@@ -177,11 +184,12 @@ static size_t first_difference(const char *a, const char *b, size_t bytes) {
 /* Nothing is compiled here: the source has to be one that the program was built with. */
 static void *device_library(object *self, const char *sel, const string *source, object *options, error **out) {
     size_t bytes = strlen(source->text), line = 1;
+    if (metal_sim_limit.no_library) return refuse(out, "program_source:1:1: error: refused");
     for (const sim_library *l = sim_libraries; l; l = l->next) {
         if (l->source_bytes == bytes && memcmp(l->source, source->text, bytes) == 0) {
             library *made = sim_object(&library_class);
             made->source = l;
-            counts.libraries++;
+            count(&counts.libraries);
             return made;
         }
         size_t here = first_difference(l->source, source->text, bytes < l->source_bytes ? bytes : l->source_bytes);
@@ -210,7 +218,7 @@ static void *device_pipeline(object *self, const char *sel, const named *functio
                       function->kernel->shared_bytes, SIM_THREADGROUP_BYTES);
     named *p = sim_object(&pipeline_class);
     p->kernel = function->kernel;
-    counts.pipelines++;
+    count(&counts.pipelines);
     return p;
 }
 static size_t pipeline_threads(object *self, const char *sel) { return metal_sim_limit.threadgroup_threads; }
@@ -233,7 +241,7 @@ static void *device_wrap(object *self, const char *sel, void *data, size_t bytes
     buffer *b = sim_object(&buffer_class);
     b->data = data;
     b->bytes = bytes;
-    counts.buffers++;
+    count(&counts.buffers);
     return b;
 }
 static void buffer_dealloc(void *self) { ((buffer *)self)->data = NULL; }
@@ -324,6 +332,8 @@ static void command_buffer_dealloc(void *self) {
     sim_release(c->queue);
 }
 
+static pthread_mutex_t gpu = PTHREAD_MUTEX_INITIALIZER; /* of queues; one command buffer runs at a time */
+
 static void command_buffer_commit(command_buffer *self, const char *sel) {
     if (self->state != RECORDING) {
         sim_fault("commit: of a command buffer that was committed before");
@@ -331,8 +341,10 @@ static void command_buffer_commit(command_buffer *self, const char *sel) {
     }
     if (self->encoding) sim_fault("commit: the encoder was not ended");
     self->state = COMMITTED;
+    pthread_mutex_lock(&gpu);
     *self->queue->end = sim_retain(self);
     self->queue->end = &self->next;
+    pthread_mutex_unlock(&gpu);
 }
 
 static void watch_regions(sim_dispatch *d) {
@@ -349,6 +361,11 @@ static void watch_regions(sim_dispatch *d) {
 static void run(command_buffer *c) {
     c->state = COMPLETED;
     counts.command_buffers++;
+    if (metal_sim_limit.failures) {
+        metal_sim_limit.failures--;
+        c->state = FAILED;
+        c->error = error_new("Caused GPU Timeout Error (simulated)");
+    }
     for (dispatch *d = c->dispatches; d && c->state == COMPLETED; d = d->next) {
         watch_regions(&d->run);
         count_run(d->run.kernel);
@@ -362,6 +379,7 @@ static void run(command_buffer *c) {
 static void command_buffer_wait(command_buffer *self, const char *sel) {
     if (self->state == RECORDING) sim_fault("waitUntilCompleted: of a command buffer that is not committed");
     queue *q = self->queue;
+    pthread_mutex_lock(&gpu);
     while (q->first && self->state == COMMITTED) {
         command_buffer *c = q->first;
         q->first = c->next;
@@ -369,6 +387,7 @@ static void command_buffer_wait(command_buffer *self, const char *sel) {
         run(c);
         sim_release(c);
     }
+    pthread_mutex_unlock(&gpu);
 }
 static size_t command_buffer_status(const command_buffer *self, const char *sel) { return self->state; }
 static error *command_buffer_error(const command_buffer *self, const char *sel) { return self->error; }

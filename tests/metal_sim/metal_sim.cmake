@@ -41,12 +41,12 @@ add_test(NAME metal_sim_faults COMMAND check_faults)
 set_tests_properties(metal_sim_faults PROPERTIES SKIP_RETURN_CODE 77)
 
 # The library with the Metal backend. Only device.c, which lists the backends, is another one.
-add_library(metal_sim_host OBJECT ${FERRUM_METAL_HOST} ${PROJECT_SOURCE_DIR}/src/kernels/device.c)
-target_link_libraries(metal_sim_host PRIVATE ferrum_flags Threads::Threads)
-target_compile_definitions(metal_sim_host PRIVATE FERRUM_METAL)
+add_library(metal_sim_backend OBJECT ${FERRUM_METAL_HOST} ${PROJECT_SOURCE_DIR}/src/kernels/device.c)
+target_link_libraries(metal_sim_backend PRIVATE ferrum_flags Threads::Threads)
+target_compile_definitions(metal_sim_backend PRIVATE FERRUM_METAL)
 metal_sim_library(metal_sim_shaders ${FERRUM_METAL_KERNELS})
 add_library(ferrum_metal_sim INTERFACE)
-target_sources(ferrum_metal_sim INTERFACE $<TARGET_OBJECTS:metal_sim_host>
+target_sources(ferrum_metal_sim INTERFACE $<TARGET_OBJECTS:metal_sim_backend>
   $<FILTER:$<TARGET_OBJECTS:ferrum_objects>,EXCLUDE,/kernels/device[.]c>)
 target_link_libraries(ferrum_metal_sim INTERFACE metal_sim metal_sim_shaders ${FERRUM_TEXT_LIBRARIES})
 
@@ -61,3 +61,4 @@ metal_sim_test(metal_sim_ops kernels/check_ops.c --device metal)
 metal_sim_test(metal_sim_golden unit/test_golden.c on_metal)
 metal_sim_test(metal_sim_kernels kernels/check_metal.c)
 add_test(NAME metal_sim_self_test COMMAND metal_sim_kernels --self-test)
+metal_sim_test(metal_sim_host metal_sim/test_host.c)

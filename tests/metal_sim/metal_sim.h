@@ -20,14 +20,16 @@ void metal_sim_reset(void);
 /* Reads of these bytes of host memory are counted from now on: weights. Replaces what was watched before; 0 bytes: nothing. */
 void metal_sim_watch(const void *data, size_t bytes);
 
-/* What the device says of itself; tests make it smaller. */
+/* What the device says of itself, which tests make smaller, and what it fails in. */
 typedef struct metal_sim_limits {
     size_t buffer_bytes;        /* maxBufferLength */
     size_t threadgroup_threads; /* maxTotalThreadsPerThreadgroup of every pipeline */
+    size_t failures;            /* of the command buffers to come, so many fail */
+    bool no_device, no_library; /* there is none; it does not compile */
 } metal_sim_limits;
 extern metal_sim_limits metal_sim_limit;
 
-/* Kernels run `count` times so far: by name, since metal_sim_reset. */
+/* How often this kernel was dispatched, since metal_sim_reset. */
 size_t metal_sim_kernel_runs(const char *kernel);
 
 /* Faults: with `expected` they are kept, the command buffer fails, and the program goes on. */

@@ -1,7 +1,8 @@
-/* The Objective-C runtime's C interface: classes, selectors, messages, counted references, pools. For one thread. */
+/* The Objective-C runtime's C interface: classes, selectors, messages, counted references, pools. Any thread may use it. */
 #include "objc.h"
 #include "sim.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,6 +14,8 @@ static void *sure(void *p) {
     perror("metal_sim");
     exit(1);
 }
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of names and references */
 
 /* ---- Names ---- */
 
@@ -28,12 +31,16 @@ void *sel_registerName(const char *name) {
         struct known *next;
         char name[];
     } * first;
-    for (struct known *k = first; k; k = k->next)
-        if (strcmp(k->name, name) == 0) return k->name;
-    struct known *k = sure(malloc(sizeof *k + strlen(name) + 1));
-    strcpy(k->name, name);
-    k->next = first;
-    first = k;
+    pthread_mutex_lock(&lock);
+    struct known *k = first;
+    while (k && strcmp(k->name, name) != 0) k = k->next;
+    if (!k) {
+        k = sure(malloc(sizeof *k + strlen(name) + 1));
+        strcpy(k->name, name);
+        k->next = first;
+        first = k;
+    }
+    pthread_mutex_unlock(&lock);
     return k->name;
 }
 
@@ -43,35 +50,48 @@ static object *objects; /* all that ever were */
 
 void *sim_object(const class *isa) {
     object *o = sure(calloc(1, isa->bytes));
+    pthread_mutex_lock(&lock);
     *o = (object){isa, 1, objects};
     objects = o;
+    pthread_mutex_unlock(&lock);
     return o;
 }
 
 size_t sim_object_count(void) {
     size_t count = 0;
+    pthread_mutex_lock(&lock);
     for (const object *o = objects; o; o = o->next) count += o->references > 0;
+    pthread_mutex_unlock(&lock);
     return count;
 }
 
+/* The references there were before. */
+static size_t add_references(object *o, int change) {
+    pthread_mutex_lock(&lock);
+    size_t before = o->references;
+    if (before) o->references += (size_t)change;
+    pthread_mutex_unlock(&lock);
+    return before;
+}
+
 void *sim_retain(void *self) {
-    object *o = self;
-    if (o) o->references++;
-    return o;
+    if (self) add_references(self, 1);
+    return self;
 }
 
 void sim_release(void *self) {
     object *o = self;
     if (!o) return;
-    if (o->references == 0)
+    size_t before = add_references(o, -1);
+    if (before == 0)
         sim_fault("%s: released once too often", o->isa->name);
-    else if (--o->references == 0 && o->isa->dealloc)
+    else if (before == 1 && o->isa->dealloc)
         o->isa->dealloc(o);
 }
 
 enum { POOLED = 4096 };
-static void *pooled[POOLED];
-static size_t pooled_count, pool_count;
+static _Thread_local void *pooled[POOLED];
+static _Thread_local size_t pooled_count, pool_count;
 
 void *objc_autoreleasePoolPush(void) {
     pool_count++;
