@@ -272,3 +272,13 @@ void ferrum_geglu(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tenso
 void ferrum_add(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *a, const ferrum_tensor *b) {
     binary(s, FE_OP_ADD, "add", out, a, b, true);
 }
+
+void ferrum_argmax(ferrum_stream *s, const ferrum_tensor *ids, const ferrum_tensor *x) {
+    const char *op = "argmax";
+    const size_t most = (size_t)1 << 24; /* whole numbers that a float can tell apart */
+    if (s->failed || !F32_OUT(ids) || !F32_IN(x) || !SAME("the number of rows", ids->rows, x->rows)) return;
+    if (!SAME("the length of a row of ids", ids->cols, (size_t)1) ||
+        !check(s, x->cols <= most, op, "the row length", x->cols, most))
+        return;
+    submit(s, &(fe_op){.kind = FE_OP_ARGMAX, .out = *ids, .a = *x});
+}

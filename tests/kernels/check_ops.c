@@ -93,16 +93,21 @@ static void check_rows(side *ref, side *cpu) {
         ferrum_tensor tx = view(s, x, m, n), tw = view(s, w, 1, n), to = view(s, out, m, n),
                       ts = view(s, out + m * n, m, n);
         ferrum_tensor tg = view(s, out + 2 * m * n, m, n), ta = view(s, out + 3 * m * n, m, n);
+        ferrum_tensor ti = view(s, out + 4 * m * n, m, 1);
+        for (size_t row = 0; row < m; row++)
+            s->data[row * n + n / 2] = s->data[row * n + n - 1] = 4.0f; /* equal ones */
         ferrum_rms_norm(s->stream, &to, &tx, &tw, 1e-5f);
         ferrum_swiglu(s->stream, &ts, &tx, &to);
         ferrum_geglu(s->stream, &tg, &tx, &to);
         ferrum_add(s->stream, &ta, &tg, &tw);
+        ferrum_argmax(s->stream, &ti, &tx);
         wait_for(s);
     }
     compare("rms_norm", ref, cpu, out, m * n, 2e-6);
     compare("swiglu", ref, cpu, out + m * n, m * n, 4e-6);
     compare("geglu", ref, cpu, out + 2 * m * n, m * n, 4e-6);
     compare("add", ref, cpu, out + 3 * m * n, m * n, 4e-6);
+    compare("argmax", ref, cpu, out + 4 * m * n, m, 0);
 }
 
 static void check_matmul(side *ref, side *cpu) {

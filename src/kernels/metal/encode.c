@@ -115,6 +115,16 @@ static size_t encode_binary(metal_stream *s, const metal_step *at, size_t left) 
     return 1;
 }
 
+static size_t encode_argmax(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const fe_op *op = &at->op;
+    fe_metal_argmax p = {metal_stride(&op->out), metal_stride(&op->a), (uint32_t)op->a.cols};
+    fe_metal_bind(s, 1, &op->a);
+    fe_metal_bind(s, 2, &op->out);
+    fe_metal_dispatch(s, METAL_ARGMAX, FERRUM_F32, &p, sizeof p, (fe_mtl_size){op->a.rows, 1, 1}, FE_METAL_WIDE);
+    return 1;
+}
+
 /* ---- Heads: from the projections to attention ---- */
 
 /* What is done to q, k and v; NULL: nothing. */
@@ -444,6 +454,7 @@ static size_t (*const table[FE_OP_KINDS])(metal_stream *, const metal_step *, si
     [FE_OP_ROPE] = encode_rope_or_heads,  [FE_OP_KV_APPEND] = encode_append,
     [FE_OP_ATTENTION] = encode_attention, [FE_OP_SWIGLU] = encode_binary,
     [FE_OP_GEGLU] = encode_binary,        [FE_OP_ADD] = encode_add,
+    [FE_OP_ARGMAX] = encode_argmax,
 };
 
 static void begin(metal_stream *s) {

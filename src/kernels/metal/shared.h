@@ -90,6 +90,10 @@ typedef struct fe_metal_attention {
     float scale, softcap;
 } fe_metal_attention;
 
+typedef struct fe_metal_argmax {
+    uint32_t ids_stride, x_stride, cols;
+} fe_metal_argmax;
+
 typedef struct fe_metal_route {
     uint32_t logits_stride, ids_stride, weights_stride;
     uint32_t experts, used, renormalise;

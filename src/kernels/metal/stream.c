@@ -67,7 +67,7 @@ static bool renew(metal_stream *s, ferrum_buffer **buf, size_t bytes) {
 static void *reserve(metal_stream *s, size_t bytes) {
     enum { LEAST = 1 << 16 };
     size_t have = s->kept ? ferrum_buffer_bytes(s->kept) : 0;
-    if (s->kept_bytes + bytes > have && !renew(s, &s->kept, fe_max(bytes, LEAST))) return NULL;
+    if (s->kept_bytes + bytes > have && !renew(s, &s->kept, fe_max(2 * have, fe_max(bytes, LEAST)))) return NULL;
     void *room = (char *)ferrum_buffer_data(s->kept) + s->kept_bytes;
     s->kept_bytes += fe_round_up(bytes, 16);
     return room;

@@ -40,6 +40,34 @@ kernel void rms_norm(constant fe_metal_norm &p [[buffer(0)]], device const float
     for (uint i = at; i < p.cols; i += FE_METAL_WIDE) out[i] = from[i] * inverse * weight[i];
 }
 
+/* A threadgroup a row. A thread keeps the first largest of its own elements; of equal ones the lowest index wins. */
+kernel void argmax(constant fe_metal_argmax &p [[buffer(0)]], device const float *x [[buffer(1)]],
+                   device float *ids [[buffer(2)]], uint3 group [[threadgroup_position_in_grid]],
+                   uint at [[thread_index_in_threadgroup]]) {
+    threadgroup float largest[FE_METAL_SIMD];
+    threadgroup uint indices[FE_METAL_SIMD];
+    x += group.x * p.x_stride;
+    float best = -INFINITY;
+    uint index = p.cols;
+    for (uint i = at; i < p.cols; i += FE_METAL_WIDE)
+        if (x[i] > best || index == p.cols) {
+            best = x[i];
+            index = i;
+        }
+    float most = simd_max(best);
+    index = simd_min(best == most ? index : p.cols);
+    if (at % FE_METAL_SIMD == 0) {
+        largest[at / FE_METAL_SIMD] = most;
+        indices[at / FE_METAL_SIMD] = index;
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    uint lane = at % FE_METAL_SIMD;
+    bool has = lane < FE_METAL_WIDE / FE_METAL_SIMD;
+    most = simd_max(has ? largest[lane] : -INFINITY);
+    index = simd_min(has && largest[lane] == most ? indices[lane] : p.cols);
+    if (at == 0) ids[group.x * p.ids_stride] = float(index);
+}
+
 static inline float silu(float x) { return x / (1.0f + exp(-x)); }
 
 static inline float gelu(float x) {
