@@ -81,23 +81,30 @@ static size_t encode_embed(metal_stream *s, const metal_step *at, size_t left) {
     return 1;
 }
 
-/* add: NULL, or the residual that goes before; before: NULL, or the norm, in place, of what it adds. */
-static void rms_norm(metal_stream *s, const fe_op *norm, const fe_op *add, const fe_op *before) {
-    const ferrum_tensor *x = add ? &add->a : &norm->a, *b = add ? &add->b : x, *sum = add ? &add->out : &norm->out;
+/* add: NULL, or the residual that goes before; made: NULL, or what makes its second part, a norm in place or the sum of
+ * experts. */
+static void rms_norm(metal_stream *s, const fe_op *norm, const fe_op *add, const fe_op *made) {
+    const ferrum_tensor *x = add ? &add->a : &norm->a, *sum = add ? &add->out : &norm->out;
+    const ferrum_tensor *b = made ? &made->a : add ? &add->b : x, *weights = made ? &made->b : &norm->b;
+    bool experts = made && made->kind == FE_OP_MOE_SUM;
     fe_metal_norm p = {.out_stride = metal_stride(&norm->out),
                        .x_stride = metal_stride(x),
                        .b_stride = metal_stride(b),
                        .sum_stride = metal_stride(sum),
+                       .weights_stride = experts ? metal_stride(weights) : 0,
                        .cols = (uint32_t)norm->a.cols,
-                       .add = add != NULL,
-                       .norm_b = before != NULL,
+                       .add = !add      ? 0
+                              : !made   ? FE_METAL_AS_IT_IS
+                              : experts ? FE_METAL_OF_EXPERTS
+                                        : FE_METAL_NORMED,
+                       .used = experts ? (uint32_t)weights->cols : 0,
                        .eps = norm->u.eps,
-                       .b_eps = before ? before->u.eps : 0};
+                       .b_eps = made && !experts ? made->u.eps : 0};
     fe_metal_bind(s, 1, x);
     fe_metal_bind(s, 2, &norm->b);
     fe_metal_bind(s, 3, &norm->out);
     fe_metal_bind(s, 4, b);
-    fe_metal_bind(s, 5, before ? &before->b : &norm->b);
+    fe_metal_bind(s, 5, weights);
     fe_metal_bind(s, 6, sum);
     fe_metal_dispatch(s, METAL_RMS_NORM, FERRUM_F32, &p, sizeof p, (fe_mtl_size){norm->a.rows, 1, 1}, FE_METAL_WIDE);
 }
@@ -277,18 +284,21 @@ static bool is_residual(const fe_op *add, const fe_op *norm) {
            apart(&norm->out, &norm->b);
 }
 
+/* A residual whose second part is made just before, where the second norm writes over it. */
+static bool is_made_residual(const metal_step *at, size_t left) {
+    const fe_op *made = &at->op, *add = left > 2 ? &at[1].op : NULL, *norm = left > 2 ? &at[2].op : NULL;
+    return add && is_residual(add, norm) && same_view(&made->out, &add->b) && same_view(&made->out, &norm->out) &&
+           apart(&made->out, &made->b) && apart(&add->out, &made->a) && apart(&add->out, &made->b);
+}
+
 static size_t encode_norm(metal_stream *s, const metal_step *at, size_t left) {
     size_t steps = encode_matched_heads(s, at, left);
     if (steps) return steps;
-    const fe_op *op = &at->op;
-    /* What the first norm leaves is gone with the second, or else it is written. */
-    if (left > 2 && is_residual(&at[1].op, &at[2].op) && same_view(&op->out, &op->a) &&
-        same_view(&op->out, &at[1].op.b) && same_view(&op->out, &at[2].op.out) && apart(&op->out, &op->b) &&
-        apart(&at[1].op.out, &op->b)) {
-        rms_norm(s, &at[2].op, &at[1].op, op);
+    if (is_made_residual(at, left) && same_view(&at->op.out, &at->op.a)) {
+        rms_norm(s, &at[2].op, &at[1].op, &at->op);
         return 3;
     }
-    rms_norm(s, op, NULL, NULL);
+    rms_norm(s, &at->op, NULL, NULL);
     return 1;
 }
 
@@ -424,8 +434,11 @@ static size_t encode_route(metal_stream *s, const metal_step *at, size_t left) {
 }
 
 static size_t encode_moe_sum(metal_stream *s, const metal_step *at, size_t left) {
-    (void)left;
     const fe_op *op = &at->op;
+    if (is_made_residual(at, left) && apart(&op->out, &op->a)) {
+        rms_norm(s, &at[2].op, &at[1].op, op);
+        return 3;
+    }
     fe_metal_moe_sum p = {metal_stride(&op->out), metal_stride(&op->a), metal_stride(&op->b), (uint32_t)op->out.cols,
                           (uint32_t)op->b.cols};
     fe_metal_bind(s, 1, &op->a);
@@ -462,6 +475,8 @@ static void begin(metal_stream *s) {
     s->commands = fe_get(fe_get(s->device->queue, fe_metal_sel.command_buffer), fe_metal_sel.retain);
     s->encoder = fe_get(fe_get(s->commands, fe_metal_sel.encoder), fe_metal_sel.retain);
     if (s->encoder) return;
+    fe_release(s->commands);
+    s->commands = NULL;
     s->failed = true;
     fe_error_set(&s->error, FERRUM_EDEVICE, "metal: the device gives no command buffer");
 }

@@ -61,8 +61,6 @@ kernel void moe_sum(constant fe_metal_moe_sum &p [[buffer(0)]], device const flo
                     device const float *weights [[buffer(2)]], device float *out [[buffer(3)]],
                     uint3 at [[thread_position_in_grid]]) {
     if (at.x >= p.cols) return;
-    float sum = 0.0f;
-    for (uint j = 0; j < p.used; j++)
-        sum = fma(weights[at.y * p.weights_stride + j], x[(at.y * p.used + j) * p.x_stride + at.x], sum);
-    out[at.y * p.out_stride + at.x] = sum;
+    out[at.y * p.out_stride + at.x] = sum_of_experts(x + at.y * p.used * p.x_stride, weights + at.y * p.weights_stride,
+                                                     p.used, p.x_stride, at.x);
 }

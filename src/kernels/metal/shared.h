@@ -56,11 +56,14 @@ typedef struct fe_metal_embed {
     float scale;
 } fe_metal_embed;
 
-/* out = norm(x) · weight; with an addend first x += b, which is written to `sum`, b being itself normed before where there is
- * a weight for that. */
+/* What a row's residual is before it is added. */
+enum { FE_METAL_AS_IT_IS = 1, FE_METAL_NORMED, FE_METAL_OF_EXPERTS };
+
+/* out = norm(x) · weight; with `add`, one of the above, first x += b, which is written to `sum`. b: the row, the norm of it, or
+ * the sum of its `used` rows of experts, times their weights. */
 typedef struct fe_metal_norm {
-    uint32_t out_stride, x_stride, b_stride, sum_stride;
-    uint32_t cols, add, norm_b;
+    uint32_t out_stride, x_stride, b_stride, sum_stride, weights_stride;
+    uint32_t cols, add, used;
     float eps, b_eps;
 } fe_metal_norm;
 

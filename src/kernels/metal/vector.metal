@@ -10,29 +10,37 @@ static inline float inverse_norm(float squares, uint cols, float eps, threadgrou
     return 1.0f / sqrt(sum / float(cols) + eps);
 }
 
-/* A threadgroup a row. */
+/* Element i of what experts give for a token: rows of x, one behind the other. */
+static inline float sum_of_experts(device const float *x, device const float *weights, uint used, uint stride, uint i) {
+    float sum = 0.0f;
+    for (uint j = 0; j < used; j++) sum = fma(weights[j], x[j * stride + i], sum);
+    return sum;
+}
+
+/* A threadgroup a row. b_weights: those of b's own norm, or of its experts. */
 kernel void rms_norm(constant fe_metal_norm &p [[buffer(0)]], device const float *x [[buffer(1)]],
                      device const float *weight [[buffer(2)]], device float *out [[buffer(3)]],
-                     device const float *b [[buffer(4)]], device const float *b_weight [[buffer(5)]],
+                     device const float *b [[buffer(4)]], device const float *b_weights [[buffer(5)]],
                      device float *sum [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]],
                      uint at [[thread_index_in_threadgroup]]) {
     threadgroup float parts[FE_METAL_SIMD], b_parts[FE_METAL_SIMD];
     x += group.x * p.x_stride;
-    b += group.x * p.b_stride;
+    b += group.x * max(p.used, 1u) * p.b_stride;
+    b_weights += group.x * p.weights_stride;
     sum += group.x * p.sum_stride;
     out += group.x * p.out_stride;
     float b_inverse = 1.0f, squares = 0.0f;
-    if (p.norm_b) {
+    if (p.add == FE_METAL_NORMED) {
         for (uint i = at; i < p.cols; i += FE_METAL_WIDE) squares = fma(b[i], b[i], squares);
         b_inverse = inverse_norm(squares, p.cols, p.b_eps, b_parts, at);
         squares = 0.0f;
     }
     for (uint i = at; i < p.cols; i += FE_METAL_WIDE) {
         float value = x[i];
-        if (p.add) {
-            value += p.norm_b ? b[i] * b_inverse * b_weight[i] : b[i];
-            sum[i] = value;
-        }
+        if (p.add == FE_METAL_AS_IT_IS) value += b[i];
+        if (p.add == FE_METAL_NORMED) value += b[i] * b_inverse * b_weights[i];
+        if (p.add == FE_METAL_OF_EXPERTS) value += sum_of_experts(b, b_weights, p.used, p.b_stride, i);
+        if (p.add) sum[i] = value;
         squares = fma(value, value, squares);
     }
     float inverse = inverse_norm(squares, p.cols, p.eps, parts, at);
