@@ -62,3 +62,7 @@ metal_sim_test(metal_sim_golden unit/test_golden.c on_metal)
 metal_sim_test(metal_sim_kernels kernels/check_metal.c)
 add_test(NAME metal_sim_self_test COMMAND metal_sim_kernels --self-test)
 metal_sim_test(metal_sim_host metal_sim/test_host.c)
+
+# What Metal has not must not creep in where clang would take it.
+add_test(NAME metal_lint COMMAND Python3::Interpreter ${METAL_SIM}/lint.py ${FERRUM_CLANGXX} ${FERRUM_METAL_KERNELS})
+add_test(NAME metal_lint_self_test COMMAND Python3::Interpreter ${METAL_SIM}/test_lint.py ${FERRUM_CLANGXX})

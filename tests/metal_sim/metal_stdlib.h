@@ -8,13 +8,19 @@
 
 #include "sim.h"
 
-/* ---- Address spaces: memory is one here; lint.py's other pass tells them apart ---- */
+/* ---- Address spaces: memory is one here. For lint.py, which compiles but does not run, they are told apart. ---- */
 
 #define kernel
+#define thread
+#ifdef SIM_SPACES
+#define device      __attribute__((address_space(1)))
+#define constant    const __attribute__((address_space(2)))
+#define threadgroup __attribute__((address_space(3)))
+#else
 #define device
 #define constant const
 #define threadgroup
-#define thread
+#endif
 #define SIM_PLAIN  __attribute__((no_sanitize("kernel-address"))) /* neither checked nor counted */
 #define SIM_INLINE __attribute__((always_inline)) inline          /* as the caller is: checked, or neither */
 #define SIM_SITE   uint32_t site = (uint32_t) __builtin_LINE() << 10 | ((uint32_t) __builtin_COLUMN() & 1023)
@@ -56,6 +62,9 @@ SIM_NUMBER(long)
 SIM_NUMBER(ulong)
 SIM_NUMBER(float)
 
+#ifdef SIM_SPACES
+typedef __fp16 half; /* a class has methods for one address space alone */
+#else
 /* Rounding a float that holds the exact sum, product or quotient of two halves correctly rounded to 24 bits gives the
  * half nearest to it: 24 >= 2 · 11 + 2. */
 struct half {
@@ -90,6 +99,7 @@ SIM_HALF_OP(+)
 SIM_HALF_OP(-)
 SIM_HALF_OP(*)
 SIM_HALF_OP(/)
+#endif
 inline half operator""h(long double x) { return (float)x; }
 
 /* ---- Vectors ---- */
@@ -108,6 +118,9 @@ SIM_VECTORS(long)
 SIM_VECTORS(ulong)
 SIM_VECTORS(float)
 
+#ifdef SIM_SPACES
+SIM_VECTORS(half)
+#else
 template <int N> struct alignas(N == 2 ? 4 : 8) sim_halves;
 template <> struct alignas(4) sim_halves<2> {
     half x, y;
@@ -139,6 +152,7 @@ SIM_HALVES_OP(+)
 SIM_HALVES_OP(-)
 SIM_HALVES_OP(*)
 SIM_HALVES_OP(/)
+#endif
 
 /* How many components, and of what. */
 template <typename V> struct sim_vector {
@@ -446,14 +460,15 @@ inline ulong sim_element(uint i, ulong stride, ulong2 origin, bool transpose) {
     return transpose ? (col + origin.y) * stride + row + origin.x : (row + origin.y) * stride + col + origin.x;
 }
 template <typename T, typename P>
-inline void simdgroup_load(simdgroup_matrix<T, 8, 8> &m, const P *from, ulong stride = 8, ulong2 origin = ulong2(0, 0),
+inline void simdgroup_load(simdgroup_matrix<T, 8, 8> &m, P from, ulong stride = 8, ulong2 origin = ulong2(0, 0),
                            bool transpose = false) {
-    static_assert(sizeof(T) == sizeof(P), "a matrix is loaded from its own type");
+    static_assert(sizeof(T) == sizeof *from, "a matrix is loaded from its own type");
     for (uint i = 0; i < 2; i++) m.sim_part[i] = from[sim_element(i, stride, origin, transpose)];
 }
-template <typename T>
-inline void simdgroup_store(simdgroup_matrix<T, 8, 8> m, T *to, ulong stride = 8, ulong2 origin = ulong2(0, 0),
+template <typename T, typename P>
+inline void simdgroup_store(simdgroup_matrix<T, 8, 8> m, P to, ulong stride = 8, ulong2 origin = ulong2(0, 0),
                             bool transpose = false) {
+    static_assert(sizeof(T) == sizeof *to, "a matrix is stored as its own type");
     for (uint i = 0; i < 2; i++) to[sim_element(i, stride, origin, transpose)] = m.sim_part[i];
 }
 

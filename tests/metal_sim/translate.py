@@ -68,7 +68,7 @@ def parameter(kernel, text):
     pointee, sign = target.group(2), target.group(3)
     read_only = "true" if space == "constant" or re.search(r"\bconst\b", pointee) else "false"
     row = f'{{"{name}", {SPACES[space]}, {index}, {read_only}, sizeof({pointee}), alignof({pointee})}}'
-    pointer = f"({'const ' if space == 'constant' else ''}{pointee} *)t->buffer[{index}]"
+    pointer = f"({space} {pointee} *)t->buffer[{index}]"
     return row, ("*" if sign == "&" else "") + pointer
 
 
@@ -82,7 +82,7 @@ def shared_struct(name, body):
         for declarator in split(declarators):
             member = re.match(r"\s*(\w+)", declarator).group(1)
             members.append(f"alignas(16) {kind} {declarator.strip()};")
-            out.append(f"auto &{member} = (({name}_shared *)sim_shared())->{member};")
+            out.append(f"auto &{member} = ((threadgroup {name}_shared *)sim_shared())->{member};")
         return " ".join(out)
 
     body = SHARED.sub(replace, body)
@@ -114,25 +114,35 @@ def translate(text):
     return "".join(out) + text[at:], table
 
 
-def main():
-    clang, source, target = sys.argv[1:]
-    # What #include <metal_stdlib> brings is put in front of the output; macros are expanded, for kernels may come of them.
-    kept = ["-E", "-x", "c++", "-std=c++17", "-nostdinc", "-undef", "-D__METAL_VERSION__=310"]
-    stub = ["-I", os.path.join(os.path.dirname(os.path.abspath(__file__)), "include")]
-    result = subprocess.run([clang, *kept, *stub, source], capture_output=True, text=True, check=False)
+def preprocess(clang, source):
+    """With its macros expanded, for kernels may come of them. What <metal_stdlib> brings is in front of the translation."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    flags = ["-E", "-x", "c++", "-std=c++17", "-nostdinc", "-undef", "-D__METAL_VERSION__=310"]
+    command = [clang, *flags, "-I", os.path.join(here, "include"), source]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         fail(result.stderr)
-    code, table = translate(result.stdout)
+    return result.stdout
+
+
+def write(clang, source, out):
+    code, table = translate(preprocess(clang, source))
     with open(source, "rb") as file:
         original = file.read()
+    out.write('#include "metal_stdlib.h"\n#pragma clang diagnostic ignored "-Wunknown-attributes"\nnamespace {\n')
+    out.write(code)
+    out.write('\n#line 1 "kernels"\n' + "".join(entry for entry, _ in table))
+    out.write("const sim_kernel sim_kernels[] = {\n" + "".join(row for _, row in table) + "};\n")
+    out.write(f"const char sim_source[] = {{{', '.join(str(b if b < 128 else b - 256) for b in original)}}};\n")
+    out.write(f"sim_library sim_this = {{sim_source, sizeof sim_source, sim_kernels, {len(table)}, nullptr}};\n")
+    out.write("__attribute__((constructor)) void sim_add() { sim_library_register(&sim_this); }\n}\n")
+
+
+def main():
+    clang, source, target = sys.argv[1:]
     with open(target, "w", encoding="utf-8") as out:
-        out.write('#include "metal_stdlib.h"\n#pragma clang diagnostic ignored "-Wunknown-attributes"\nnamespace {\n')
-        out.write(code)
-        out.write("\n#line 1 \"kernels\"\n" + "".join(entry for entry, _ in table))
-        out.write("const sim_kernel sim_kernels[] = {\n" + "".join(row for _, row in table) + "};\n")
-        out.write(f"const char sim_source[] = {{{', '.join(str(b if b < 128 else b - 256) for b in original)}}};\n")
-        out.write(f"sim_library sim_this = {{sim_source, sizeof sim_source, sim_kernels, {len(table)}, nullptr}};\n")
-        out.write("__attribute__((constructor)) void sim_add() { sim_library_register(&sim_this); }\n}\n")
+        write(clang, source, out)
 
 
-main()
+if __name__ == "__main__":
+    main()
