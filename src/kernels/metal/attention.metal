@@ -93,8 +93,7 @@ static inline void merge_few(constant fe_metal_attention &p, device float *out, 
     for (uint i = at; i < heads * p.head_dim; i += FE_METAL_SPLIT_SIMDS * FE_METAL_SIMD) {
         uint g = i / p.head_dim, j = i % p.head_dim;
         float largest = -FLT_MAX, total = 0.0f, sum = 0.0f;
-        for (uint s = 0; s < FE_METAL_SPLIT_SIMDS; s++)
-            largest = max(largest, stats[2 * (s * FE_METAL_GROUP + g)]);
+        for (uint s = 0; s < FE_METAL_SPLIT_SIMDS; s++) largest = max(largest, stats[2 * (s * FE_METAL_GROUP + g)]);
         for (uint s = 0; s < FE_METAL_SPLIT_SIMDS; s++) {
             float fade = exp(stats[2 * (s * FE_METAL_GROUP + g)] - largest);
             total += fade * stats[2 * (s * FE_METAL_GROUP + g) + 1];
@@ -154,16 +153,16 @@ static void attention_few(constant fe_metal_attention &p, device const float *q,
     merge_few(p, out, parts, sums, stats, 64 * PAIRS, head, heads, row, group.z, at);
 }
 
-#define ATTENTION_FEW(name, C, PAIRS)                                                                                 \
-    kernel void attention_few_##name(                                                                                 \
-        constant fe_metal_attention &p [[buffer(0)]], device const float *q [[buffer(1)]],                            \
-        device const C *keys [[buffer(2)]], device const C *values [[buffer(3)]], device float *out [[buffer(4)]],    \
-        device float *parts [[buffer(5)]], uint3 group [[threadgroup_position_in_grid]],                              \
-        uint at [[thread_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]],                             \
-        uint simd [[simdgroup_index_in_threadgroup]]) {                                                               \
-        threadgroup float sums[PAIRS][FEW_SUMS];                                                                         \
-        threadgroup float stats[FEW_STATS];                                                                           \
-        attention_few<C, PAIRS>(p, q, keys, values, out, parts, &sums[0][0], stats, group, at, lane, simd);           \
+#define ATTENTION_FEW(name, C, PAIRS)                                                                                  \
+    kernel void attention_few_##name(constant fe_metal_attention &p [[buffer(0)]],                                     \
+                                     device const float *q [[buffer(1)]], device const C *keys [[buffer(2)]],          \
+                                     device const C *values [[buffer(3)]], device float *out [[buffer(4)]],            \
+                                     device float *parts [[buffer(5)]], uint3 group [[threadgroup_position_in_grid]],  \
+                                     uint at [[thread_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]], \
+                                     uint simd [[simdgroup_index_in_threadgroup]]) {                                   \
+        threadgroup float sums[PAIRS][FEW_SUMS];                                                                       \
+        threadgroup float stats[FEW_STATS];                                                                            \
+        attention_few<C, PAIRS>(p, q, keys, values, out, parts, &sums[0][0], stats, group, at, lane, simd);            \
     }
 ATTENTION_FEW(f16_64, half, 1)
 ATTENTION_FEW(f16_128, half, 2)
@@ -303,16 +302,16 @@ static void attention_many(constant fe_metal_attention &p, device const float *q
         if (i < tiles) simdgroup_store(sums[i], out + 8 * i, p.out_stride);
 }
 
-#define ATTENTION_MANY(name, C, TILES)                                                                                \
-    kernel void attention_many_##name(                                                                                \
-        constant fe_metal_attention &p [[buffer(0)]], device const float *q [[buffer(1)]],                            \
-        device const C *keys [[buffer(2)]], device const C *values [[buffer(3)]], device float *out [[buffer(4)]],    \
-        uint3 group [[threadgroup_position_in_grid]], uint lane [[thread_index_in_simdgroup]],                        \
-        uint simd [[simdgroup_index_in_threadgroup]]) {                                                               \
-        threadgroup float scores[FLASH_SCORES];                                                                       \
-        threadgroup float squares[FLASH_SQUARES];                                                                     \
-        attention_many<C, TILES>(p, q, keys, values, out, scores + simd * 8 * FE_METAL_FLASH_KEYS,                    \
-                                 squares + simd * 64, group, lane, simd);                                             \
+#define ATTENTION_MANY(name, C, TILES)                                                                             \
+    kernel void attention_many_##name(                                                                             \
+        constant fe_metal_attention &p [[buffer(0)]], device const float *q [[buffer(1)]],                         \
+        device const C *keys [[buffer(2)]], device const C *values [[buffer(3)]], device float *out [[buffer(4)]], \
+        uint3 group [[threadgroup_position_in_grid]], uint lane [[thread_index_in_simdgroup]],                     \
+        uint simd [[simdgroup_index_in_threadgroup]]) {                                                            \
+        threadgroup float scores[FLASH_SCORES];                                                                    \
+        threadgroup float squares[FLASH_SQUARES];                                                                  \
+        attention_many<C, TILES>(p, q, keys, values, out, scores + simd * 8 * FE_METAL_FLASH_KEYS,                 \
+                                 squares + simd * 64, group, lane, simd);                                          \
     }
 ATTENTION_MANY(f16_64, half, 8)
 ATTENTION_MANY(f16_128, half, 16)

@@ -11,10 +11,10 @@ template <typename T> static void dequantize_block(device const uchar *w, device
     }
 }
 
-#define DEQUANTIZE(name, T)                                                                                           \
-    kernel void dequantize_##name##_f16(constant fe_metal_dequantize &p [[buffer(0)]],                                \
-                                        device const uchar *w [[buffer(1)]], device half *out [[buffer(2)]],          \
-                                        uint block [[thread_position_in_grid]]) {                                     \
-        if (block < p.blocks) dequantize_block<T>(w, out, block);                                                     \
+#define DEQUANTIZE(name, T)                                                                                  \
+    kernel void dequantize_##name##_f16(constant fe_metal_dequantize &p [[buffer(0)]],                       \
+                                        device const uchar *w [[buffer(1)]], device half *out [[buffer(2)]], \
+                                        uint block [[thread_position_in_grid]]) {                            \
+        if (block < p.blocks) dequantize_block<T>(w, out, block);                                            \
     }
 FOR_EACH_TYPE(DEQUANTIZE)

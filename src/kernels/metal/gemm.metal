@@ -92,21 +92,21 @@ static void gemm(constant fe_metal_matmul &p, device const float *a, device cons
 }
 
 /* lists: of experts, what sort_experts made. */
-#define GEMM(name, T)                                                                                                 \
-    kernel void gemm_##name(constant fe_metal_matmul &p [[buffer(0)]], device const float *a [[buffer(1)]],           \
-                            device const uchar *w0 [[buffer(2)]], device const uchar *w1 [[buffer(3)]],               \
-                            device const uchar *w2 [[buffer(4)]], device float *c0 [[buffer(5)]],                     \
-                            device float *c1 [[buffer(6)]], device float *c2 [[buffer(7)]],                           \
-                            device const uint *lists [[buffer(8)]], uint3 group [[threadgroup_position_in_grid]],     \
-                            uint3 grid [[threadgroups_per_grid]], uint at [[thread_index_in_threadgroup]],            \
-                            uint simd [[simdgroup_index_in_threadgroup]]) {                                           \
-        threadgroup T::tile weights[GEMM_WEIGHTS];                                                                      \
-        threadgroup float inputs[GEMM_INPUTS];                                                                        \
-        uint i = group.y < p.end[0] ? 0 : group.y < p.end[1] ? 1 : 2;                                                 \
-        device const uchar *w = (i == 0 ? w0 : i == 1 ? w1 : w2) + group.z * p.w_slice;                               \
-        device float *c = i == 0 ? c0 : i == 1 ? c1 : c2;                                                             \
-        device const uint *pairs = lists + grid.z + group.z * (p.m / max(p.used, 1u));                                \
-        gemm<T>(p, a, w, c, pairs, p.used ? lists[group.z] : p.m, group, p.n[i], p.w_stride[i], p.c_stride[i],        \
-                group.y - (i == 0 ? 0 : p.end[i - 1]), weights, inputs, at, simd);                                    \
+#define GEMM(name, T)                                                                                             \
+    kernel void gemm_##name(constant fe_metal_matmul &p [[buffer(0)]], device const float *a [[buffer(1)]],       \
+                            device const uchar *w0 [[buffer(2)]], device const uchar *w1 [[buffer(3)]],           \
+                            device const uchar *w2 [[buffer(4)]], device float *c0 [[buffer(5)]],                 \
+                            device float *c1 [[buffer(6)]], device float *c2 [[buffer(7)]],                       \
+                            device const uint *lists [[buffer(8)]], uint3 group [[threadgroup_position_in_grid]], \
+                            uint3 grid [[threadgroups_per_grid]], uint at [[thread_index_in_threadgroup]],        \
+                            uint simd [[simdgroup_index_in_threadgroup]]) {                                       \
+        threadgroup T::tile weights[GEMM_WEIGHTS];                                                                \
+        threadgroup float inputs[GEMM_INPUTS];                                                                    \
+        uint i = group.y < p.end[0] ? 0 : group.y < p.end[1] ? 1 : 2;                                             \
+        device const uchar *w = (i == 0 ? w0 : i == 1 ? w1 : w2) + group.z * p.w_slice;                           \
+        device float *c = i == 0 ? c0 : i == 1 ? c1 : c2;                                                         \
+        device const uint *pairs = lists + grid.z + group.z * (p.m / max(p.used, 1u));                            \
+        gemm<T>(p, a, w, c, pairs, p.used ? lists[group.z] : p.m, group, p.n[i], p.w_stride[i], p.c_stride[i],    \
+                group.y - (i == 0 ? 0 : p.end[i - 1]), weights, inputs, at, simd);                                \
     }
 FOR_EACH_TYPE(GEMM)

@@ -167,26 +167,26 @@ static void product_of_few(constant fe_metal_matmul &p, device const float *a, d
     }
 }
 
-#define MATMUL_ARGUMENTS                                                                                              \
-    constant fe_metal_matmul &p [[buffer(0)]], device const float *a [[buffer(1)]],                                   \
-        device const uchar *w0 [[buffer(2)]], device const uchar *w1 [[buffer(3)]],                                   \
-        device const uchar *w2 [[buffer(4)]], device float *c0 [[buffer(5)]], device float *c1 [[buffer(6)]],         \
-        device float *c2 [[buffer(7)]], device const float *ids [[buffer(8)]],                                        \
+#define MATMUL_ARGUMENTS                                                                                      \
+    constant fe_metal_matmul &p [[buffer(0)]], device const float *a [[buffer(1)]],                           \
+        device const uchar *w0 [[buffer(2)]], device const uchar *w1 [[buffer(3)]],                           \
+        device const uchar *w2 [[buffer(4)]], device float *c0 [[buffer(5)]], device float *c1 [[buffer(6)]], \
+        device float *c2 [[buffer(7)]], device const float *ids [[buffer(8)]],                                \
         uint3 group [[threadgroup_position_in_grid]]
-#define GEMV_ARGUMENTS                                                                                                \
+#define GEMV_ARGUMENTS \
     MATMUL_ARGUMENTS, uint lane [[thread_index_in_simdgroup]], uint simd [[simdgroup_index_in_threadgroup]]
 
-#define GEMV(name, T)                                                                                                 \
-    kernel void matmul_plain_##name(MATMUL_ARGUMENTS, uint lane [[thread_index_in_simdgroup]]) {                      \
-        plain_product<T>(p, a, w0, w1, w2, c0, c1, c2, ids, group, lane);                                             \
-    }                                                                                                                 \
-    kernel void gemv_##name##_1(GEMV_ARGUMENTS) {                                                                     \
-        product_of_one<T>(p, a, w0, w1, w2, c0, c1, c2, ids, group, simd, lane);                                      \
-    }                                                                                                                 \
-    kernel void gemv_##name##_4(GEMV_ARGUMENTS) {                                                                     \
-        product_of_few<T, 4>(p, a, w0, w1, w2, c0, c1, c2, ids, group, simd, lane);                                   \
-    }                                                                                                                 \
-    kernel void gemv_##name##_8(GEMV_ARGUMENTS) {                                                                     \
-        product_of_few<T, 8>(p, a, w0, w1, w2, c0, c1, c2, ids, group, simd, lane);                                   \
+#define GEMV(name, T)                                                                            \
+    kernel void matmul_plain_##name(MATMUL_ARGUMENTS, uint lane [[thread_index_in_simdgroup]]) { \
+        plain_product<T>(p, a, w0, w1, w2, c0, c1, c2, ids, group, lane);                        \
+    }                                                                                            \
+    kernel void gemv_##name##_1(GEMV_ARGUMENTS) {                                                \
+        product_of_one<T>(p, a, w0, w1, w2, c0, c1, c2, ids, group, simd, lane);                 \
+    }                                                                                            \
+    kernel void gemv_##name##_4(GEMV_ARGUMENTS) {                                                \
+        product_of_few<T, 4>(p, a, w0, w1, w2, c0, c1, c2, ids, group, simd, lane);              \
+    }                                                                                            \
+    kernel void gemv_##name##_8(GEMV_ARGUMENTS) {                                                \
+        product_of_few<T, 8>(p, a, w0, w1, w2, c0, c1, c2, ids, group, simd, lane);              \
     }
 FOR_EACH_TYPE(GEMV)

@@ -61,6 +61,6 @@ kernel void moe_sum(constant fe_metal_moe_sum &p [[buffer(0)]], device const flo
                     device const float *weights [[buffer(2)]], device float *out [[buffer(3)]],
                     uint3 at [[thread_position_in_grid]]) {
     if (at.x >= p.cols) return;
-    out[at.y * p.out_stride + at.x] = sum_of_experts(x + at.y * p.used * p.x_stride, weights + at.y * p.weights_stride,
-                                                     p.used, p.x_stride, at.x);
+    out[at.y * p.out_stride + at.x] =
+        sum_of_experts(x + at.y * p.used * p.x_stride, weights + at.y * p.weights_stride, p.used, p.x_stride, at.x);
 }

@@ -226,10 +226,13 @@ struct Q8_0 {
 /* Sub-block j's 6-bit scale and minimum in Q4_K and Q5_K. */
 static inline float2 k_scale(device const uchar *scales, uint j) {
     if (j < 4) return float2(float(scales[j] & 63), float(scales[j + 4] & 63));
-    return float2(float((scales[j + 4] & 15) | scales[j - 4] >> 6 << 4), float(scales[j + 4] >> 4 | scales[j] >> 6 << 4));
+    return float2(float((scales[j + 4] & 15) | scales[j - 4] >> 6 << 4),
+                  float(scales[j + 4] >> 4 | scales[j] >> 6 << 4));
 }
 
-static inline uint k_nibble(device const uchar *qs, uint i) { return qs[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15; }
+static inline uint k_nibble(device const uchar *qs, uint i) {
+    return qs[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15;
+}
 
 static inline uint two_bits(device const uchar *qs, uint i) {
     return qs[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
@@ -338,6 +341,7 @@ struct Q3_K {
     }
 };
 
-#define FOR_EACH_TYPE(X) \
-    X(f32, F32) X(f16, F16) X(bf16, BF16) X(q4_0, Q4_0) X(q4_1, Q4_1) X(q5_0, Q5_0) X(q5_1, Q5_1) X(q8_0, Q8_0) \
-    X(q2_k, Q2_K) X(q3_k, Q3_K) X(q4_k, Q4_K) X(q5_k, Q5_K) X(q6_k, Q6_K)
+#define FOR_EACH_TYPE(X)                                                                                          \
+    X(f32, F32)                                                                                                   \
+    X(f16, F16) X(bf16, BF16) X(q4_0, Q4_0) X(q4_1, Q4_1) X(q5_0, Q5_0) X(q5_1, Q5_1) X(q8_0, Q8_0) X(q2_k, Q2_K) \
+        X(q3_k, Q3_K) X(q4_k, Q4_K) X(q5_k, Q5_K) X(q6_k, Q6_K)

@@ -83,29 +83,31 @@ static inline float gelu(float x) {
     return 0.5f * x * (1.0f + tanh(sqrt_2_over_pi * fma(0.044715f * x * x, x, x)));
 }
 
-static inline float gated(uint glu, float gate, float up) { return (glu == FE_METAL_SWIGLU ? silu(gate) : gelu(gate)) * up; }
+static inline float gated(uint glu, float gate, float up) {
+    return (glu == FE_METAL_SWIGLU ? silu(gate) : gelu(gate)) * up;
+}
 
 /* One thread an element: x along a row, y the row. b_stride 0: one row for all. */
-#define BINARY(name, result)                                                                                          \
-    kernel void name(constant fe_metal_binary &p [[buffer(0)]], device const float *a [[buffer(1)]],                  \
-                     device const float *b [[buffer(2)]], device float *out [[buffer(3)]],                            \
-                     uint3 at [[thread_position_in_grid]]) {                                                          \
-        if (at.x >= p.cols) return;                                                                                   \
-        float x = a[at.y * p.a_stride + at.x], y = b[at.y * p.b_stride + at.x];                                       \
-        out[at.y * p.out_stride + at.x] = result;                                                                     \
+#define BINARY(name, result)                                                                         \
+    kernel void name(constant fe_metal_binary &p [[buffer(0)]], device const float *a [[buffer(1)]], \
+                     device const float *b [[buffer(2)]], device float *out [[buffer(3)]],           \
+                     uint3 at [[thread_position_in_grid]]) {                                         \
+        if (at.x >= p.cols) return;                                                                  \
+        float x = a[at.y * p.a_stride + at.x], y = b[at.y * p.b_stride + at.x];                      \
+        out[at.y * p.out_stride + at.x] = result;                                                    \
     }
 BINARY(add, x + y)
 BINARY(swiglu, gated(FE_METAL_SWIGLU, x, y))
 BINARY(geglu, gated(FE_METAL_GEGLU, x, y))
 
 /* One thread an element, as above. */
-#define EMBED(name, T)                                                                                                \
-    kernel void embed_##name(constant fe_metal_embed &p [[buffer(0)]], device const uchar *table [[buffer(1)]],       \
-                             device const int *ids [[buffer(2)]], device float *out [[buffer(3)]],                    \
-                             uint3 at [[thread_position_in_grid]]) {                                                  \
-        if (at.x >= p.cols) return;                                                                                   \
-        float w = T::weight(table + ulong(ids[at.y]) * p.table_stride, at.x);                                         \
-        out[at.y * p.out_stride + at.x] = w * p.scale;                                                                \
+#define EMBED(name, T)                                                                                          \
+    kernel void embed_##name(constant fe_metal_embed &p [[buffer(0)]], device const uchar *table [[buffer(1)]], \
+                             device const int *ids [[buffer(2)]], device float *out [[buffer(3)]],              \
+                             uint3 at [[thread_position_in_grid]]) {                                            \
+        if (at.x >= p.cols) return;                                                                             \
+        float w = T::weight(table + ulong(ids[at.y]) * p.table_stride, at.x);                                   \
+        out[at.y * p.out_stride + at.x] = w * p.scale;                                                          \
     }
 FOR_EACH_TYPE(EMBED)
 
@@ -147,8 +149,7 @@ static inline void finish_head(constant fe_metal_heads &p, device float *q, devi
     }
     simdgroup_barrier(mem_flags::mem_threadgroup);
     bool append = p.append && which > 0;
-    device C *cache = (which == 1 ? k_cache : v_cache) +
-                      (ulong(index) * p.cache_rows + p.first + group.y) * p.head_dim;
+    device C *cache = (which == 1 ? k_cache : v_cache) + (ulong(index) * p.cache_rows + p.first + group.y) * p.head_dim;
     for (uint i = lane; i < p.head_dim; i += FE_METAL_SIMD) {
         if (biased || normed || rotated) x[i] = head[i];
         if (append) cache[i] = C(head[i]);
@@ -160,14 +161,13 @@ static inline void finish_head(constant fe_metal_heads &p, device float *q, devi
 }
 
 #define HEADS(name, C)                                                                                                \
-    kernel void heads_##name(                                                                                         \
-        constant fe_metal_heads &p [[buffer(0)]], device float *q [[buffer(1)]], device float *k [[buffer(2)]],       \
-        device float *v [[buffer(3)]], device const float *q_bias [[buffer(4)]],                                      \
-        device const float *k_bias [[buffer(5)]], device const float *v_bias [[buffer(6)]],                           \
-        device const float *q_weight [[buffer(7)]], device const float *k_weight [[buffer(8)]],                       \
-        device const float *angles [[buffer(9)]], device C *k_cache [[buffer(10)]],                                   \
-        device C *v_cache [[buffer(11)]], uint3 group [[threadgroup_position_in_grid]],                               \
-        uint lane [[thread_index_in_simdgroup]]) {                                                                    \
+    kernel void heads_##name(constant fe_metal_heads &p [[buffer(0)]], device float *q [[buffer(1)]],                 \
+                             device float *k [[buffer(2)]], device float *v [[buffer(3)]],                            \
+                             device const float *q_bias [[buffer(4)]], device const float *k_bias [[buffer(5)]],      \
+                             device const float *v_bias [[buffer(6)]], device const float *q_weight [[buffer(7)]],    \
+                             device const float *k_weight [[buffer(8)]], device const float *angles [[buffer(9)]],    \
+                             device C *k_cache [[buffer(10)]], device C *v_cache [[buffer(11)]],                      \
+                             uint3 group [[threadgroup_position_in_grid]], uint lane [[thread_index_in_simdgroup]]) { \
         threadgroup float head[FE_METAL_HEAD];                                                                        \
         finish_head<C>(p, q, k, v, q_bias, k_bias, v_bias, q_weight, k_weight, angles, k_cache, v_cache, head, group, \
                        lane);                                                                                         \
