@@ -265,6 +265,9 @@ FERRUM_API void ferrum_geglu(ferrum_stream *s, const ferrum_tensor *out, const f
 /* out = a + b; b has as many rows as a, or one that is added to every row. out may be a. */
 FERRUM_API void ferrum_add(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *a, const ferrum_tensor *b);
 
+/* out[n,k], F16, = w[n,k], rounded to nearest, ties to even. Products need no such copy of weights. */
+FERRUM_API void ferrum_unpack(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *w);
+
 /* ids[m,1] = where the largest of x[i,:] stands, the lowest index where equal, as a whole-numbered float. x has at most 2^24
  * columns. */
 FERRUM_API void ferrum_argmax(ferrum_stream *s, const ferrum_tensor *ids, const ferrum_tensor *x);

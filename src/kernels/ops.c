@@ -282,3 +282,22 @@ void ferrum_argmax(ferrum_stream *s, const ferrum_tensor *ids, const ferrum_tens
         return;
     submit(s, &(fe_op){.kind = FE_OP_ARGMAX, .out = *ids, .a = *x});
 }
+
+void ferrum_unpack(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *w) {
+    const char *op = "unpack";
+    if (s->failed || !tensor_ok(s, op, "the end of out", out, true) ||
+        !tensor_ok(s, op, "the end of the weights", w, false) || !same_shape(s, op, out, w))
+        return;
+    if (out->type != FERRUM_F16 || out->offset % 2 || out->row_stride % 2) {
+        refuse(s, op, "out is not F16, aligned to 2 bytes");
+        return;
+    }
+    if (!SAME("the number of slices", (size_t)out->slices, (size_t)1) ||
+        !SAME("the weights' slices", (size_t)w->slices, (size_t)1))
+        return;
+    if (overlap(out, w)) {
+        refuse(s, op, "out overlaps the weights");
+        return;
+    }
+    submit(s, &(fe_op){.kind = FE_OP_UNPACK, .out = *out, .a = *w});
+}

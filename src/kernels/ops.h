@@ -22,6 +22,7 @@ typedef enum fe_op_kind {
     FE_OP_GEGLU,
     FE_OP_ADD,
     FE_OP_ARGMAX,
+    FE_OP_UNPACK,
     FE_OP_KINDS,
 } fe_op_kind;
 

@@ -110,7 +110,8 @@ static void run_dequantize(ferrum_type type, size_t from, size_t to, uint32_t bl
           encoder = fe_get(commands, fe_metal_sel.encoder), w_buffer = fe_metal_window(bed.buffer, &w, 1),
           out_buffer = fe_metal_window(bed.buffer, &out, 1);
     fe_set_pipeline(encoder, pipeline);
-    fe_set_bytes(encoder, &blocks, sizeof blocks, 0);
+    fe_metal_dequantize p = {.blocks = blocks, .cols = blocks * (uint32_t)fe_max(ferrum_type_block(type), 32)};
+    fe_set_bytes(encoder, &p, sizeof p, 0);
     fe_set_buffer(encoder, w_buffer, w, 1);
     fe_set_buffer(encoder, out_buffer, out, 2);
     fe_dispatch(encoder, (fe_mtl_size){(blocks + 31) / 32, 1, 1}, (fe_mtl_size){32, 1, 1});

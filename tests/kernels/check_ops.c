@@ -153,6 +153,28 @@ static void check_embed(side *ref, side *cpu) {
     compare("embed", ref, cpu, vocab * n, m * n, 0);
 }
 
+static void check_unpack(side *ref, side *cpu) {
+    static const ferrum_type types[] = {FERRUM_F32,  FERRUM_F16,  FERRUM_BF16, FERRUM_Q4_0, FERRUM_Q4_1,
+                                        FERRUM_Q5_0, FERRUM_Q5_1, FERRUM_Q8_0, FERRUM_Q2_K, FERRUM_Q3_K,
+                                        FERRUM_Q4_K, FERRUM_Q5_K, FERRUM_Q6_K};
+    ferrum_type type = types[pick(0, sizeof types / sizeof types[0] - 1)];
+    size_t n = pick(1, 5), k = pick(1, 700), whole = (k + 255) / 256 * 256, from = pick(0, 3);
+    size_t at = 4 * (n * ferrum_row_bytes(type, whole) / 4 + 2);
+    side *sides[2] = {ref, cpu};
+    for (int i = 0; i < 2; i++) {
+        side *s = sides[i];
+        ferrum_noise(type, (char *)s->data + from, n, whole, 0.1f, seed);
+        ferrum_tensor w = ferrum_tensor_view(s->buffer, from, type, n, whole);
+        ferrum_tensor out = ferrum_tensor_view(s->buffer, at, FERRUM_F16, n, k);
+        w.cols = k;
+        ferrum_unpack(s->stream, &out, &w);
+        wait_for(s);
+        const uint16_t *halfs = (const uint16_t *)(s->data + at / sizeof(float));
+        for (size_t j = n * k; j-- > 0;) s->data[at + n * k + j] = ferrum_f16_to_f32(halfs[j]);
+    }
+    compare("unpack", ref, cpu, at + n * k, n * k, 0);
+}
+
 static void check_rope(side *ref, side *cpu) {
     size_t m = pick(1, 9), heads = pick(1, 5), dim = 16 * pick(1, 8), dims = 2 * pick(1, dim / 2);
     int32_t positions[9];
@@ -272,6 +294,7 @@ static void check_device(const char *name, const char *tier, unsigned threads) {
         check_rows(&ref, &cpu);
         check_matmul(&ref, &cpu);
         check_embed(&ref, &cpu);
+        check_unpack(&ref, &cpu);
         check_rope(&ref, &cpu);
         check_attention(&ref, &cpu, FERRUM_F32);
         check_attention(&ref, &cpu, FERRUM_F16);

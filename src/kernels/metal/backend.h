@@ -14,6 +14,7 @@
 /* Kernels by name, "%s" being a type's: pipelines are kept by kind and type. */
 #define METAL_KERNELS(X)                       \
     X(METAL_EMBED, "embed_%s")                 \
+    X(METAL_DEQUANTIZE, "dequantize_%s_f16")   \
     X(METAL_PLAIN, "matmul_plain_%s")          \
     X(METAL_GEMV_1, "gemv_%s_1")               \
     X(METAL_GEMV_4, "gemv_%s_4")               \
@@ -115,6 +116,12 @@ void fe_metal_dispatch(metal_stream *s, metal_kernel kind, ferrum_type type, con
 /* Floats from a row to the next. */
 static inline uint32_t metal_stride(const ferrum_tensor *t) { return (uint32_t)(t->row_stride / sizeof(float)); }
 static inline size_t metal_groups(size_t count, size_t each) { return (count + each - 1) / each; }
+
+/* Do blocks, and rows of blocks, stand where the kernels can read more than a byte at once? */
+static inline bool metal_aligned(const ferrum_tensor *w) {
+    size_t offsets = w->offset | w->row_stride | (w->slices > 1 ? w->slice_stride : 0);
+    return offsets % (w->type == FERRUM_F32 ? 4 : 2) == 0;
+}
 
 /* products.c. `glu` is what follows on two products, or FE_METAL_NO_GLU; asked for only where fe_metal_gates allows. */
 void fe_metal_encode_matmul(metal_stream *s, const fe_op *op, unsigned glu);

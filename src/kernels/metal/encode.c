@@ -132,6 +132,22 @@ static size_t encode_argmax(metal_stream *s, const metal_step *at, size_t left) 
     return 1;
 }
 
+static size_t encode_unpack(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const ferrum_tensor *w = &at->op.a, *out = &at->op.out;
+    size_t blocks = metal_groups(w->cols, fe_max(ferrum_type_block(w->type), FE_METAL_SIMD));
+    fe_metal_dequantize p = {.w_stride = w->row_stride,
+                             .out_stride = (uint32_t)(out->row_stride / sizeof(uint16_t)),
+                             .blocks = (uint32_t)blocks,
+                             .cols = (uint32_t)w->cols,
+                             .plain = !metal_aligned(w)};
+    fe_metal_bind(s, 1, w);
+    fe_metal_bind(s, 2, out);
+    fe_metal_dispatch(s, METAL_DEQUANTIZE, w->type, &p, sizeof p,
+                      (fe_mtl_size){metal_groups(blocks, FE_METAL_SIMD), w->rows, 1}, FE_METAL_SIMD);
+    return 1;
+}
+
 /* ---- Heads: from the projections to attention ---- */
 
 /* What is done to q, k and v; NULL: nothing. */
@@ -467,7 +483,7 @@ static size_t (*const table[FE_OP_KINDS])(metal_stream *, const metal_step *, si
     [FE_OP_ROPE] = encode_rope_or_heads,  [FE_OP_KV_APPEND] = encode_append,
     [FE_OP_ATTENTION] = encode_attention, [FE_OP_SWIGLU] = encode_binary,
     [FE_OP_GEGLU] = encode_binary,        [FE_OP_ADD] = encode_add,
-    [FE_OP_ARGMAX] = encode_argmax,
+    [FE_OP_ARGMAX] = encode_argmax,       [FE_OP_UNPACK] = encode_unpack,
 };
 
 static void begin(metal_stream *s) {

@@ -6,10 +6,9 @@
 /* Blocks at addresses that the fast kernels read, whole units of 32 in a row, activations in fours of floats? What is not is
  * the plain kernels' affair. */
 static bool fast(const ferrum_tensor *a, const ferrum_tensor *w) {
-    size_t align = w->type == FERRUM_F32 ? 4 : 2, block = fe_max(ferrum_type_block(w->type), FE_METAL_SIMD);
-    size_t weights = w->offset | w->row_stride | (w->slices > 1 ? w->slice_stride : 0);
+    size_t block = fe_max(ferrum_type_block(w->type), FE_METAL_SIMD);
     size_t inputs = a->offset | (a->rows > 1 ? a->row_stride : 0);
-    return w->cols % block == 0 && weights % align == 0 && inputs % 16 == 0;
+    return w->cols % block == 0 && metal_aligned(w) && inputs % 16 == 0;
 }
 
 /* Products of one type and kind, for one dispatch. */

@@ -46,8 +46,10 @@ typedef struct fe_metal_matmul {
     uint32_t glu;          /* c[0] becomes the gated product, w[0] being the gate and w[1] up */
 } fe_metal_matmul;
 
+/* Rows of `blocks` blocks (of floats: of 32), of which `cols` elements count. plain: blocks stand at any byte. */
 typedef struct fe_metal_dequantize {
-    uint32_t blocks;
+    uint64_t w_stride;
+    uint32_t out_stride, blocks, cols, plain;
 } fe_metal_dequantize;
 
 typedef struct fe_metal_embed {

@@ -232,6 +232,12 @@ static void argmax(ferrum_stream *s, const fe_op *op) {
     }
 }
 
+static void unpack(ferrum_stream *s, const fe_op *op) {
+    (void)s;
+    for (size_t i = 0; i < op->a.rows; i++)
+        ferrum_dequantize_f16(op->a.type, fe_at(&op->out, 0, i), fe_at(&op->a, 0, i), op->a.cols);
+}
+
 static void (*const table[FE_OP_KINDS])(ferrum_stream *, const fe_op *) = {
     [FE_OP_EMBED] = embed,         [FE_OP_RMS_NORM] = rms_norm,
     [FE_OP_MATMUL] = matmul,       [FE_OP_MATMUL_EXPERTS] = matmul_experts,
@@ -239,7 +245,7 @@ static void (*const table[FE_OP_KINDS])(ferrum_stream *, const fe_op *) = {
     [FE_OP_ROPE] = rope,           [FE_OP_KV_APPEND] = kv_append,
     [FE_OP_ATTENTION] = attention, [FE_OP_SWIGLU] = elementwise,
     [FE_OP_GEGLU] = elementwise,   [FE_OP_ADD] = elementwise,
-    [FE_OP_ARGMAX] = argmax,
+    [FE_OP_ARGMAX] = argmax,       [FE_OP_UNPACK] = unpack,
 };
 
 static void ref_submit(ferrum_stream *s, const fe_op *op) { table[op->kind](s, op); }
