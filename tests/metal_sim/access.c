@@ -103,6 +103,23 @@ static void watch(worker *w, const sim_region *r, uintptr_t at, size_t bytes) {
     }
 }
 
+/* Threadgroups of a dispatch have no order: what one writes no other may read. Two may write the same, if it is the same, which
+ * is not looked at. */
+static void trace(worker *w, const sim_region *r, uintptr_t at, access kind) {
+    sim_trace *t = &r->traces[(at - r->traced) / 4];
+    const uint32_t me = w->group_number + 1;
+    if (t->dispatch != w->dispatch_number) *t = (sim_trace){.dispatch = w->dispatch_number};
+    if (kind == LOAD ? t->writer && t->writer != me : t->reader && t->reader != me) {
+        sim_fault("%s: byte %zu of %s is read by one threadgroup and written by another", w->dispatch->kernel->name,
+                  (size_t)(at - r->begin), r->parameter->name);
+        sim_abandon();
+    }
+    if (kind == STORE)
+        t->writer = me;
+    else
+        t->reader = t->reader && t->reader != me ? SIM_MANY : me;
+}
+
 static void in_regions(worker *w, uintptr_t at, size_t bytes, access kind) {
     const sim_region *r = w->last;
     if (!r || !inside(r, at, bytes, kind)) {
@@ -116,6 +133,7 @@ static void in_regions(worker *w, uintptr_t at, size_t bytes, access kind) {
         w->last = r;
     }
     if (r->seen && kind == LOAD) watch(w, r, at, bytes);
+    for (size_t i = 0; r->traces && i < bytes; i += 4) trace(w, r, at + i, kind);
 }
 
 static inline void check(uintptr_t at, size_t bytes, size_t align, access kind) {

@@ -91,15 +91,15 @@ static void expect_fault(size_t before, const char *who, const char *why) {
     printf("%s: no fault \"%s\", but \"%s\"\n", who, why, metal_sim_faults() > before ? metal_sim_last_fault() : "");
 }
 
-/* Runs one kernel over 64 threads, x and out bound from these offsets on. Its status: 4 completed, 5 an error. */
-static size_t run(const char *kernel, size_t x_offset, size_t out_offset) {
+/* Runs one kernel over 64 threads in so many threadgroups, x and out bound from these offsets on. Its status: 4 completed, 5 an error. */
+static size_t run(const char *kernel, size_t x_offset, size_t out_offset, size_t groups) {
     void *error = NULL, *p = pipeline(kernel, &error), *c = commands(), *e = encoder_of(c);
     const uint32_t n = WIDTH;
     use(e, p);
     bind(e, bed.x_buffer, x_offset, 0);
     bind(e, bed.out_buffer, out_offset, 1);
     bytes(e, &n, sizeof n, 2);
-    dispatch(e, 1, WIDTH);
+    dispatch(e, groups, WIDTH / groups);
     end(e);
     commit(c);
     release(p);
@@ -110,7 +110,7 @@ static void good_kernel(void) {
     metal_sim_reset();
     metal_sim_watch(bed.x, PAGE);
     memset(bed.out, 0, PAGE);
-    expect(run("good", 0, 0) == 4, "good: completed");
+    expect(run("good", 0, 0, 1) == 4, "good: completed");
     bool all = true;
     for (size_t i = 0; i < FLOATS; i++) all &= bed.out[i] == (i < WIDTH ? WIDTH * (WIDTH + 1) / 2 : 0);
     expect(all, "good: the sum everywhere and nothing beyond");
@@ -118,7 +118,7 @@ static void good_kernel(void) {
     expect(c.dispatches == 1 && c.command_buffers == 1 && c.pipelines == 1 && metal_sim_kernel_runs("good") == 1,
            "good: counted once");
     expect(c.watched_bytes == WIDTH * sizeof(float) && c.watched_distinct == c.watched_bytes, "good: reads x once");
-    run("good", 0, 0);
+    run("good", 0, 0, 1);
     c = metal_sim_count();
     expect(c.watched_bytes == 2 * WIDTH * sizeof(float) && c.watched_distinct == WIDTH * sizeof(float),
            "good: reads x twice");
@@ -129,26 +129,29 @@ static void bad_kernels(void) {
     static const struct {
         const char *kernel, *why;
         size_t x_floats, out_floats; /* before the end of the buffers */
+        size_t groups;
     } bad[] = {
-        {"reads_beyond", "thread 63 loads 4 bytes; x ends 4 bytes before that", WIDTH, WIDTH},
-        {"reads_before", "thread 0 loads 4 bytes; x begins 4 bytes later", FLOATS, WIDTH},
-        {"writes_beyond", "thread 32 stores 4 bytes; out ends 4 bytes before that", WIDTH, WIDTH},
-        {"writes_input", "thread 0 stores 4 bytes; x is read-only", WIDTH, WIDTH},
-        {"copies_beyond", "thread 1 loads 256 bytes; x ends 256 bytes before that", WIDTH, FLOATS},
-        {"reads_askew", "no multiple of 4", FLOATS, WIDTH},
-        {"diverges", "is reached by 40 of 64 threads", WIDTH, WIDTH},
-        {"two_barriers", "different barriers", WIDTH, WIDTH},
-        {"loses_lanes", "is reached by 8 of 32 threads", WIDTH, WIDTH},
-        {"two_sums", "different simdgroup functions", WIDTH, WIDTH},
-        {"races", "without a barrier", WIDTH, WIDTH},
-        {"races_across", "without a barrier", WIDTH, WIDTH},
-        {"races_round", "without a barrier", WIDTH, WIDTH},
-        {"beyond_shared", "thread 63 stores 4 bytes at byte 256 of threadgroup memory, which has 256", FLOATS, WIDTH},
+        {"reads_beyond", "thread 63 loads 4 bytes; x ends 4 bytes before that", WIDTH, WIDTH, 1},
+        {"reads_before", "thread 0 loads 4 bytes; x begins 4 bytes later", FLOATS, WIDTH, 1},
+        {"writes_beyond", "thread 32 stores 4 bytes; out ends 4 bytes before that", WIDTH, WIDTH, 1},
+        {"writes_input", "thread 0 stores 4 bytes; x is read-only", WIDTH, WIDTH, 1},
+        {"copies_beyond", "thread 1 loads 256 bytes; x ends 256 bytes before that", WIDTH, FLOATS, 1},
+        {"reads_askew", "no multiple of 4", FLOATS, WIDTH, 1},
+        {"diverges", "is reached by 40 of 64 threads", WIDTH, WIDTH, 1},
+        {"two_barriers", "different barriers", WIDTH, WIDTH, 1},
+        {"loses_lanes", "is reached by 8 of 32 threads", WIDTH, WIDTH, 1},
+        {"two_sums", "different simdgroup functions", WIDTH, WIDTH, 1},
+        {"races", "without a barrier", WIDTH, WIDTH, 1},
+        {"races_across", "without a barrier", WIDTH, WIDTH, 1},
+        {"races_round", "without a barrier", WIDTH, WIDTH, 1},
+        {"beyond_shared", "thread 63 stores 4 bytes at byte 256 of threadgroup memory, which has 256", FLOATS, WIDTH,
+         1},
+        {"races_groups", "is read by one threadgroup and written by another", WIDTH, WIDTH, 2},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         size_t before = metal_sim_faults();
-        size_t status =
-            run(bad[i].kernel, PAGE - bad[i].x_floats * sizeof(float), PAGE - bad[i].out_floats * sizeof(float));
+        size_t status = run(bad[i].kernel, PAGE - bad[i].x_floats * sizeof(float),
+                            PAGE - bad[i].out_floats * sizeof(float), bad[i].groups);
         expect_fault(before, bad[i].kernel, bad[i].why);
         expect(status == 5, "a kernel with a fault: an error");
     }

@@ -119,3 +119,11 @@ kernel void too_much(device const float *x [[buffer(0)]], device float *out [[bu
     kept[i] = x[i];
     out[i] = kept[i];
 }
+
+/* Threadgroup 1 reads what threadgroup 0 writes. */
+kernel void races_groups(device float *out [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+    if (i < 32)
+        out[i] = 1.0f;
+    else
+        out[i] = out[i - 32];
+}

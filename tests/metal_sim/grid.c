@@ -286,6 +286,8 @@ static void *run_groups(void *user) {
     for (size_t i; !atomic_load(&g->failed) && (i = atomic_fetch_add(&g->next, 1)) < all;) {
         const uint32_t at[3] = {(uint32_t)(i % g->count[0]), (uint32_t)(i / g->count[0] % g->count[1]),
                                 (uint32_t)(i / g->count[0] / g->count[1])};
+        w->dispatch_number = (uint32_t)g->serial;
+        w->group_number = (uint32_t)i;
         w->group = (uint32_t)((g->serial * 977 + i) % SIM_SEEN_GROUPS);
         run_group(w, at, g->count);
         if (w->failed) atomic_store(&g->failed, true);
@@ -295,7 +297,7 @@ static void *run_groups(void *user) {
 }
 
 bool sim_run(const sim_dispatch *d) {
-    static size_t serial;
+    static size_t serial = 1;
     grid g = {.dispatch = d, .serial = serial++};
     size_t all = 1, count = 1;
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);

@@ -41,7 +41,8 @@ typedef struct worker {
     uint32_t epoch; /* counts barriers of the threadgroup, through all threadgroups */
     bool failed;
     const sim_region *last; /* region touched */
-    uint32_t group;         /* a number for the threadgroup, modulo SIM_SEEN_GROUPS */
+    uint32_t dispatch_number, group_number;
+    uint32_t group; /* a number for the threadgroup, modulo SIM_SEEN_GROUPS */
     uint64_t watched_bytes;
     unsigned char *shared;
     size_t shared_bytes;

@@ -47,6 +47,14 @@ void sim_fault(const char *format, ...) {
     pthread_mutex_unlock(&lock);
 }
 
+/* Zeroed memory that is not taken before it is touched. */
+static void *reserve(size_t bytes) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p != MAP_FAILED) return p;
+    perror("metal_sim");
+    exit(1);
+}
+
 static struct {
     const unsigned char *data;
     size_t bytes;
@@ -59,11 +67,7 @@ void metal_sim_watch(const void *data, size_t bytes) {
     watched.bytes = bytes;
     watched.seen = NULL;
     if (!bytes) return;
-    watched.seen = mmap(NULL, bytes * sizeof *watched.seen, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (watched.seen != MAP_FAILED) return;
-    perror("metal_sim");
-    exit(1);
+    watched.seen = reserve(bytes * sizeof *watched.seen);
 }
 
 static void count(size_t *of) {
@@ -227,9 +231,12 @@ static size_t pipeline_threads(object *self, const char *sel) { return metal_sim
 
 typedef struct buffer {
     object base;
-    unsigned char *data; /* NULL: released */
+    unsigned char *data;
     size_t bytes;
+    sim_trace *traces; /* one for four bytes */
 } buffer;
+
+static size_t trace_bytes(const buffer *b) { return (b->bytes / 4 + 1) * sizeof(sim_trace); }
 
 /* Memory of the host, in whole pages, that stays the host's. */
 static void *device_wrap(object *self, const char *sel, void *data, size_t bytes, size_t options, void *deallocator) {
@@ -241,10 +248,11 @@ static void *device_wrap(object *self, const char *sel, void *data, size_t bytes
     buffer *b = sim_object(&buffer_class);
     b->data = data;
     b->bytes = bytes;
+    b->traces = reserve(trace_bytes(b));
     count(&counts.buffers);
     return b;
 }
-static void buffer_dealloc(void *self) { ((buffer *)self)->data = NULL; }
+static void buffer_dealloc(void *self) { munmap(((buffer *)self)->traces, trace_bytes(self)); }
 
 /* ---- Command buffers ---- */
 
@@ -398,6 +406,7 @@ typedef struct binding {
     unsigned char *data; /* from the offset on; NULL: none */
     size_t bytes;        /* to the end */
     size_t offset;
+    const buffer *buffer; /* NULL: bytes */
 } binding;
 
 typedef struct encoder {
@@ -448,7 +457,7 @@ static void encoder_buffer(encoder *self, const char *sel, buffer *b, size_t off
         sim_fault("%s index %zu of %d, offset %zu of %zu", sel, index, SIM_BUFFERS, offset, b ? b->bytes : 0);
         return;
     }
-    self->bindings[index] = b ? (binding){b->data + offset, b->bytes - offset, offset} : (binding){0};
+    self->bindings[index] = b ? (binding){b->data + offset, b->bytes - offset, offset, b} : (binding){0};
     keep(self->commands, b, NULL, 0);
 }
 
@@ -459,7 +468,7 @@ static void encoder_bytes(encoder *self, const char *sel, const void *bytes, siz
         sim_fault("%s index %zu of %d, %zu bytes of at most %d", sel, index, SIM_BUFFERS, length, MOST);
         return;
     }
-    self->bindings[index] = (binding){keep(self->commands, NULL, bytes, length), length, 0};
+    self->bindings[index] = (binding){keep(self->commands, NULL, bytes, length), length, 0, NULL};
 }
 
 /* Opens what is bound for a parameter to the kernel. */
@@ -481,6 +490,19 @@ static bool bind(sim_dispatch *d, const sim_parameter *p, const binding *b) {
         return true;
     }
     return false;
+}
+
+/* Buffers that some parameter writes to are traced, through whichever they are read. */
+static void trace_written(sim_dispatch *d, const binding *bindings) {
+    for (size_t i = 0; i < d->region_count; i++) {
+        const buffer *written = bindings[d->regions[i].parameter->index].buffer;
+        for (size_t j = 0; !d->regions[i].read_only && j < d->region_count; j++) {
+            sim_region *r = &d->regions[j];
+            if (bindings[r->parameter->index].buffer != written) continue;
+            r->traces = written->traces;
+            r->traced = (uintptr_t)written->data;
+        }
+    }
 }
 
 typedef struct size3 {
@@ -512,6 +534,7 @@ static void encoder_dispatch(encoder *self, const char *sel, size3 groups, size3
         const sim_parameter *p = &self->kernel->parameters[i];
         if (!bind(&d, p, &self->bindings[p->index])) return;
     }
+    trace_written(&d, self->bindings);
     dispatch *made = calloc(1, sizeof *made);
     if (!made) {
         perror("metal_sim");

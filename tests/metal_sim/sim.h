@@ -10,6 +10,8 @@
 extern "C" {
 #endif
 
+#define SIM_MANY UINT32_MAX
+
 enum {
     SIM_LANES = 32,                /* threads a simdgroup */
     SIM_BUFFERS = 31,              /* entries of Metal's table of buffer arguments */
@@ -71,6 +73,11 @@ void *sim_shared(void); /* the arrays that the kernel declares */
 
 /* ---- A dispatch ---- */
 
+/* Who touched four bytes of device memory last, in which dispatch. */
+typedef struct sim_trace {
+    uint32_t dispatch, writer, reader; /* threadgroups + 1; 0: none; SIM_MANY */
+} sim_trace;
+
 /* Memory that an argument opens to the kernel. */
 typedef struct sim_region {
     uintptr_t begin, end;
@@ -78,6 +85,8 @@ typedef struct sim_region {
     bool read_only;
     uint16_t *seen; /* for the byte at `watched`, and so on; NULL: no byte is watched */
     uintptr_t watched, watched_end;
+    sim_trace *traces; /* of the bytes from `traced` on; NULL: the dispatch only reads the buffer */
+    uintptr_t traced;
 } sim_region;
 
 typedef struct sim_dispatch {
