@@ -165,7 +165,6 @@ void metal_sim_store4_noabort(uintptr_t at) { check(at, 4, 4, STORE); }
 void metal_sim_store8_noabort(uintptr_t at) { check(at, 8, 8, STORE); }
 void metal_sim_store16_noabort(uintptr_t at) { check(at, 16, 16, STORE); }
 void metal_sim_storeN_noabort(uintptr_t at, size_t bytes) { check(at, bytes, 1, STORE); }
-void __asan_handle_no_return(void) {}
 
 void *metal_sim_memcpy(void *to, const void *from, size_t bytes) {
     check((uintptr_t)from, bytes, 1, LOAD);
