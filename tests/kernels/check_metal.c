@@ -10,7 +10,8 @@
  * each wrong by at most FLT_EPSILON/2 of Σ |terms|. With w = s·q + o, the terms are s·q·x and o·x; what o is, src/quant tells
  * of a block whose quants are zero. With more than 8 tokens the weights may be rounded to half before. */
 #include "core/core.h"
-#include "kernels/metal/backend.h"
+#include "kernels/ops.h"
+#include "quant/quant.h"
 
 #include "guard.h"
 
@@ -86,68 +87,45 @@ static void random_rows(unsigned char *w, const struct layout *l, size_t rows, s
 
 /* ---- Dequantising ---- */
 
-static fe_id pipeline_named(const metal_device *dev, const char *name) {
-    fe_id error = NULL, function = fe_get_with(dev->library, fe_metal_sel.new_function, fe_string(name));
-    fe_id pipeline = function ? fe_new_pipeline(dev->device, function, &error) : NULL;
-    fe_release(function);
-    if (pipeline) return pipeline;
-    fprintf(stderr, "check_metal: there is no kernel %s\n", name);
-    exit(1);
-}
-
-/* dequantize_TYPE_f16 on `blocks` blocks at byte `from` of the buffer, to `to`. */
-static void run_dequantize(ferrum_type type, size_t from, size_t to, uint32_t blocks) {
-    const metal_device *dev = bed.device->state;
-    char name[64], lower[16] = {0};
-    for (size_t i = 0; ferrum_type_name(type)[i]; i++) {
-        char c = ferrum_type_name(type)[i];
-        lower[i] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-    }
-    snprintf(name, sizeof name, "dequantize_%s_f16", lower);
-    void *pool = objc_autoreleasePoolPush();
-    size_t w = from, out = to;
-    fe_id pipeline = pipeline_named(dev, name), commands = fe_get(dev->queue, fe_metal_sel.command_buffer),
-          encoder = fe_get(commands, fe_metal_sel.encoder), w_buffer = fe_metal_window(bed.buffer, &w, 1),
-          out_buffer = fe_metal_window(bed.buffer, &out, 1);
-    fe_set_pipeline(encoder, pipeline);
-    fe_metal_dequantize p = {.blocks = blocks, .cols = blocks * (uint32_t)fe_max(ferrum_type_block(type), 32)};
-    fe_set_bytes(encoder, &p, sizeof p, 0);
-    fe_set_buffer(encoder, w_buffer, w, 1);
-    fe_set_buffer(encoder, out_buffer, out, 2);
-    fe_dispatch(encoder, (fe_mtl_size){(blocks + 31) / 32, 1, 1}, (fe_mtl_size){32, 1, 1});
-    fe_tell(encoder, fe_metal_sel.end_encoding);
-    fe_tell(commands, fe_metal_sel.commit);
-    fe_tell(commands, fe_metal_sel.wait);
-    if (fe_get_uint(commands, fe_metal_sel.status) == FE_MTL_COMMAND_BUFFER_ERROR) exit(1);
-    fe_release(pipeline);
-    objc_autoreleasePoolPop(pool);
-}
-
-static void check_dequantize(const struct layout *l, bool wild) {
-    enum { BLOCKS = 37, TO = 1 << 20 };
-    /* floats go by 32 */
-    size_t per = ferrum_type_block(l->type), group = fe_max(per, 32), count = BLOCKS * group;
-    size_t from = 2 * (1 + random_below(&rng, 100)), row = ferrum_row_bytes(l->type, count);
-    if (l->type == FERRUM_F32) from *= 2;
-    static uint16_t want[BLOCKS * 256];
-    random_rows(bed.data + from, l, 1, row, row, wild);
-    ferrum_dequantize_f16(l->type, want, bed.data + from, count);
-    if (self_test) want[count / 2] ^= 1;
-    memset(bed.data + TO, GUARD_CANARY, count * 2 + GUARD_GAP);
-    run_dequantize(l->type, from, TO, BLOCKS);
-    const uint16_t *got = (const uint16_t *)(const void *)(bed.data + TO);
+/* Rows of `cols` unpacked to half, from any byte where `odd`. */
+static void check_dequantize(const struct layout *l, size_t cols, bool wild, bool odd) {
+    enum { ROWS = 7, TO = 1 << 20 };
+    size_t row = ferrum_row_bytes(l->type, cols), stride = row + (odd ? 3 : 4), gap = random_below(&rng, 3);
+    ferrum_tensor w = ferrum_tensor_view(bed.buffer, odd ? 33 : 36, l->type, ROWS, cols),
+                  out = ferrum_tensor_view(bed.buffer, TO, FERRUM_F16, ROWS, cols);
+    static uint16_t want[4096];
+    w.row_stride = stride;
+    out.row_stride = (cols + gap) * sizeof *want;
+    random_rows(bed.data + w.offset, l, ROWS, stride, row, wild);
+    memset(bed.data + TO, GUARD_CANARY, ROWS * out.row_stride + GUARD_GAP);
+    ferrum_unpack(bed.stream, &out, &w);
+    wait_for();
     cases++;
-    for (size_t i = 0; i < count; i++)
-        /* a zero's sign is nobody's concern: d · (q - 8) has one, d · q - 8 · d has not */
-        if (got[i] != want[i] && ((got[i] | want[i]) & 0x7FFF)) {
-            fail(l->type, "dequantised", i, fe_f16_to_f32(got[i]), fe_f16_to_f32(want[i]), 0);
-            return;
-        }
-    for (size_t i = 0; i < GUARD_GAP; i++)
-        if (bed.data[TO + count * 2 + i] != GUARD_CANARY) {
-            fail(l->type, "dequantised, past the end", i, bed.data[TO + count * 2 + i], GUARD_CANARY, 0);
-            return;
-        }
+    for (size_t r = 0; r < ROWS; r++) {
+        const uint16_t *got = fe_at(&out, 0, r);
+        ferrum_dequantize_f16(l->type, want, fe_at(&w, 0, r), cols);
+        if (self_test) want[cols / 2] ^= 1;
+        for (size_t i = 0; i < cols; i++)
+            /* a zero's sign is nobody's concern: d · (q - 8) has one, d · q - 8 · d has not */
+            if (got[i] != want[i] && ((got[i] | want[i]) & 0x7FFF)) {
+                fail(l->type, "unpacked", r * cols + i, fe_f16_to_f32(got[i]), fe_f16_to_f32(want[i]), 0);
+                return;
+            }
+        const unsigned char *behind = (const unsigned char *)(got + cols);
+        for (size_t i = 0; i < (r + 1 < ROWS ? gap * sizeof *want : GUARD_GAP); i++)
+            if (behind[i] != GUARD_CANARY) {
+                fail(l->type, "unpacked, past the end", i, behind[i], GUARD_CANARY, 0);
+                return;
+            }
+    }
+}
+
+static void check_dequantized(const struct layout *l) {
+    size_t block = fe_max(ferrum_type_block(l->type), 32);
+    const size_t cols[] = {block, 5 * block, 4096, block + 9};
+    for (size_t i = 0; i < 4; i++)
+        for (int odd = 0; odd < 2; odd++)
+            for (int wild = 0; wild < 2; wild++) check_dequantize(l, cols[i], wild, odd);
 }
 
 /* ---- Products ---- */
@@ -368,8 +346,7 @@ static void check_waves(size_t m) {
 
 static void check_type(const struct layout *l) {
     size_t before = failures, done = cases;
-    check_dequantize(l, false);
-    check_dequantize(l, true);
+    check_dequantized(l);
     check_products(l);
     check_embed(l, ferrum_type_block(l->type));
     check_embed(l, 300);
@@ -384,7 +361,7 @@ static int check_checks(void) {
         for (int way = 0; way < 4; way++) {
             size_t before = failures = FAILURES_SHOWN; /* quietly */
             switch (way) {
-            case 0: check_dequantize(l, false); break;
+            case 0: check_dequantize(l, 256, false, false); break;
             case 1: check_product((problem){.layout = l, .m = 1, .n = 5, .k = 256}); break;
             case 2: check_product((problem){.layout = l, .m = 9, .n = 5, .k = 256}); break;
             case 3: check_embed(l, 300); break;
