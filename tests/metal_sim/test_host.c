@@ -4,6 +4,7 @@
 
 #include <ferrum/ferrum.h>
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -158,10 +159,12 @@ typedef struct bed {
 
 enum { K = 512, N = 256, M = 2, ROW = K / 256 * 144 };
 
-static bed bed_open(void) {
-    bed b;
+/* On a device of its own, where there is none yet. */
+static bed bed_open(ferrum_device *device) {
+    bed b = {.device = device};
     ferrum_error err = {0};
-    if (ferrum_device_open(&b.device, "metal", NULL, &err) || ferrum_stream_open(&b.stream, b.device, &err) ||
+    if ((!device && ferrum_device_open(&b.device, "metal", NULL, &err)) ||
+        ferrum_stream_open(&b.stream, b.device, &err) ||
         ferrum_buffer_new(&b.buffer, b.device, (size_t)M * (K + N) * sizeof(float), &err))
         fail_msg("%s", err.message);
     float *a = ferrum_buffer_data(b.buffer);
@@ -215,7 +218,7 @@ static void opening(void **state) {
 /* The stream says so, once, and works again. */
 static void running(void **state) {
     (void)state;
-    bed b = bed_open();
+    bed b = bed_open(NULL);
     ferrum_error err = {0};
     ferrum_buffer *weights;
     unsigned char *w = make_weights(1);
@@ -239,7 +242,7 @@ static void memory(void **state) {
     ferrum_error err = {0};
     for (int way = 0; way < 3; way++) {
         if (way == 1) metal_sim_limit.buffer_bytes = (size_t)2 * N * ROW; /* 147,456 */
-        bed b = bed_open();
+        bed b = bed_open(NULL);
         ferrum_buffer *weights;
         size_t past = way == 2 ? 48 : 0; /* no page begins there */
         if (past) memmove(w + past, w, (size_t)COUNT * N * ROW);
@@ -263,7 +266,7 @@ static void too_large(void **state) {
     (void)state;
     const metal_sim_limits whole = metal_sim_limit;
     metal_sim_limit.buffer_bytes = 32768;
-    bed b = bed_open();
+    bed b = bed_open(NULL);
     unsigned char *w = make_weights(2);
     ferrum_buffer *weights;
     ferrum_error err = {0};
@@ -276,8 +279,55 @@ static void too_large(void **state) {
     metal_sim_limit = whole;
 }
 
+typedef struct thread {
+    ferrum_device *device;
+    const unsigned char *weights;
+    size_t index;
+    float result[M * N];
+    pthread_t id;
+} thread;
+
+/* The same product again and again, on a stream and buffers of its own. */
+static void *multiply_often(void *user) {
+    thread *t = user;
+    bed b = bed_open(t->device);
+    ferrum_buffer *weights;
+    ferrum_error err = {0};
+    if (ferrum_buffer_wrap(&weights, b.device, t->weights, (size_t)2 * N * ROW, &err)) fail_msg("%s", err.message);
+    for (size_t i = 0; i < 20; i++)
+        if (multiply(&b, weights, t->index * N * ROW, &err)) fail_msg("%s", err.message);
+    memcpy(t->result, result(&b), sizeof t->result);
+    ferrum_buffer_free(weights);
+    ferrum_buffer_free(b.buffer);
+    ferrum_stream_close(b.stream);
+    return NULL;
+}
+
+/* Threads share a device, and make its pipelines once. */
+static void threads(void **state) {
+    (void)state;
+    enum { THREADS = 4 };
+    static thread t[THREADS];
+    bed b = bed_open(NULL);
+    unsigned char *w = make_weights(2);
+    metal_sim_reset();
+    for (size_t i = 0; i < THREADS; i++) {
+        t[i] = (thread){.device = b.device, .weights = w, .index = i % 2};
+        assert_int_equal(pthread_create(&t[i].id, NULL, multiply_often, &t[i]), 0);
+    }
+    for (size_t i = 0; i < THREADS; i++) assert_int_equal(pthread_join(t[i].id, NULL), 0);
+    assert_memory_equal(t[0].result, t[2].result, sizeof t[0].result);
+    assert_memory_equal(t[1].result, t[3].result, sizeof t[1].result);
+    assert_memory_not_equal(t[0].result, t[1].result, sizeof t[0].result);
+    assert_int_equal(metal_sim_count().pipelines, 1);
+    assert_int_equal(metal_sim_count().dispatches, THREADS * 20);
+    bed_close(&b);
+    munmap(w, (size_t)2 * N * ROW);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(token), cmocka_unit_test(opening), cmocka_unit_test(running),
-                                       cmocka_unit_test(memory), cmocka_unit_test(too_large)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(token),     cmocka_unit_test(opening),
+                                       cmocka_unit_test(running),   cmocka_unit_test(memory),
+                                       cmocka_unit_test(too_large), cmocka_unit_test(threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
