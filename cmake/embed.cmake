@@ -1,8 +1,12 @@
-# A file as a C string: `const char NAME[]`, NUL-terminated, in a generated source whose path *out* receives.
-function(ferrum_embed out name file)
-  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
-  file(READ ${file} hex HEX)
-  string(REGEX REPLACE "(..)" "0x\\1, " bytes "${hex}")
+# Files, one behind the other, as a C string: `const char NAME[]`, NUL-terminated, in a generated source whose path *out* receives.
+function(ferrum_embed out name)
+  set(bytes "")
+  foreach(file IN LISTS ARGN)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+    file(READ ${file} hex HEX)
+    string(REGEX REPLACE "(..)" "'\\\\x\\1', " part "${hex}")
+    string(APPEND bytes "${part}")
+  endforeach()
   set(source ${PROJECT_BINARY_DIR}/${name}.c)
   file(CONFIGURE OUTPUT ${source} CONTENT "extern const char ${name}[];\nconst char ${name}[] = {${bytes}0};\n" @ONLY)
   set(${out} ${source} PARENT_SCOPE)

@@ -25,7 +25,7 @@ extern "C" {
 typedef struct ferrum_model ferrum_model;
 
 typedef struct ferrum_model_options {
-    const char *device;        /* "cpu" (also NULL) or "ref" */
+    const char *device;        /* "cpu" (also NULL), "metal" or "ref" */
     ferrum_device_options cpu; /* threads and cap of the CPU device */
     ferrum_log_fn log;         /* warnings and notes while opening; NULL: none */
     void *log_user;

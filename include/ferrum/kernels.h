@@ -119,8 +119,10 @@ typedef struct ferrum_device_options {
     const char *cpu;
 } ferrum_device_options;
 
-/* Opens a device: "cpu", or "ref", plain fp32 loops that every other kernel is checked by. `options` may be NULL.
- * Errors: FERRUM_EUNSUPPORTED names the devices that there are; FERRUM_EINVAL a cap that is unknown or not had. */
+/* Opens a device: "cpu"; "metal", the GPU of a Mac, where the library was built with it; or "ref", plain fp32 loops that every
+ * other kernel is checked by. `options` may be NULL.
+ * Errors: FERRUM_EUNSUPPORTED names the devices that there are; FERRUM_EINVAL a cap that is unknown or not had; FERRUM_EDEVICE
+ * what the device's own compiler or driver says. */
 FERRUM_API int ferrum_device_open(ferrum_device **out, const char *name, const ferrum_device_options *options,
                                   ferrum_error *err);
 FERRUM_API void ferrum_device_close(ferrum_device *dev);              /* after its buffers and streams */
@@ -263,6 +265,13 @@ FERRUM_API void ferrum_geglu(ferrum_stream *s, const ferrum_tensor *out, const f
                              const ferrum_tensor *up);
 /* out = a + b; b has as many rows as a, or one that is added to every row. out may be a. */
 FERRUM_API void ferrum_add(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *a, const ferrum_tensor *b);
+
+/* out[n,k], F16, = w[n,k], rounded to nearest, ties to even. Products need no such copy of weights. */
+FERRUM_API void ferrum_unpack(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *w);
+
+/* ids[m,1] = where the largest of x[i,:] stands, the lowest index where equal, as a whole-numbered float. x has at most 2^24
+ * columns. */
+FERRUM_API void ferrum_argmax(ferrum_stream *s, const ferrum_tensor *ids, const ferrum_tensor *x);
 
 #ifdef __cplusplus
 }

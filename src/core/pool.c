@@ -165,6 +165,22 @@ unsigned fe_pool_threads(const fe_pool *pool) { return pool->threads; }
 
 /* ---- How many threads are worth having ---- */
 
+#ifdef __APPLE__ /* compiled and run by nobody yet */
+
+#include <sys/sysctl.h>
+
+/* The fast cores, where there are two kinds: threads that meet at barriers wait for the slowest. */
+unsigned fe_cpu_count(void) {
+    int cores = 0;
+    size_t size = sizeof cores;
+    if (sysctlbyname("hw.perflevel0.physicalcpu", &cores, &size, NULL, 0) != 0 &&
+        sysctlbyname("hw.physicalcpu", &cores, &size, NULL, 0) != 0)
+        return 1;
+    return cores > 0 ? (unsigned)cores : 1;
+}
+
+#else
+
 static bool read_line(const char *path, char *line, int size) {
     FILE *f = fopen(path, "re");
     if (!f) return false;
@@ -220,3 +236,5 @@ unsigned fe_cpu_count(void) {
     if (quota && quota < cores) cores = quota;
     return cores ? cores : 1;
 }
+
+#endif

@@ -6,7 +6,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static const fe_backend *const backends[] = {&fe_backend_cpu, &fe_backend_ref};
+static const fe_backend *const backends[] = {
+    &fe_backend_cpu,
+    &fe_backend_ref,
+#ifdef FERRUM_METAL
+    &fe_backend_metal,
+#endif
+};
 enum { BACKENDS = sizeof backends / sizeof backends[0] };
 
 int ferrum_device_open(ferrum_device **out, const char *name, const ferrum_device_options *options, ferrum_error *err) {
@@ -44,6 +50,9 @@ void ferrum_device_close(ferrum_device *dev) {
 const char *ferrum_device_name(const ferrum_device *dev) { return dev->backend->name; }
 const char *ferrum_device_about(const ferrum_device *dev) { return dev->about; }
 ferrum_type fe_device_kv_type(const ferrum_device *dev) { return dev->backend->kv_type; }
+bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type) {
+    return type == FERRUM_F16 || type == FERRUM_F32 || (type == FERRUM_Q8_0 && dev->backend->kv_q8_0);
+}
 
 int ferrum_device_measure(ferrum_device *dev, ferrum_device_limits *out, ferrum_error *err) {
     if (dev->backend->measure) return dev->backend->measure(dev, out, err);
@@ -55,8 +64,13 @@ static int buffer_make(ferrum_buffer **out, ferrum_buffer init, ferrum_error *er
     ferrum_buffer *buf = malloc(sizeof *buf);
     if (!buf) return fe_fail_memory(err, sizeof *buf, "a buffer");
     *buf = init;
-    *out = buf;
-    return 0;
+    const fe_backend *backend = buf->device->backend;
+    int rc = backend->buffer_open ? backend->buffer_open(buf, err) : 0;
+    if (rc)
+        free(buf);
+    else
+        *out = buf;
+    return rc;
 }
 
 /* Anonymous pages come zeroed and take no memory until they are written: a KV cache costs what is filled of it. */
@@ -91,6 +105,7 @@ int ferrum_buffer_map(ferrum_buffer **out, ferrum_device *dev, const char *path,
 
 void ferrum_buffer_free(ferrum_buffer *buf) {
     if (!buf) return;
+    if (buf->device->backend->buffer_close) buf->device->backend->buffer_close(buf);
     if (buf->unmap) munmap(buf->data, buf->unmap);
     free(buf);
 }

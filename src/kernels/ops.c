@@ -199,9 +199,9 @@ static bool caches_ok(ferrum_stream *s, const char *op, const ferrum_tensor *k, 
     if (!tensor_ok(s, op, "the end of the keys", k, written) ||
         !tensor_ok(s, op, "the end of the values", v, written) || !same_shape(s, op, k, v))
         return false;
-    if ((k->type != FERRUM_F16 && k->type != FERRUM_F32 && k->type != FERRUM_Q8_0) || v->type != k->type ||
-        v->slices != k->slices)
-        return refuse(s, op, "the caches are not both F16, both F32 or both Q8_0, with as many slices");
+    if (!fe_device_has_kv(s->device, k->type)) return refuse(s, op, "the device has no caches of that type");
+    if (v->type != k->type || v->slices != k->slices)
+        return refuse(s, op, "the caches are not of one type, with as many slices");
     size_t row = ferrum_row_bytes(k->type, k->cols), slice = row * k->rows;
     if (k->row_stride != row || v->row_stride != row || k->slice_stride != slice || v->slice_stride != slice)
         return refuse(s, op, "a cache has gaps");
@@ -272,4 +272,33 @@ void ferrum_geglu(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tenso
 }
 void ferrum_add(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *a, const ferrum_tensor *b) {
     binary(s, FE_OP_ADD, "add", out, a, b, true);
+}
+
+void ferrum_argmax(ferrum_stream *s, const ferrum_tensor *ids, const ferrum_tensor *x) {
+    const char *op = "argmax";
+    const size_t most = (size_t)1 << 24; /* whole numbers that a float can tell apart */
+    if (s->failed || !F32_OUT(ids) || !F32_IN(x) || !SAME("the number of rows", ids->rows, x->rows)) return;
+    if (!SAME("the length of a row of ids", ids->cols, (size_t)1) ||
+        !check(s, x->cols <= most, op, "the row length", x->cols, most))
+        return;
+    submit(s, &(fe_op){.kind = FE_OP_ARGMAX, .out = *ids, .a = *x});
+}
+
+void ferrum_unpack(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *w) {
+    const char *op = "unpack";
+    if (s->failed || !tensor_ok(s, op, "the end of out", out, true) ||
+        !tensor_ok(s, op, "the end of the weights", w, false) || !same_shape(s, op, out, w))
+        return;
+    if (out->type != FERRUM_F16 || out->offset % 2 || out->row_stride % 2) {
+        refuse(s, op, "out is not F16, aligned to 2 bytes");
+        return;
+    }
+    if (!SAME("the number of slices", (size_t)out->slices, (size_t)1) ||
+        !SAME("the weights' slices", (size_t)w->slices, (size_t)1))
+        return;
+    if (overlap(out, w)) {
+        refuse(s, op, "out overlaps the weights");
+        return;
+    }
+    submit(s, &(fe_op){.kind = FE_OP_UNPACK, .out = *out, .a = *w});
 }

@@ -21,6 +21,8 @@ typedef enum fe_op_kind {
     FE_OP_SWIGLU,
     FE_OP_GEGLU,
     FE_OP_ADD,
+    FE_OP_ARGMAX,
+    FE_OP_UNPACK,
     FE_OP_KINDS,
 } fe_op_kind;
 
@@ -54,8 +56,13 @@ typedef struct fe_op {
 typedef struct fe_backend {
     const char *name;
     ferrum_type kv_type; /* that sessions should give their KV caches */
+    bool kv_q8_0;        /* they may be Q8_0 too, besides F16 and F32 */
     int (*open)(ferrum_device *dev, const ferrum_device_options *options, ferrum_error *err);
     void (*close)(ferrum_device *dev);
+    /* Make what buf->data points to, all but `state` being set, memory of the device's, and take it back. NULL: the device
+     * reads the host's memory as it is. */
+    int (*buffer_open)(ferrum_buffer *buf, ferrum_error *err);
+    void (*buffer_close)(ferrum_buffer *buf);
     int (*stream_open)(ferrum_stream *s, ferrum_error *err);
     void (*stream_close)(ferrum_stream *s);
     void (*submit)(ferrum_stream *s, const fe_op *op); /* copies ints and spans if it does not run at once */
@@ -75,6 +82,7 @@ struct ferrum_buffer {
     size_t bytes;
     bool writable;
     size_t unmap; /* bytes to unmap with the buffer; 0: the memory is another's */
+    void *state;  /* the backend's */
 };
 
 struct ferrum_stream {
@@ -86,9 +94,11 @@ struct ferrum_stream {
 
 extern const fe_backend fe_backend_ref;
 extern const fe_backend fe_backend_cpu;
+extern const fe_backend fe_backend_metal; /* where FERRUM_METAL is defined */
 
 /* The caches that a session on this device should have. */
 ferrum_type fe_device_kv_type(const ferrum_device *dev);
+bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type);
 
 /* Host address of element (slice, row, 0), for backends on the host. */
 static inline void *fe_at(const ferrum_tensor *t, size_t slice, size_t row) {

@@ -90,6 +90,10 @@ uint64_t fe_cache_memory(const ferrum_model *model, uint32_t context, ferrum_kv 
 
 int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferrum_kv kv, ferrum_error *err) {
     *c = (fe_cache){0};
+    ferrum_type type = cache_type(model, kv);
+    if (!fe_device_has_kv(model->device, type))
+        return fe_fail(err, FERRUM_EUNSUPPORTED, "the device \"%s\" has no KV caches in %s",
+                       ferrum_device_name(model->device), ferrum_type_name(type));
     uint64_t bytes = layer_bytes(model, context, kv), all;
     uint32_t layers = model->h.layers;
     if (!fe_mul_u64(bytes, 2 * (uint64_t)layers, &all) || all > SIZE_MAX)
@@ -102,7 +106,6 @@ int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferr
         fe_cache_close(c);
         return fe_fail_memory(err, 2 * layers * sizeof *c->k, "the cache's tensors");
     }
-    ferrum_type type = cache_type(model, kv);
     uint32_t positions = positions_for(context);
     for (uint32_t i = 0; i < layers; i++) {
         c->k[i] = ferrum_tensor_stack(c->buffer, 2 * i * bytes, type, model->h.kv_heads, positions, model->h.head_dim);

@@ -1,5 +1,6 @@
 """Commands, options and their mistakes."""
 import re
+import sys
 import unittest
 
 from common import Case, ROOT, ferrum, model
@@ -73,10 +74,15 @@ class Usage(Case):
                                 (["--seed", "-1"], "--seed is -1; it must be a whole number from 0 to"),
                                 (["--threads", "0"], "--threads is 0; it must be a whole number from 1 to 1024"),
                                 (["--logprobs", "101"], "--logprobs is 101; it must be a whole number from 0 to 100"),
-                                (["--device", "gpu"], "--device is gpu; it must be cpu or ref"),
+                                (["--device", "gpu"], "--device is gpu; it must be cpu, metal or ref"),
                                 (["--kv", "q4_0"], "--kv is q4_0; it must be f16 or q8_0"),
                                 (["--json=yes"], "--json takes no value")):
             self.fails(2, "ferrum run: ", sentence, arguments=["run", LLAMA, "x", *given])
+
+    @unittest.skipIf(sys.platform == "darwin", "the build has Metal")
+    def test_device_that_the_build_lacks(self):
+        self.fails(1, 'ferrum run: there is no device "metal"; this build has: cpu, ref',
+                   arguments=["run", LLAMA, "x", "--device", "metal"])
 
     def test_missing_values(self):
         self.fails(2, "--seed needs a value: N", arguments=["run", LLAMA, "x", "--seed"])

@@ -1,11 +1,12 @@
-/* Every op of the CPU device, at every instruction set that this machine has and with 1 to 3 threads, against the reference
- * device on the same random inputs. Products are checked in check_matmul; here they take part with F32 weights.
+/* Every op of the CPU device, at every instruction set that this machine has and with 1 to 3 threads, or of another device,
+ * against the reference device on the same random inputs. Products are checked in check_matmul; here they take part with F32
+ * weights.
  *
- *     check_ops [--seed N] [--rounds N]
+ *     check_ops [--seed N] [--rounds N] [--device NAME]
  *
  * The tolerance is rounding: a few units in the last place of the terms that were summed. Both devices round what goes into a
  * cache of F16 or Q8_0 alike, so that the tolerance holds there too; to it Q8_0 adds what 16-bit queries and weights leave. */
-#include <ferrum/kernels.h>
+#include "kernels/ops.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -93,16 +94,21 @@ static void check_rows(side *ref, side *cpu) {
         ferrum_tensor tx = view(s, x, m, n), tw = view(s, w, 1, n), to = view(s, out, m, n),
                       ts = view(s, out + m * n, m, n);
         ferrum_tensor tg = view(s, out + 2 * m * n, m, n), ta = view(s, out + 3 * m * n, m, n);
+        ferrum_tensor ti = view(s, out + 4 * m * n, m, 1);
+        for (size_t row = 0; row < m; row++)
+            s->data[row * n + n / 2] = s->data[row * n + n - 1] = 4.0f; /* equal ones */
         ferrum_rms_norm(s->stream, &to, &tx, &tw, 1e-5f);
         ferrum_swiglu(s->stream, &ts, &tx, &to);
         ferrum_geglu(s->stream, &tg, &tx, &to);
         ferrum_add(s->stream, &ta, &tg, &tw);
+        ferrum_argmax(s->stream, &ti, &tx);
         wait_for(s);
     }
     compare("rms_norm", ref, cpu, out, m * n, 2e-6);
     compare("swiglu", ref, cpu, out + m * n, m * n, 4e-6);
     compare("geglu", ref, cpu, out + 2 * m * n, m * n, 4e-6);
     compare("add", ref, cpu, out + 3 * m * n, m * n, 4e-6);
+    compare("argmax", ref, cpu, out + 4 * m * n, m, 0);
 }
 
 static void check_matmul(side *ref, side *cpu) {
@@ -146,6 +152,28 @@ static void check_embed(side *ref, side *cpu) {
         wait_for(s);
     }
     compare("embed", ref, cpu, vocab * n, m * n, 0);
+}
+
+static void check_unpack(side *ref, side *cpu) {
+    static const ferrum_type types[] = {FERRUM_F32,  FERRUM_F16,  FERRUM_BF16, FERRUM_Q4_0, FERRUM_Q4_1,
+                                        FERRUM_Q5_0, FERRUM_Q5_1, FERRUM_Q8_0, FERRUM_Q2_K, FERRUM_Q3_K,
+                                        FERRUM_Q4_K, FERRUM_Q5_K, FERRUM_Q6_K};
+    ferrum_type type = types[pick(0, sizeof types / sizeof types[0] - 1)];
+    size_t n = pick(1, 5), k = pick(1, 700), whole = (k + 255) / 256 * 256, from = pick(0, 3);
+    size_t at = 4 * (n * ferrum_row_bytes(type, whole) / 4 + 2);
+    side *sides[2] = {ref, cpu};
+    for (int i = 0; i < 2; i++) {
+        side *s = sides[i];
+        ferrum_noise(type, (char *)s->data + from, n, whole, 0.1f, seed);
+        ferrum_tensor w = ferrum_tensor_view(s->buffer, from, type, n, whole);
+        ferrum_tensor out = ferrum_tensor_view(s->buffer, at, FERRUM_F16, n, k);
+        w.cols = k;
+        ferrum_unpack(s->stream, &out, &w);
+        wait_for(s);
+        const uint16_t *halfs = (const uint16_t *)(s->data + at / sizeof(float));
+        for (size_t j = n * k; j-- > 0;) s->data[at + n * k + j] = ferrum_f16_to_f32(halfs[j]);
+    }
+    compare("unpack", ref, cpu, at + n * k, n * k, 0);
 }
 
 static void check_rope(side *ref, side *cpu) {
@@ -266,17 +294,18 @@ static void check_attention(side *ref, side *cpu, ferrum_type type) {
     compare(name, ref, cpu, out, seq.rows * width, type == FERRUM_Q8_0 ? 4e-6 + Q8_0_ROUNDING : 4e-6);
 }
 
-static void check_device(const char *tier, unsigned threads) {
-    side ref = open_side("ref", NULL, 0), cpu = open_side("cpu", tier, threads);
+static void check_device(const char *name, const char *tier, unsigned threads) {
+    side ref = open_side("ref", NULL, 0), cpu = open_side(name, tier, threads);
     size_t before = failures, done = cases;
     for (size_t i = 0; i < rounds; i++) {
         check_rows(&ref, &cpu);
         check_matmul(&ref, &cpu);
         check_embed(&ref, &cpu);
+        check_unpack(&ref, &cpu);
         check_rope(&ref, &cpu);
         check_attention(&ref, &cpu, FERRUM_F32);
         check_attention(&ref, &cpu, FERRUM_F16);
-        check_attention(&ref, &cpu, FERRUM_Q8_0);
+        if (fe_device_has_kv(cpu.device, FERRUM_Q8_0)) check_attention(&ref, &cpu, FERRUM_Q8_0);
     }
     printf("%-24s %5zu cases  %s\n", ferrum_device_about(cpu.device), cases - done,
            failures == before ? "ok" : "FAILED");
@@ -285,8 +314,8 @@ static void check_device(const char *tier, unsigned threads) {
 }
 
 /* What ops must refuse, each with a sentence, and that the stream is usable again afterwards. */
-static void check_refusals(void) {
-    side s = open_side("cpu", NULL, 1);
+static void check_refusals(const char *name) {
+    side s = open_side(name, NULL, 1);
     int32_t bad = 7;
     ferrum_tensor a = view(&s, 0, 2, 32), w = view(&s, 100, 4, 16), c = view(&s, 200, 2, 4), w32 = view(&s, 100, 4, 32);
     ferrum_tensor outside = view(&s, MOST - 10, 4, 32), table = view(&s, 0, 7, 32), row = view(&s, 600, 1, 32);
@@ -321,14 +350,7 @@ static void check_refusals(void) {
     close_side(&s);
 }
 
-int main(int argc, char **argv) {
-    seed = (uint64_t)time(NULL);
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--seed") == 0) seed = strtoull(argv[i + 1], NULL, 10);
-        if (strcmp(argv[i], "--rounds") == 0) rounds = strtoull(argv[i + 1], NULL, 10);
-    }
-    rng = seed;
-    printf("check_ops --seed %llu\n", (unsigned long long)seed);
+static void check_cpu(void) {
     static const char *const tiers[] = {"c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"};
     for (size_t i = 0; i < sizeof tiers / sizeof tiers[0]; i++) {
         ferrum_device *probe;
@@ -338,9 +360,25 @@ int main(int argc, char **argv) {
             continue;
         }
         ferrum_device_close(probe);
-        for (unsigned threads = 1; threads <= 3; threads++) check_device(tiers[i], threads);
+        for (unsigned threads = 1; threads <= 3; threads++) check_device("cpu", tiers[i], threads);
     }
-    check_refusals();
+}
+
+int main(int argc, char **argv) {
+    const char *device = "cpu";
+    seed = (uint64_t)time(NULL);
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--seed") == 0) seed = strtoull(argv[i + 1], NULL, 10);
+        if (strcmp(argv[i], "--rounds") == 0) rounds = strtoull(argv[i + 1], NULL, 10);
+        if (strcmp(argv[i], "--device") == 0) device = argv[i + 1];
+    }
+    rng = seed;
+    printf("check_ops --seed %llu --device %s\n", (unsigned long long)seed, device);
+    if (strcmp(device, "cpu") == 0)
+        check_cpu();
+    else
+        check_device(device, NULL, 0);
+    check_refusals(device);
     printf("%zu cases, %zu failed\n", cases, failures);
     return failures ? 1 : 0;
 }

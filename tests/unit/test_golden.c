@@ -190,6 +190,22 @@ static void on_cpu(void **state) {
     }
 }
 
+/* Activations stay fp32; the caches are fp16. Where the device is not part of the build, there is nothing to see. */
+static void on_metal(void **state) {
+    (void)state;
+    ferrum_device *probe;
+    ferrum_error err;
+    if (ferrum_device_open(&probe, "metal", NULL, &err)) {
+        printf("skipped: %s\n", err.message);
+        skip();
+    }
+    ferrum_device_close(probe);
+    double bounds[MODELS];
+    for (size_t i = 0; i < MODELS; i++) bounds[i] = 1e-5;
+    static const size_t pieces[] = {MOST_TOKENS, 7, 1};
+    for (size_t p = 0; p < 3; p++) check("metal", NULL, FERRUM_KV_DEFAULT, 0, pieces[p], bounds, 1e-3);
+}
+
 /* One session after another, and the cache cut back and filled again, give the same numbers to the bit. */
 static void repeats(void **state) {
     (void)state;
@@ -249,8 +265,10 @@ static void from_memory(void **state) {
     free(data);
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(on_ref), cmocka_unit_test(on_cpu), cmocka_unit_test(repeats),
-                                       cmocka_unit_test(from_memory)};
+/* test_golden [NAME]: the tests whose names match. */
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(on_ref), cmocka_unit_test(on_cpu), cmocka_unit_test(on_metal),
+                                       cmocka_unit_test(repeats), cmocka_unit_test(from_memory)};
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -224,6 +224,7 @@ static int cpu_wait(ferrum_stream *s, ferrum_error *err) {
 const fe_backend fe_backend_cpu = {
     .name = "cpu",
     .kv_type = FERRUM_F16,
+    .kv_q8_0 = true,
     .open = cpu_open,
     .close = cpu_close,
     .stream_open = cpu_stream_open,

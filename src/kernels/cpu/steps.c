@@ -286,6 +286,26 @@ static void moe_sum(cpu_step *step, const cpu_worker *w) {
     }
 }
 
+static void argmax(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t first, last;
+    cpu_share(op->a.rows, 1, w->index, w->count, &first, &last);
+    for (size_t i = first; i < last; i++) {
+        const float *x = fe_row(&op->a, i);
+        size_t best = 0;
+        for (size_t j = 1; j < op->a.cols; j++) best = x[j] > x[best] ? j : best;
+        *fe_row(&op->out, i) = (float)best;
+    }
+}
+
+static void unpack(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t first, last;
+    cpu_share(op->a.rows, 1, w->index, w->count, &first, &last);
+    for (size_t i = first; i < last; i++)
+        ferrum_dequantize_f16(op->a.type, fe_at(&op->out, 0, i), fe_at(&op->a, 0, i), op->a.cols);
+}
+
 /* ---- Attention ---- */
 
 /* One span's share of an attention op. How it is split depends on nothing but the span, and so does how its sums round. */
@@ -546,6 +566,7 @@ cpu_run fe_cpu_step_run(fe_op_kind kind) {
         [FE_OP_ROPE] = rope,           [FE_OP_KV_APPEND] = kv_append,
         [FE_OP_ATTENTION] = attention, [FE_OP_SWIGLU] = elementwise,
         [FE_OP_GEGLU] = elementwise,   [FE_OP_ADD] = elementwise,
+        [FE_OP_ARGMAX] = argmax,       [FE_OP_UNPACK] = unpack,
     };
     return table[kind];
 }

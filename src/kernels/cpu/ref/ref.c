@@ -238,6 +238,22 @@ static void elementwise(ferrum_stream *s, const fe_op *op) {
     }
 }
 
+static void argmax(ferrum_stream *s, const fe_op *op) {
+    (void)s;
+    for (size_t i = 0; i < op->a.rows; i++) {
+        const float *x = fe_row(&op->a, i);
+        size_t best = 0;
+        for (size_t j = 1; j < op->a.cols; j++) best = x[j] > x[best] ? j : best;
+        *fe_row(&op->out, i) = (float)best;
+    }
+}
+
+static void unpack(ferrum_stream *s, const fe_op *op) {
+    (void)s;
+    for (size_t i = 0; i < op->a.rows; i++)
+        ferrum_dequantize_f16(op->a.type, fe_at(&op->out, 0, i), fe_at(&op->a, 0, i), op->a.cols);
+}
+
 static void (*const table[FE_OP_KINDS])(ferrum_stream *, const fe_op *) = {
     [FE_OP_EMBED] = embed,         [FE_OP_RMS_NORM] = rms_norm,
     [FE_OP_MATMUL] = matmul,       [FE_OP_MATMUL_EXPERTS] = matmul_experts,
@@ -245,6 +261,7 @@ static void (*const table[FE_OP_KINDS])(ferrum_stream *, const fe_op *) = {
     [FE_OP_ROPE] = rope,           [FE_OP_KV_APPEND] = kv_append,
     [FE_OP_ATTENTION] = attention, [FE_OP_SWIGLU] = elementwise,
     [FE_OP_GEGLU] = elementwise,   [FE_OP_ADD] = elementwise,
+    [FE_OP_ARGMAX] = argmax,       [FE_OP_UNPACK] = unpack,
 };
 
 static void ref_submit(ferrum_stream *s, const fe_op *op) { table[op->kind](s, op); }
@@ -278,6 +295,7 @@ static void ref_close(ferrum_device *dev) { (void)dev; }
 const fe_backend fe_backend_ref = {
     .name = "ref",
     .kv_type = FERRUM_F32,
+    .kv_q8_0 = true,
     .open = ref_open,
     .close = ref_close,
     .stream_open = ref_stream_open,

@@ -1,0 +1,505 @@
+/* Ops into dispatches. Each encode_ function takes the step that it is given, and those behind it that its kernel does as well:
+ * a residual and the norm of its sum, a gate's product, all that heads go through between the projections and attention. What
+ * is written is the same as without. */
+#include "kernels/metal/backend.h"
+
+#include <string.h>
+
+/* ---- Dispatches ---- */
+
+static void fail(metal_stream *s, const char *what, size_t got, size_t most) {
+    if (s->failed) return;
+    s->failed = true;
+    fe_error_set(&s->error, FERRUM_EUNSUPPORTED, "metal: %s is %zu; the most is %zu", what, got, most);
+}
+
+void fe_metal_bind_at(metal_stream *s, unsigned index, const ferrum_buffer *buf, size_t offset, size_t bytes) {
+    fe_id window = fe_metal_window(buf, &offset, bytes);
+    if (window)
+        fe_set_buffer(s->encoder, window, offset, index);
+    else
+        fail(s, "a tensor's number of bytes", bytes, s->device->most / 2);
+}
+
+void fe_metal_bind(metal_stream *s, unsigned index, const ferrum_tensor *t) {
+    size_t bytes =
+        (t->slices - 1) * t->slice_stride + (t->rows - 1) * t->row_stride + ferrum_row_bytes(t->type, t->cols);
+    fe_metal_bind_at(s, index, t->buffer, t->offset, bytes);
+}
+
+/* A host array of the stream's. */
+static void bind_kept(metal_stream *s, unsigned index, const void *array, size_t bytes) {
+    size_t offset = (size_t)((const char *)array - (const char *)ferrum_buffer_data(s->kept));
+    fe_metal_bind_at(s, index, s->kept, offset, bytes);
+}
+
+void fe_metal_dispatch(metal_stream *s, metal_kernel kind, ferrum_type type, const void *params, size_t bytes,
+                       fe_mtl_size groups, size_t threads) {
+    ferrum_error error;
+    fe_id pipeline = s->failed ? NULL : fe_metal_pipeline(s->device, kind, type, &error);
+    if (!pipeline) {
+        if (!s->failed) s->error = error;
+        s->failed = true;
+        return;
+    }
+    if (pipeline != s->pipeline) fe_set_pipeline(s->encoder, pipeline);
+    s->pipeline = pipeline;
+    fe_set_bytes(s->encoder, params, bytes, 0);
+    fe_dispatch(s->encoder, groups, (fe_mtl_size){threads, 1, 1});
+}
+
+/* A thread an element of rows × cols. */
+static void dispatch_elements(metal_stream *s, metal_kernel kind, ferrum_type type, const void *params, size_t bytes,
+                              size_t rows, size_t cols) {
+    fe_metal_dispatch(s, kind, type, params, bytes, (fe_mtl_size){metal_groups(cols, FE_METAL_WIDE), rows, 1},
+                      FE_METAL_WIDE);
+}
+
+/* ---- Views ---- */
+
+static bool same_view(const ferrum_tensor *a, const ferrum_tensor *b) {
+    return a->buffer == b->buffer && a->offset == b->offset && a->rows == b->rows && a->cols == b->cols &&
+           (a->rows == 1 || a->row_stride == b->row_stride);
+}
+
+static bool apart(const ferrum_tensor *a, const ferrum_tensor *b) {
+    size_t a_end = a->offset + (a->rows - 1) * a->row_stride + a->cols * sizeof(float);
+    size_t b_end = b->offset + (b->rows - 1) * b->row_stride + b->cols * sizeof(float);
+    return a->buffer != b->buffer || a_end <= b->offset || b_end <= a->offset;
+}
+
+/* ---- Rows ---- */
+
+static size_t encode_embed(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const fe_op *op = &at->op;
+    fe_metal_embed p = {op->a.row_stride, metal_stride(&op->out), (uint32_t)op->out.cols, op->u.scale};
+    fe_metal_bind(s, 1, &op->a);
+    bind_kept(s, 2, op->ints, op->out.rows * sizeof *op->ints);
+    fe_metal_bind(s, 3, &op->out);
+    dispatch_elements(s, METAL_EMBED, op->a.type, &p, sizeof p, op->out.rows, op->out.cols);
+    return 1;
+}
+
+/* add: NULL, or the residual that goes before; made: NULL, or what makes its second part, a norm in place or the sum of
+ * experts. */
+static void rms_norm(metal_stream *s, const fe_op *norm, const fe_op *add, const fe_op *made) {
+    const ferrum_tensor *x = add ? &add->a : &norm->a, *sum = add ? &add->out : &norm->out;
+    const ferrum_tensor *b = made ? &made->a : add ? &add->b : x, *weights = made ? &made->b : &norm->b;
+    bool experts = made && made->kind == FE_OP_MOE_SUM;
+    fe_metal_norm p = {.out_stride = metal_stride(&norm->out),
+                       .x_stride = metal_stride(x),
+                       .b_stride = metal_stride(b),
+                       .sum_stride = metal_stride(sum),
+                       .weights_stride = experts ? metal_stride(weights) : 0,
+                       .cols = (uint32_t)norm->a.cols,
+                       .add = !add      ? 0
+                              : !made   ? FE_METAL_AS_IT_IS
+                              : experts ? FE_METAL_OF_EXPERTS
+                                        : FE_METAL_NORMED,
+                       .used = experts ? (uint32_t)weights->cols : 0,
+                       .eps = norm->u.eps,
+                       .b_eps = made && !experts ? made->u.eps : 0};
+    fe_metal_bind(s, 1, x);
+    fe_metal_bind(s, 2, &norm->b);
+    fe_metal_bind(s, 3, &norm->out);
+    fe_metal_bind(s, 4, b);
+    fe_metal_bind(s, 5, weights);
+    fe_metal_bind(s, 6, sum);
+    fe_metal_dispatch(s, METAL_RMS_NORM, FERRUM_F32, &p, sizeof p, (fe_mtl_size){norm->a.rows, 1, 1}, FE_METAL_WIDE);
+}
+
+static size_t encode_binary(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const fe_op *op = &at->op;
+    metal_kernel kind = op->kind == FE_OP_ADD ? METAL_ADD : op->kind == FE_OP_SWIGLU ? METAL_SWIGLU : METAL_GEGLU;
+    fe_metal_binary p = {metal_stride(&op->out), metal_stride(&op->a), op->b.rows == 1 ? 0 : metal_stride(&op->b),
+                         (uint32_t)op->out.cols};
+    fe_metal_bind(s, 1, &op->a);
+    fe_metal_bind(s, 2, &op->b);
+    fe_metal_bind(s, 3, &op->out);
+    dispatch_elements(s, kind, FERRUM_F32, &p, sizeof p, op->out.rows, op->out.cols);
+    return 1;
+}
+
+static size_t encode_argmax(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const fe_op *op = &at->op;
+    fe_metal_argmax p = {metal_stride(&op->out), metal_stride(&op->a), (uint32_t)op->a.cols};
+    fe_metal_bind(s, 1, &op->a);
+    fe_metal_bind(s, 2, &op->out);
+    fe_metal_dispatch(s, METAL_ARGMAX, FERRUM_F32, &p, sizeof p, (fe_mtl_size){op->a.rows, 1, 1}, FE_METAL_WIDE);
+    return 1;
+}
+
+static size_t encode_unpack(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const ferrum_tensor *w = &at->op.a, *out = &at->op.out;
+    size_t blocks = metal_groups(w->cols, fe_max(ferrum_type_block(w->type), FE_METAL_SIMD));
+    fe_metal_dequantize p = {.w_stride = w->row_stride,
+                             .out_stride = (uint32_t)(out->row_stride / sizeof(uint16_t)),
+                             .blocks = (uint32_t)blocks,
+                             .cols = (uint32_t)w->cols,
+                             .plain = !metal_aligned(w)};
+    fe_metal_bind(s, 1, w);
+    fe_metal_bind(s, 2, out);
+    fe_metal_dispatch(s, METAL_DEQUANTIZE, w->type, &p, sizeof p,
+                      (fe_mtl_size){metal_groups(blocks, FE_METAL_SIMD), w->rows, 1}, FE_METAL_SIMD);
+    return 1;
+}
+
+/* ---- Heads: from the projections to attention ---- */
+
+/* What is done to q, k and v; NULL: nothing. */
+typedef struct heads {
+    const ferrum_tensor *x[3], *bias[3], *norm[2];
+    const metal_step *rope;
+    const fe_op *append;
+    float eps[2];
+    size_t rows, head_dim;
+} heads;
+
+static size_t heads_of(const heads *h, size_t i) { return h->x[i] ? h->x[i]->cols / h->head_dim : 0; }
+
+/* Rows first … first+rows-1, `span` being those of one cache or NULL. */
+static void dispatch_heads(metal_stream *s, const heads *h, size_t first, size_t rows, const ferrum_kv_span *span) {
+    const ferrum_rope_params *rope = h->rope ? &h->rope->op.u.rope.params : NULL;
+    fe_metal_heads p = {.head_dim = (uint32_t)h->head_dim,
+                        .dims = rope ? rope->dims : 0,
+                        .interleaved = rope && rope->interleaved,
+                        .append = span != NULL,
+                        .first = span ? span->first : 0,
+                        .rows = (uint32_t)rows,
+                        .cache_rows = span ? (uint32_t)span->k_cache.rows : 0,
+                        .eps = {h->eps[0], h->eps[1]}};
+    const ferrum_tensor *any = h->x[0] ? h->x[0] : h->x[1];
+    uint32_t count = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        ferrum_tensor x = h->x[i] ? *h->x[i] : *any;
+        x.offset += first * x.row_stride;
+        x.rows = rows;
+        p.stride[i] = metal_stride(&x);
+        p.heads[i] = (uint32_t)heads_of(h, i);
+        p.biased |= (h->bias[i] ? 1u : 0u) << i;
+        p.normed |= (i < 2 && h->norm[i] ? 1u : 0u) << i;
+        p.rotated |= (i < 2 && rope && h->x[i] ? 1u : 0u) << i;
+        count += p.heads[i];
+        fe_metal_bind(s, 1 + i, &x);
+        fe_metal_bind(s, 4 + i, h->bias[i] ? h->bias[i] : &x);
+        if (i < 2) fe_metal_bind(s, 7 + i, h->norm[i] ? h->norm[i] : &x);
+    }
+    if (rope)
+        bind_kept(s, 9, h->rope->angles + first * rope->dims, rows * rope->dims * sizeof(float));
+    else
+        fe_metal_bind(s, 9, any);
+    fe_metal_bind(s, 10, span ? &span->k_cache : any);
+    fe_metal_bind(s, 11, span ? &span->v_cache : any);
+    fe_metal_dispatch(s, METAL_HEADS, span ? span->k_cache.type : FERRUM_F32, &p, sizeof p,
+                      (fe_mtl_size){count, rows, 1}, FE_METAL_SIMD);
+}
+
+static void encode_heads(metal_stream *s, const heads *h) {
+    if (h->head_dim > FE_METAL_HEAD) {
+        fail(s, "the head dimension", h->head_dim, FE_METAL_HEAD);
+        return;
+    }
+    if (!h->append) {
+        dispatch_heads(s, h, 0, h->rows, NULL);
+        return;
+    }
+    size_t first = 0;
+    for (const ferrum_kv_span *span = h->append->spans; span < h->append->spans + h->append->span_count; span++) {
+        dispatch_heads(s, h, first, span->rows, span);
+        first += span->rows;
+    }
+}
+
+static size_t encode_rope(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    heads h = {.x = {&at->op.out}, .rope = at, .rows = at->op.out.rows, .head_dim = at->op.u.rope.params.head_dim};
+    encode_heads(s, &h);
+    return 1;
+}
+
+static size_t encode_append(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const fe_op *op = &at->op;
+    heads h = {.x = {NULL, &op->a, &op->b}, .append = op, .rows = op->a.rows, .head_dim = op->spans->k_cache.cols};
+    encode_heads(s, &h);
+    return 1;
+}
+
+/* Is x, [m, heads · d] without gaps, seen as [m · heads, d]? */
+static bool by_head(const ferrum_tensor *view, const ferrum_tensor *x, size_t head_dim) {
+    return view->buffer == x->buffer && view->offset == x->offset && view->cols == head_dim &&
+           view->row_stride == head_dim * sizeof(float) && x->row_stride == x->cols * sizeof(float) &&
+           view->rows * head_dim == x->rows * x->cols;
+}
+
+static bool take_bias(heads *h, const fe_op *op) {
+    for (size_t i = 0; i < 3; i++)
+        if (!h->bias[i] && same_view(&op->out, h->x[i]) && same_view(&op->a, h->x[i]) && op->b.rows == 1) {
+            h->bias[i] = &op->b;
+            return true;
+        }
+    return false;
+}
+
+static bool take_norm(heads *h, const fe_op *op) {
+    for (size_t i = 0; i < 2; i++)
+        if (!h->norm[i] && same_view(&op->out, &op->a) && by_head(&op->out, h->x[i], h->head_dim)) {
+            h->norm[i] = &op->b;
+            h->eps[i] = op->u.eps;
+            return true;
+        }
+    return false;
+}
+
+/* Biases, norms, RoPE of q and of k, append: how many steps they are, if they are those; else 0. */
+static size_t match_heads(const metal_step *at, size_t left, heads *h) {
+    enum { MOST = 3 + 2 };
+    size_t ropes = 0;
+    while (ropes < left && ropes < MOST && (at[ropes].op.kind == FE_OP_ADD || at[ropes].op.kind == FE_OP_RMS_NORM))
+        ropes++;
+    if (ropes + 3 > left) return 0;
+    const metal_step *q = &at[ropes], *k = q + 1, *append = q + 2;
+    if (q->op.kind != FE_OP_ROPE || k->op.kind != FE_OP_ROPE || append->op.kind != FE_OP_KV_APPEND) return 0;
+    const ferrum_rope_params *qp = &q->op.u.rope.params, *kp = &k->op.u.rope.params;
+    *h = (heads){.x = {&q->op.out, &k->op.out, &append->op.b},
+                 .rope = q,
+                 .append = &append->op,
+                 .rows = q->op.out.rows,
+                 .head_dim = qp->head_dim};
+    if (q->angles != k->angles || qp->dims != kp->dims || qp->head_dim != kp->head_dim ||
+        qp->interleaved != kp->interleaved || !same_view(h->x[1], &append->op.a) || h->rows != append->op.a.rows ||
+        h->head_dim != append->op.spans->k_cache.cols || !apart(h->x[0], h->x[1]) || !apart(h->x[0], h->x[2]) ||
+        !apart(h->x[1], h->x[2]))
+        return 0;
+    bool normed = false;
+    for (size_t i = 0; i < ropes; i++) {
+        bool norm = at[i].op.kind == FE_OP_RMS_NORM;
+        if (norm ? !take_norm(h, &at[i].op) : normed || !take_bias(h, &at[i].op)) return 0;
+        normed |= norm;
+    }
+    return ropes + 3;
+}
+
+static size_t encode_matched_heads(metal_stream *s, const metal_step *at, size_t left) {
+    heads h;
+    size_t steps = match_heads(at, left, &h);
+    if (steps) encode_heads(s, &h);
+    return steps;
+}
+
+/* Is `norm` that of the sum that `add` writes? Rows go by themselves: none may reach into another. */
+static bool is_residual(const fe_op *add, const fe_op *norm) {
+    return add->kind == FE_OP_ADD && norm->kind == FE_OP_RMS_NORM && same_view(&norm->a, &add->out) &&
+           add->b.rows == add->a.rows && (same_view(&norm->out, &add->b) || apart(&norm->out, &add->b)) &&
+           (same_view(&add->out, &add->a) || (apart(&add->out, &add->a) && apart(&norm->out, &add->a))) &&
+           apart(&norm->out, &add->out) && apart(&add->out, &add->b) && apart(&add->out, &norm->b) &&
+           apart(&norm->out, &norm->b);
+}
+
+/* A residual whose second part is made just before, where the second norm writes over it. */
+static bool is_made_residual(const metal_step *at, size_t left) {
+    const fe_op *made = &at->op, *add = left > 2 ? &at[1].op : NULL, *norm = left > 2 ? &at[2].op : NULL;
+    return add && is_residual(add, norm) && same_view(&made->out, &add->b) && same_view(&made->out, &norm->out) &&
+           apart(&made->out, &made->b) && apart(&add->out, &made->a) && apart(&add->out, &made->b);
+}
+
+static size_t encode_norm(metal_stream *s, const metal_step *at, size_t left) {
+    size_t steps = encode_matched_heads(s, at, left);
+    if (steps) return steps;
+    if (is_made_residual(at, left) && same_view(&at->op.out, &at->op.a)) {
+        rms_norm(s, &at[2].op, &at[1].op, &at->op);
+        return 3;
+    }
+    rms_norm(s, &at->op, NULL, NULL);
+    return 1;
+}
+
+static size_t encode_add(metal_stream *s, const metal_step *at, size_t left) {
+    size_t steps = encode_matched_heads(s, at, left);
+    if (steps) return steps;
+    if (left < 2 || !is_residual(&at->op, &at[1].op)) return encode_binary(s, at, left);
+    rms_norm(s, &at[1].op, &at->op, NULL);
+    return 2;
+}
+
+static size_t encode_rope_or_heads(metal_stream *s, const metal_step *at, size_t left) {
+    size_t steps = encode_matched_heads(s, at, left);
+    return steps ? steps : encode_rope(s, at, left);
+}
+
+/* ---- Attention ---- */
+
+static uint32_t splits_of(const ferrum_kv_span *span, const ferrum_attention_params *p) {
+    uint32_t seen = span->first + span->rows;
+    if (p->window && seen > p->window) seen = p->window;
+    return (uint32_t)metal_groups(seen, FE_METAL_SPLIT);
+}
+
+static bool is_few(const ferrum_kv_span *span) { return span->rows < 8; }
+
+/* Parts of one span at a time: spans follow on each other. */
+static size_t part_bytes(const ferrum_kv_span *span, const ferrum_attention_params *p) {
+    uint32_t splits = splits_of(span, p);
+    if (!is_few(span) || splits == 1) return 0;
+    return (size_t)span->rows * p->heads * splits * (p->head_dim + 2) * sizeof(float);
+}
+
+static void attend(metal_stream *s, const fe_op *op, const ferrum_kv_span *span, size_t first) {
+    const ferrum_attention_params *a = &op->u.attention;
+    ferrum_tensor q = op->a, out = op->out;
+    q.offset += first * q.row_stride;
+    out.offset += first * out.row_stride;
+    q.rows = out.rows = span->rows;
+    uint32_t group = a->heads / span->k_cache.slices;
+    fe_metal_attention p = {.q_stride = metal_stride(&q),
+                            .out_stride = metal_stride(&out),
+                            .heads = a->heads,
+                            .group = group,
+                            .head_dim = a->head_dim,
+                            .cache_rows = (uint32_t)span->k_cache.rows,
+                            .rows = span->rows,
+                            .first = span->first,
+                            .window = a->window,
+                            .splits = splits_of(span, a),
+                            .scale = a->scale,
+                            .softcap = a->softcap};
+    unsigned size = a->head_dim <= 64 ? 0 : a->head_dim <= 128 ? 1 : 2;
+    ferrum_type type = span->k_cache.type;
+    fe_metal_bind(s, 1, &q);
+    fe_metal_bind(s, 2, &span->k_cache);
+    fe_metal_bind(s, 3, &span->v_cache);
+    fe_metal_bind(s, 4, &out);
+    if (!is_few(span)) {
+        fe_metal_dispatch(s, METAL_MANY_64 + size, type, &p, sizeof p,
+                          (fe_mtl_size){a->heads, metal_groups(span->rows, FE_METAL_FLASH_ROWS), 1},
+                          FE_METAL_FLASH_ROWS / 8 * FE_METAL_SIMD);
+        return;
+    }
+    size_t parts = part_bytes(span, a), chunks = metal_groups(group, FE_METAL_GROUP);
+    if (parts)
+        fe_metal_bind_at(s, 5, s->scratch, 0, parts);
+    else
+        fe_metal_bind(s, 5, &out);
+    fe_metal_dispatch(s, METAL_FEW_64 + size, type, &p, sizeof p,
+                      (fe_mtl_size){span->k_cache.slices * chunks, span->rows, p.splits},
+                      (size_t)FE_METAL_SPLIT_SIMDS * FE_METAL_SIMD);
+    if (!parts) return;
+    fe_metal_bind_at(s, 1, s->scratch, 0, parts);
+    fe_metal_bind(s, 2, &out);
+    fe_metal_dispatch(s, METAL_JOIN, FERRUM_F32, &p, sizeof p, (fe_mtl_size){a->heads, span->rows, 1}, FE_METAL_SIMD);
+}
+
+static size_t encode_attention(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const fe_op *op = &at->op;
+    if (op->u.attention.head_dim > FE_METAL_HEAD) {
+        fail(s, "the head dimension", op->u.attention.head_dim, FE_METAL_HEAD);
+        return 1;
+    }
+    size_t first = 0;
+    for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; span++) {
+        attend(s, op, span, first);
+        first += span->rows;
+    }
+    return 1;
+}
+
+/* ---- Products ---- */
+
+/* Is the step a gate's product with what came of `gate` and `up`, in the gate's place? */
+static unsigned glu_of(const fe_op *op, const ferrum_tensor *gate, const ferrum_tensor *up) {
+    bool glu = (op->kind == FE_OP_SWIGLU || op->kind == FE_OP_GEGLU) && same_view(&op->a, gate) &&
+               same_view(&op->b, up) && same_view(&op->out, gate) && apart(gate, up);
+    return !glu ? FE_METAL_NO_GLU : op->kind == FE_OP_SWIGLU ? FE_METAL_SWIGLU : FE_METAL_GEGLU;
+}
+
+static size_t encode_matmul(metal_stream *s, const metal_step *at, size_t left) {
+    const fe_op *op = &at->op;
+    const ferrum_tensor *c = op->u.matmul.c, *w = op->u.matmul.w;
+    unsigned glu = FE_METAL_NO_GLU;
+    if (left > 1 && op->u.matmul.count == 2 && fe_metal_gates(&op->a, &w[0], &w[1], op->a.rows))
+        glu = glu_of(&at[1].op, &c[0], &c[1]);
+    fe_metal_encode_matmul(s, op, glu);
+    return glu == FE_METAL_NO_GLU ? 1 : 2;
+}
+
+static size_t encode_matmul_experts(metal_stream *s, const metal_step *at, size_t left) {
+    const fe_op *gate = &at->op, *up = left > 2 && at[1].op.kind == gate->kind ? &at[1].op : NULL;
+    unsigned glu = FE_METAL_NO_GLU;
+    if (up && same_view(&up->a, &gate->a) && same_view(&up->c, &gate->c) && !fe_metal_expert_lists(gate) &&
+        fe_metal_gates(&gate->a, &gate->b, &up->b, 1) && apart(&gate->out, &gate->c) && apart(&gate->out, &up->a))
+        glu = glu_of(&at[2].op, &gate->out, &up->out);
+    fe_metal_encode_experts(s, gate, glu == FE_METAL_NO_GLU ? NULL : up, glu);
+    return glu == FE_METAL_NO_GLU ? 1 : 3;
+}
+
+static size_t encode_route(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const fe_op *op = &at->op;
+    fe_metal_route p = {metal_stride(&op->a), metal_stride(&op->out), metal_stride(&op->out2),
+                        (uint32_t)op->a.cols, (uint32_t)op->out.cols, op->u.renormalise};
+    fe_metal_bind(s, 1, &op->a);
+    fe_metal_bind(s, 2, &op->out);
+    fe_metal_bind(s, 3, &op->out2);
+    fe_metal_dispatch(s, METAL_ROUTE, FERRUM_F32, &p, sizeof p, (fe_mtl_size){op->a.rows, 1, 1}, FE_METAL_SIMD);
+    return 1;
+}
+
+static size_t encode_moe_sum(metal_stream *s, const metal_step *at, size_t left) {
+    const fe_op *op = &at->op;
+    if (is_made_residual(at, left) && apart(&op->out, &op->a)) {
+        rms_norm(s, &at[2].op, &at[1].op, op);
+        return 3;
+    }
+    fe_metal_moe_sum p = {metal_stride(&op->out), metal_stride(&op->a), metal_stride(&op->b), (uint32_t)op->out.cols,
+                          (uint32_t)op->b.cols};
+    fe_metal_bind(s, 1, &op->a);
+    fe_metal_bind(s, 2, &op->b);
+    fe_metal_bind(s, 3, &op->out);
+    dispatch_elements(s, METAL_SUM, FERRUM_F32, &p, sizeof p, op->out.rows, op->out.cols);
+    return 1;
+}
+
+/* ---- Steps ---- */
+
+size_t fe_metal_scratch(const fe_op *op) {
+    size_t bytes = 0;
+    if (op->kind == FE_OP_MATMUL_EXPERTS && fe_metal_expert_lists(op))
+        bytes = op->b.slices * (1 + op->c.rows) * sizeof(uint32_t);
+    if (op->kind == FE_OP_ATTENTION)
+        for (size_t i = 0; i < op->span_count; i++) bytes = fe_max(bytes, part_bytes(&op->spans[i], &op->u.attention));
+    return bytes;
+}
+
+/* How many steps were taken. */
+static size_t (*const table[FE_OP_KINDS])(metal_stream *, const metal_step *, size_t left) = {
+    [FE_OP_EMBED] = encode_embed,         [FE_OP_RMS_NORM] = encode_norm,
+    [FE_OP_MATMUL] = encode_matmul,       [FE_OP_MATMUL_EXPERTS] = encode_matmul_experts,
+    [FE_OP_MOE_ROUTE] = encode_route,     [FE_OP_MOE_SUM] = encode_moe_sum,
+    [FE_OP_ROPE] = encode_rope_or_heads,  [FE_OP_KV_APPEND] = encode_append,
+    [FE_OP_ATTENTION] = encode_attention, [FE_OP_SWIGLU] = encode_binary,
+    [FE_OP_GEGLU] = encode_binary,        [FE_OP_ADD] = encode_add,
+    [FE_OP_ARGMAX] = encode_argmax,       [FE_OP_UNPACK] = encode_unpack,
+};
+
+static void begin(metal_stream *s) {
+    if (s->encoder) return;
+    s->commands = fe_get(fe_get(s->device->queue, fe_metal_sel.command_buffer), fe_metal_sel.retain);
+    s->encoder = fe_get(fe_get(s->commands, fe_metal_sel.encoder), fe_metal_sel.retain);
+    if (s->encoder) return;
+    fe_release(s->commands);
+    s->commands = NULL;
+    s->failed = true;
+    fe_error_set(&s->error, FERRUM_EDEVICE, "metal: the device gives no command buffer");
+}
+
+void fe_metal_encode(metal_stream *s) {
+    if (s->steps_count && !s->failed) begin(s);
+    for (size_t i = 0; i < s->steps_count && !s->failed;)
+        i += table[s->steps[i].op.kind](s, &s->steps[i], s->steps_count - i);
+    s->steps_count = 0;
+}
