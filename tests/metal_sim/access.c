@@ -57,12 +57,12 @@ static uintptr_t distance(const sim_region *r, uintptr_t at) {
     return at < r->begin ? r->begin - at : at < r->end ? 0 : at - r->end;
 }
 
-/* Says it of the nearest argument. */
+/* Says it of the nearest argument; of those that end together, of the last to begin. */
 static _Noreturn void fail_outside(worker *w, uintptr_t at, size_t bytes, access kind) {
     const sim_dispatch *d = w->dispatch;
     const sim_region *r = &d->regions[0];
-    for (size_t i = 1; i < d->region_count; i++)
-        if (distance(&d->regions[i], at) < distance(r, at)) r = &d->regions[i];
+    for (const sim_region *o = r; o < d->regions + d->region_count; o++)
+        if (distance(o, at) < distance(r, at) || (distance(o, at) == distance(r, at) && o->begin > r->begin)) r = o;
     char where[64];
     if (at < r->begin)
         snprintf(where, sizeof where, "begins %zu bytes later", (size_t)(r->begin - at));

@@ -24,8 +24,9 @@ endfunction()
 
 # Fibers change stacks under the sanitizers' feet: these files are compiled without.
 add_library(metal_sim_objects OBJECT ${METAL_SIM}/access.c ${METAL_SIM}/grid.c ${METAL_SIM}/metal.c ${METAL_SIM}/objc.c)
-target_link_libraries(metal_sim_objects PRIVATE ferrum_flags Threads::Threads)
-target_compile_options(metal_sim_objects PRIVATE -O2 -ftls-model=initial-exec -fno-sanitize=all)
+add_library(metal_sim_flags INTERFACE)
+target_compile_options(metal_sim_flags INTERFACE -O2 -ftls-model=initial-exec -fno-sanitize=all)
+target_link_libraries(metal_sim_objects PRIVATE ferrum_flags metal_sim_flags Threads::Threads) # the latter's have the last word
 
 add_library(metal_sim INTERFACE)
 target_sources(metal_sim INTERFACE $<TARGET_OBJECTS:metal_sim_objects>)
