@@ -91,20 +91,25 @@ static void expect_fault(size_t before, const char *who, const char *why) {
     printf("%s: no fault \"%s\", but \"%s\"\n", who, why, metal_sim_faults() > before ? metal_sim_last_fault() : "");
 }
 
-/* Runs one kernel over 64 threads in so many threadgroups, x and out bound from these offsets on. Its status: 4 completed, 5 an error. */
-static size_t run(const char *kernel, size_t x_offset, size_t out_offset, size_t groups) {
+/* Runs one kernel in so many threadgroups, x and out bound from these offsets on. Its status: 4 completed, 5 an error. */
+static size_t run_on(const char *kernel, size_t x_offset, size_t out_offset, size_t groups, size_t threads) {
     void *error = NULL, *p = pipeline(kernel, &error), *c = commands(), *e = encoder_of(c);
     const uint32_t n = WIDTH;
     use(e, p);
     bind(e, bed.x_buffer, x_offset, 0);
     bind(e, bed.out_buffer, out_offset, 1);
     bytes(e, &n, sizeof n, 2);
-    dispatch(e, groups, WIDTH / groups);
+    dispatch(e, groups, threads);
     end(e);
     commit(c);
     release(p);
     return finish(c);
 }
+
+static size_t run(const char *kernel, size_t x_offset, size_t out_offset, size_t groups) {
+    return run_on(kernel, x_offset, out_offset, groups, WIDTH / groups);
+}
+static size_t run_threads(const char *kernel, size_t threads) { return run_on(kernel, 0, 0, 1, threads); }
 
 static void good_kernel(void) {
     metal_sim_reset();
@@ -123,6 +128,38 @@ static void good_kernel(void) {
     expect(c.watched_bytes == 2 * WIDTH * sizeof(float) && c.watched_distinct == WIDTH * sizeof(float),
            "good: reads x twice");
     metal_sim_watch(NULL, 0);
+}
+
+/* Functions of a simdgroup, by their definitions; x is 1, 2, 3 … Status 4: no fault. */
+static void simdgroups(void) {
+    enum { LANES = 32, VALUES = 12, SIDE = 8 };
+    bool same = run_threads("lanes", LANES) == 4;
+    for (int i = 0; i < LANES; i++) {
+        const float want[VALUES] = {528,
+                                    32,
+                                    1,
+                                    (float)(i * (i + 1) / 2),
+                                    (float)((i + 1) * (i + 2) / 2),
+                                    6,
+                                    (float)((i ^ 3) + 1),
+                                    (float)(32 - i),
+                                    i < 31 ? (float)(i + 2) : 1,
+                                    1,
+                                    0};
+        for (int j = 0; j < VALUES - 1; j++) same &= bed.out[i * VALUES + j] == want[j];
+        /* halves above 2048 are even: to nearest, of two as near the one that is a multiple of 4 */
+        int sum = 2048 + i + 1, below = sum / 2 * 2, odd = sum % 2;
+        same &= bed.out[i * VALUES + VALUES - 1] == (float)(odd && below % 4 ? below + 2 : below);
+    }
+    expect(same, "lanes: each function by its definition");
+    same = run_threads("matrices", LANES) == 4;
+    for (int i = 0; i < SIDE; i++)
+        for (int j = 0; j < SIDE; j++) {
+            float sum = 1;
+            for (int k = 0; k < SIDE; k++) sum += bed.x[i * SIDE + k] * bed.x[64 + j * SIDE + k];
+            same &= bed.out[i * SIDE + j] == sum && bed.out[64 + j * SIDE + i] == sum;
+        }
+    expect(same, "matrices: the product, as it is and transposed");
 }
 
 static void bad_kernels(void) {
@@ -280,7 +317,9 @@ int main(void) {
     bed.x_buffer = wrap(bed.x, PAGE);
     bed.out_buffer = wrap(bed.out, PAGE);
     expect(bed.queue && bed.library && bed.x_buffer && bed.out_buffer, "the objects");
+    if (failures) return 1;
     good_kernel();
+    simdgroups();
     sources();
     bad_kernels();
     bad_encoding();

@@ -127,3 +127,37 @@ kernel void races_groups(device float *out [[buffer(1)]], uint i [[thread_positi
     else
         out[i] = out[i - 32];
 }
+
+enum { LANE_VALUES = 12 };
+
+/* What a lane of one simdgroup gets of each function, x being its own value. */
+kernel void lanes(device const float *x [[buffer(0)]], device float *out [[buffer(1)]],
+                  uint lane [[thread_index_in_simdgroup]]) {
+    float mine = x[lane];
+    device float *to = out + lane * LANE_VALUES;
+    to[0] = simd_sum(mine);
+    to[1] = simd_max(mine);
+    to[2] = simd_min(mine);
+    to[3] = simd_prefix_exclusive_sum(mine);
+    to[4] = simd_prefix_inclusive_sum(mine);
+    to[5] = simd_broadcast(mine, 5);
+    to[6] = simd_shuffle_xor(mine, 3);
+    to[7] = simd_shuffle(mine, ushort(31 - lane));
+    to[8] = lane < 31 ? 0.0f : 1.0f;
+    float next = simd_shuffle_down(mine, 1);
+    if (lane < 31) to[8] = next;
+    to[9] = simd_any(lane == 7) ? 1.0f : 0.0f;
+    to[10] = simd_all(lane < 31) ? 1.0f : 0.0f;
+    half h = half(2049.0f) + half(mine); /* 2048, for halves have 11 bits */
+    to[11] = h;
+}
+
+/* out = a · bᵀ, 8 by 8, and the same transposed. */
+kernel void matrices(device const float *x [[buffer(0)]], device float *out [[buffer(1)]]) {
+    simdgroup_float8x8 a, b, c = make_filled_simdgroup_matrix<float, 8, 8>(1.0f);
+    simdgroup_load(a, x, 8);
+    simdgroup_load(b, x + 64, 8, ulong2(0, 0), true);
+    simdgroup_multiply_accumulate(c, a, b, c);
+    simdgroup_store(c, out, 8);
+    simdgroup_store(c, out + 64, 8, ulong2(0, 0), true);
+}

@@ -305,7 +305,6 @@ template <typename V> inline V max(V a, V b) {
 inline float fmin(float a, float b) { return __builtin_fminf(a, b); }
 inline float fmax(float a, float b) { return __builtin_fmaxf(a, b); }
 template <typename V> inline V clamp(V x, V low, V high) { return min(max(x, low), high); }
-template <typename V> inline V mix(V a, V b, V t) { return a + (b - a) * t; }
 template <typename V> inline V abs(V x) {
     return sim_each(x, [](auto e) -> decltype(e) { return e < 0 ? -e : e; });
 }
@@ -316,11 +315,7 @@ template <typename V> inline typename sim_vector<V>::element dot(V a, V b) {
     return sum;
 }
 inline bool isnan(float x) { return x != x; }
-inline bool isinf(float x) { return __builtin_isinf(x); }
 inline bool isfinite(float x) { return __builtin_isfinite(x); }
-inline uint popcount(uint x) { return (uint)__builtin_popcount(x); }
-inline uint clz(uint x) { return x ? (uint)__builtin_clz(x) : 32; }
-inline uint ctz(uint x) { return x ? (uint)__builtin_ctz(x) : 32; }
 
 /* ---- Synchronisation ---- */
 
@@ -343,9 +338,6 @@ template <typename T> SIM_PLAIN inline const T &sim_lane(const unsigned char *of
 
 struct sim_plus {
     template <typename T> SIM_PLAIN static T of(T a, T b) { return a + b; }
-};
-struct sim_times {
-    template <typename T> SIM_PLAIN static T of(T a, T b) { return a * b; }
 };
 struct sim_least {
     template <typename T> SIM_PLAIN static T of(T a, T b) { return b < a ? b : a; }
@@ -408,11 +400,8 @@ template <typename T> inline T sim_all(T x, uint32_t site, sim_combine *combine)
     return result;
 }
 template <typename T> inline T simd_sum(T x, SIM_SITE) { return sim_all(x, site, sim_reduce<T, sim_plus>); }
-template <typename T> inline T simd_product(T x, SIM_SITE) { return sim_all(x, site, sim_reduce<T, sim_times>); }
 template <typename T> inline T simd_min(T x, SIM_SITE) { return sim_all(x, site, sim_reduce<T, sim_least>); }
 template <typename T> inline T simd_max(T x, SIM_SITE) { return sim_all(x, site, sim_reduce<T, sim_most>); }
-template <typename T> inline T simd_and(T x, SIM_SITE) { return sim_all(x, site, sim_reduce<T, sim_and>); }
-template <typename T> inline T simd_or(T x, SIM_SITE) { return sim_all(x, site, sim_reduce<T, sim_or>); }
 inline bool simd_all(bool x, SIM_SITE) { return sim_all((uint)x, site, sim_reduce<uint, sim_and>); }
 inline bool simd_any(bool x, SIM_SITE) { return sim_all((uint)x, site, sim_reduce<uint, sim_or>); }
 template <typename T> inline T simd_prefix_inclusive_sum(T x, SIM_SITE) {
@@ -423,15 +412,11 @@ template <typename T> inline T simd_prefix_exclusive_sum(T x, SIM_SITE) {
 }
 template <typename T> inline T simd_shuffle(T x, ushort lane, SIM_SITE) { return sim_ask(x, lane, site); }
 template <typename T> inline T simd_broadcast(T x, ushort lane, SIM_SITE) { return sim_ask(x, lane, site); }
-template <typename T> inline T simd_broadcast_first(T x, SIM_SITE) { return sim_ask(x, 0u, site); }
 template <typename T> inline T simd_shuffle_xor(T x, ushort mask, SIM_SITE) {
     return sim_ask(x, sim_lane_index() ^ mask, site);
 }
 template <typename T> inline T simd_shuffle_down(T x, ushort by, SIM_SITE) {
     return sim_ask(x, sim_lane_index() + by, site);
-}
-template <typename T> inline T simd_shuffle_up(T x, ushort by, SIM_SITE) {
-    return sim_ask(x, sim_lane_index() - by, site);
 }
 
 /* ---- Matrices of a simdgroup: each lane has two neighbours of a row. Which, Metal does not say. ---- */
