@@ -325,9 +325,27 @@ static void threads(void **state) {
     munmap(w, (size_t)2 * N * ROW);
 }
 
+/* A pipeline that takes fewer threads than the kernel is written for. */
+static void few_threads(void **state) {
+    (void)state;
+    const metal_sim_limits whole = metal_sim_limit;
+    metal_sim_limit.threadgroup_threads = 32;
+    bed b = bed_open(NULL);
+    unsigned char *w = make_weights(1);
+    ferrum_buffer *weights;
+    ferrum_error err = {0};
+    assert_int_equal(ferrum_buffer_wrap(&weights, b.device, w, N * ROW, &err), 0);
+    assert_int_equal(multiply(&b, weights, 0, &err), FERRUM_EDEVICE);
+    assert_non_null(strstr(err.message, "gemv_q4_k"));
+    ferrum_buffer_free(weights);
+    bed_close(&b);
+    munmap(w, N * ROW);
+    metal_sim_limit = whole;
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(token),     cmocka_unit_test(opening),
-                                       cmocka_unit_test(running),   cmocka_unit_test(memory),
-                                       cmocka_unit_test(too_large), cmocka_unit_test(threads)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(token),     cmocka_unit_test(opening), cmocka_unit_test(running),    cmocka_unit_test(memory),
+        cmocka_unit_test(too_large), cmocka_unit_test(threads), cmocka_unit_test(few_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

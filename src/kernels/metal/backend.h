@@ -52,8 +52,8 @@ int fe_metal_open(ferrum_device *owner, const ferrum_device_options *options, fe
 void fe_metal_close(ferrum_device *owner);
 /* What an NSError says, its memory the autorelease pool's. */
 const char *fe_metal_text(fe_id error);
-/* Made when first asked for. NULL where that failed. */
-fe_id fe_metal_pipeline(metal_device *dev, metal_kernel kind, ferrum_type type, ferrum_error *err);
+/* Made when first asked for, for threadgroups of so many threads: a kernel's are always as many. NULL where that failed. */
+fe_id fe_metal_pipeline(metal_device *dev, metal_kernel kind, ferrum_type type, size_t threads, ferrum_error *err);
 
 /* What a buffer is to the GPU: windows on its pages, no longer than an MTLBuffer can be. Each begins half of that behind the
  * one before, so that whatever is no longer than half lies in one. */

@@ -25,7 +25,7 @@ const char *fe_metal_text(fe_id error) {
 
 /* ---- Pipelines ---- */
 
-static fe_id make_pipeline(metal_device *dev, const char *name, ferrum_error *err) {
+static fe_id make_pipeline(metal_device *dev, const char *name, size_t threads, ferrum_error *err) {
     fe_id error = NULL, function = fe_get_with(dev->library, fe_metal_sel.new_function, fe_string(name));
     if (!function) {
         fe_error_set(err, FERRUM_EDEVICE, "metal: there is no kernel %s", name);
@@ -34,7 +34,12 @@ static fe_id make_pipeline(metal_device *dev, const char *name, ferrum_error *er
     fe_id pipeline = fe_new_pipeline(dev->device, function, &error);
     if (!pipeline) fe_error_set(err, FERRUM_EDEVICE, "metal: kernel %s: %s", name, fe_metal_text(error));
     fe_release(function);
-    return pipeline;
+    size_t most = pipeline ? fe_get_uint(pipeline, fe_metal_sel.max_threads) : threads;
+    if (most >= threads) return pipeline;
+    fe_error_set(err, FERRUM_EDEVICE, "metal: kernel %s: it takes %zu threads together, this GPU runs %zu of it", name,
+                 threads, most);
+    fe_release(pipeline);
+    return NULL;
 }
 
 static void kernel_name(char *name, size_t size, metal_kernel kind, ferrum_type type) {
@@ -50,7 +55,7 @@ static void kernel_name(char *name, size_t size, metal_kernel kind, ferrum_type 
         snprintf(name, size, "%s", formats[kind]);
 }
 
-fe_id fe_metal_pipeline(metal_device *dev, metal_kernel kind, ferrum_type type, ferrum_error *err) {
+fe_id fe_metal_pipeline(metal_device *dev, metal_kernel kind, ferrum_type type, size_t threads, ferrum_error *err) {
     _Atomic(fe_id) *slot = &dev->pipelines[kind][type];
     fe_id pipeline = atomic_load_explicit(slot, memory_order_acquire);
     if (pipeline) return pipeline;
@@ -58,7 +63,7 @@ fe_id fe_metal_pipeline(metal_device *dev, metal_kernel kind, ferrum_type type, 
     kernel_name(name, sizeof name, kind, type);
     pthread_mutex_lock(&dev->lock);
     pipeline = atomic_load_explicit(slot, memory_order_relaxed);
-    if (!pipeline) pipeline = make_pipeline(dev, name, err);
+    if (!pipeline) pipeline = make_pipeline(dev, name, threads, err);
     atomic_store_explicit(slot, pipeline, memory_order_release);
     pthread_mutex_unlock(&dev->lock);
     return pipeline;

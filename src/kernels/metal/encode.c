@@ -36,7 +36,7 @@ static void bind_kept(metal_stream *s, unsigned index, const void *array, size_t
 void fe_metal_dispatch(metal_stream *s, metal_kernel kind, ferrum_type type, const void *params, size_t bytes,
                        fe_mtl_size groups, size_t threads) {
     ferrum_error error;
-    fe_id pipeline = s->failed ? NULL : fe_metal_pipeline(s->device, kind, type, &error);
+    fe_id pipeline = s->failed ? NULL : fe_metal_pipeline(s->device, kind, type, threads, &error);
     if (!pipeline) {
         if (!s->failed) s->error = error;
         s->failed = true;

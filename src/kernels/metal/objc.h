@@ -37,6 +37,7 @@ enum {
     X(set_fast_math, "setFastMathEnabled:")                               \
     X(name, "name")                                                       \
     X(max_buffer, "maxBufferLength")                                      \
+    X(max_threads, "maxTotalThreadsPerThreadgroup")                       \
     X(new_queue, "newCommandQueue")                                       \
     X(new_library, "newLibraryWithSource:options:error:")                 \
     X(new_function, "newFunctionWithName:")                               \
