@@ -103,12 +103,19 @@ static void watch(worker *w, const sim_region *r, uintptr_t at, size_t bytes) {
     }
 }
 
+/* Threadgroups run side by side: no other may take what an earlier dispatch left for this one's. */
+static void renew(sim_trace *t, uint32_t dispatch) {
+    __atomic_store_n(&t->writer, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&t->reader, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&t->dispatch, dispatch, __ATOMIC_RELEASE);
+}
+
 /* Threadgroups of a dispatch have no order: what one writes no other may read. Two may write the same, if it is the same, which
  * is not looked at. */
 static void trace(worker *w, const sim_region *r, uintptr_t at, access kind) {
     sim_trace *t = &r->traces[(at - r->traced) / 4];
     const uint32_t me = w->group_number + 1;
-    if (t->dispatch != w->dispatch_number) *t = (sim_trace){.dispatch = w->dispatch_number};
+    if (__atomic_load_n(&t->dispatch, __ATOMIC_ACQUIRE) != w->dispatch_number) renew(t, w->dispatch_number);
     if (kind == LOAD ? t->writer && t->writer != me : t->reader && t->reader != me) {
         sim_fault("%s: byte %zu of %s is read by one threadgroup and written by another", w->dispatch->kernel->name,
                   (size_t)(at - r->begin), r->parameter->name);
