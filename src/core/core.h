@@ -36,6 +36,14 @@ static inline size_t fe_round_up(size_t n, size_t multiple) { return (n + multip
 static inline size_t fe_min(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t fe_max(size_t a, size_t b) { return a > b ? a : b; }
 
+/* Random numbers: splitmix64 (Steele, Lea, Flood 2014). */
+static inline uint64_t fe_splitmix64(uint64_t *state) {
+    uint64_t z = *state += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return z ^ z >> 31;
+}
+
 /* Zeroed, aligned to 64 bytes; release with free. NULL where memory or the product runs out. */
 void *fe_alloc(size_t count, size_t size);
 

@@ -16,14 +16,6 @@ struct fe_sampler {
 
 /* ---- Numbers that are the same on every machine -------------------------------------------------------------------- */
 
-/* splitmix64 (Steele, Lea, Flood 2014): spreads a seed over the generator's state. */
-static uint64_t splitmix64(uint64_t *x) {
-    uint64_t z = *x += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
 static uint64_t rotate(uint64_t x, int k) { return x << k | x >> (64 - k); }
 
 /* xoshiro256** (Blackman, Vigna 2018). */
@@ -232,7 +224,7 @@ int fe_sampler_open(fe_sampler **out, const ferrum_sampling *settings, uint32_t 
         return fe_fail_memory(err, vocab * sizeof *s->candidates, "the sampler");
     }
     uint64_t seed = settings->seed;
-    for (int i = 0; i < 4; i++) s->state[i] = splitmix64(&seed);
+    for (int i = 0; i < 4; i++) s->state[i] = fe_splitmix64(&seed);
     *out = s;
     return 0;
 }

@@ -79,12 +79,6 @@ static bool same_shape(ferrum_stream *s, const char *op, const ferrum_tensor *a,
     return SAME("the number of rows", a->rows, b->rows) && SAME("the row length", a->cols, b->cols);
 }
 
-static bool overlap(const ferrum_tensor *a, const ferrum_tensor *b) {
-    size_t a_end = a->offset + (a->rows - 1) * a->row_stride + ferrum_row_bytes(a->type, a->cols);
-    size_t b_end = b->offset + (b->rows - 1) * b->row_stride + ferrum_row_bytes(b->type, b->cols);
-    return a->buffer == b->buffer && a->offset < b_end && b->offset < a_end;
-}
-
 static void submit(ferrum_stream *s, const fe_op *op) { s->device->backend->submit(s, op); }
 
 /* ---- Ops ---- */
@@ -121,7 +115,7 @@ void ferrum_matmul_many(ferrum_stream *s, size_t count, const ferrum_tensor *c, 
             !SAME("c's number of rows", c[i].rows, a->rows) ||
             !SAME("the weights' slices", (size_t)w[i].slices, (size_t)1))
             return;
-        if (overlap(&c[i], a)) {
+        if (fe_overlap(&c[i], a)) {
             refuse(s, op, "c overlaps a");
             return;
         }
@@ -144,7 +138,7 @@ void ferrum_matmul_experts(ferrum_stream *s, const ferrum_tensor *c, const ferru
         !SAME("c's number of rows", c->rows, ids->rows * ids->cols))
         return;
     if (a->rows != ids->rows && !SAME("a's number of rows", a->rows, c->rows)) return;
-    if (overlap(c, a)) {
+    if (fe_overlap(c, a)) {
         refuse(s, op, "c overlaps a");
         return;
     }
@@ -296,7 +290,7 @@ void ferrum_unpack(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tens
     if (!SAME("the number of slices", (size_t)out->slices, (size_t)1) ||
         !SAME("the weights' slices", (size_t)w->slices, (size_t)1))
         return;
-    if (overlap(out, w)) {
+    if (fe_overlap(out, w)) {
         refuse(s, op, "out overlaps the weights");
         return;
     }

@@ -100,6 +100,29 @@ extern const fe_backend fe_backend_metal; /* where FERRUM_METAL is defined */
 ferrum_type fe_device_kv_type(const ferrum_device *dev);
 bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type);
 
+/* The cosines and sines of rows: [count][dims], for each position dims/2 cosines, then as many sines. The backend brings the
+ * memory of `positions`, [count], and `data`, and may share them between ops that turn by the same. */
+typedef struct fe_angles {
+    ferrum_rope_params params;
+    const float *factors; /* NULL: none */
+    int32_t *positions;
+    float *data;
+    size_t count;
+} fe_angles;
+
+/* Are they those of these positions? */
+bool fe_angles_are(const fe_angles *a, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
+                   size_t count);
+void fe_angles_fill(fe_angles *a, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
+                    size_t count);
+
+/* Do two tensors of one slice have bytes in common? */
+static inline bool fe_overlap(const ferrum_tensor *a, const ferrum_tensor *b) {
+    size_t a_end = a->offset + (a->rows - 1) * a->row_stride + ferrum_row_bytes(a->type, a->cols);
+    size_t b_end = b->offset + (b->rows - 1) * b->row_stride + ferrum_row_bytes(b->type, b->cols);
+    return a->buffer == b->buffer && a->offset < b_end && b->offset < a_end;
+}
+
 /* Host address of element (slice, row, 0), for backends on the host. */
 static inline void *fe_at(const ferrum_tensor *t, size_t slice, size_t row) {
     return t->buffer->data + t->offset + slice * t->slice_stride + row * t->row_stride;

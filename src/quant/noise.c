@@ -29,17 +29,10 @@ static const noise_type noise_types[FE_TYPES] = {
     [FERRUM_Q6_K] = {offsetof(fe_block_q6_k, d), 0, 1365.5f, 0},
 };
 
-/* splitmix64 (Steele, Lea, Flood 2014) */
-static uint64_t next_random(uint64_t *state) {
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
 static void fill_numbers(const fe_type_info *t, unsigned char *out, size_t count, float deviation, uint64_t *state) {
     for (size_t i = 0; i < count; i++) {
-        float x = (float)((double)(int64_t)next_random(state) * 0x1p-63) * deviation * 1.7320508f; /* -1 … 1: √(1/3) */
+        float x =
+            (float)((double)(int64_t)fe_splitmix64(state) * 0x1p-63) * deviation * 1.7320508f; /* -1 … 1: √(1/3) */
         t->quantize(out + i * t->bytes, &x, 1);
     }
 }
@@ -48,7 +41,7 @@ static void fill_blocks(const fe_type_info *t, const noise_type *noise, unsigned
                         float deviation, uint64_t *state) {
     size_t bytes = count * t->bytes;
     for (size_t at = 0; at < bytes; at += sizeof(uint64_t)) {
-        uint64_t random = next_random(state);
+        uint64_t random = fe_splitmix64(state);
         memcpy(out + at, &random, fe_min(sizeof random, bytes - at));
     }
     float d = deviation / noise->spread;

@@ -143,7 +143,7 @@ static void random_block(unsigned char *w, const problem *p, uint64_t *rng) {
         random_float_weight(w, l->type, p->w_kind, rng);
         return;
     }
-    for (size_t i = 0; i < p->info->bytes; i++) w[i] = (unsigned char)random_u64(rng);
+    for (size_t i = 0; i < p->info->bytes; i++) w[i] = (unsigned char)fe_splitmix64(rng);
     if (p->w_kind == W_FF) memset(w, 0xFF, p->info->bytes);
     if (p->w_kind == W_00) memset(w + l->quants, 0x00, l->quants_end - l->quants);
     if (p->w_kind == W_80) memset(w, 0x80, p->info->bytes);
@@ -544,7 +544,7 @@ static void check_tier(tally *l, const fe_matmul_kernel *kernel, const problem *
 
 static uint64_t mix(uint64_t a, uint64_t b) {
     uint64_t state = a ^ b * 0xD6E8FEB86659FD93u;
-    return random_u64(&state);
+    return fe_splitmix64(&state);
 }
 
 /* Does a tier take this row from the one below it? */

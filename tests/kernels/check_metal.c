@@ -66,7 +66,7 @@ static void fail(ferrum_type type, const char *what, size_t i, double got, doubl
 
 /* Halves of about 0.01 or, `wild`, any finite ones. */
 static uint16_t random_half(bool wild) {
-    uint16_t bits = (uint16_t)random_u64(&rng);
+    uint16_t bits = (uint16_t)fe_splitmix64(&rng);
     if (wild) return (bits & 0x7C00) == 0x7C00 ? bits & 0x83FF : bits;
     return fe_f32_to_f16(0.01f + random_signed(&rng) * random_signed(&rng)) | (bits & 0x8000);
 }
@@ -78,7 +78,7 @@ static void random_rows(unsigned char *w, const struct layout *l, size_t rows, s
             unsigned char *b = w + r * stride + at;
             uint16_t d = random_half(wild), min = random_half(wild);
             float f = fe_f16_to_f32(d);
-            for (size_t i = 0; i < block; i++) b[i] = (unsigned char)random_u64(&rng);
+            for (size_t i = 0; i < block; i++) b[i] = (unsigned char)fe_splitmix64(&rng);
             if (l->scale != NONE) memcpy(b + l->scale, &d, sizeof d);
             if (l->min != NONE) memcpy(b + l->min, &min, sizeof min);
             if (l->quants_end == 0) ferrum_quantize(l->type, b, &f, 1, 1);

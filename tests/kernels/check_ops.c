@@ -19,12 +19,7 @@ enum { MOST = 10 * 1024 * 1024 };
 static uint64_t seed, rng;
 static size_t cases, failures, rounds = 20;
 
-static uint64_t next_random(void) { /* splitmix64 */
-    uint64_t z = (rng += UINT64_C(0x9E3779B97F4A7C15));
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return z ^ (z >> 31);
-}
+static uint64_t next_random(void) { return fe_splitmix64(&rng); }
 static size_t pick(size_t least, size_t most) { return least + next_random() % (most - least + 1); }
 static float uniform(void) { return (float)(next_random() >> 40) / (float)(1 << 23) - 1.0f; }
 

@@ -2,6 +2,8 @@
 #ifndef CHECK_GUARD_H
 #define CHECK_GUARD_H
 
+#include "core/core.h"
+
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,17 +14,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* ---- Random numbers: splitmix64 (Steele, Lea, Flood 2014) ---- */
+/* ---- Random numbers ---- */
 
-static inline uint64_t random_u64(uint64_t *state) {
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-static inline size_t random_below(uint64_t *state, size_t n) { return (size_t)(random_u64(state) % n); }
+static inline size_t random_below(uint64_t *state, size_t n) { return (size_t)(fe_splitmix64(state) % n); }
 /* -1 … 1 */
-static inline float random_signed(uint64_t *state) { return (float)((double)(int64_t)random_u64(state) * 0x1p-63); }
+static inline float random_signed(uint64_t *state) { return (float)((double)(int64_t)fe_splitmix64(state) * 0x1p-63); }
 /* close to a normal distribution of variance 1: the sum of twelve uniform numbers of variance 1/12 */
 static inline float random_normal(uint64_t *state) {
     float sum = 0;

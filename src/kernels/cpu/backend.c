@@ -1,6 +1,5 @@
 #include "kernels/cpu/backend.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -59,8 +58,8 @@ static int cpu_stream_open(ferrum_stream *s, ferrum_error *err) {
 static void cpu_stream_close(ferrum_stream *s) {
     cpu_stream *stream = s->state;
     for (size_t i = 0; i < CPU_ANGLE_TABLES; i++) {
-        free(stream->angles[i].positions);
-        free(stream->angles[i].data);
+        free(stream->angles[i].of.positions);
+        free(stream->angles[i].of.data);
     }
     free(stream->kept);
     free(stream->pieces);
@@ -135,38 +134,15 @@ static const void *keep(cpu_stream *stream, const void *array, size_t bytes) {
     return kept;
 }
 
-static bool fill_angles(cpu_angles *a, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
-                        size_t count) {
-    size_t half = p->dims / 2;
-    if (count * p->dims > a->capacity) {
-        free(a->data);
-        free(a->positions);
-        a->data = fe_alloc(count * p->dims, sizeof *a->data);
-        a->positions = fe_alloc(count * p->dims, sizeof *a->positions);
-        a->capacity = a->data && a->positions ? count * p->dims : 0;
-        a->count = 0;
-        if (!a->capacity) return false;
-    }
-    a->params = *p;
-    a->factors = factors;
-    a->count = count;
-    memcpy(a->positions, positions, count * sizeof *positions);
-    for (size_t j = 0; j < half; j++) {
-        double rate = (double)p->freq_scale * pow(p->base, -2.0 * (double)j / p->dims);
-        if (factors) rate /= factors[j];
-        for (size_t i = 0; i < count; i++) {
-            a->data[i * p->dims + j] = (float)cos(positions[i] * rate);
-            a->data[i * p->dims + half + j] = (float)sin(positions[i] * rate);
-        }
-    }
-    return true;
-}
-
-static bool same_angles(const cpu_angles *a, const ferrum_rope_params *p, const void *factors, const int32_t *positions,
-                        size_t count) {
-    return a->count == count && a->params.dims == p->dims && a->params.base == p->base &&
-           a->params.freq_scale == p->freq_scale && a->factors == factors &&
-           memcmp(a->positions, positions, count * sizeof *positions) == 0;
+static bool make_room(cpu_angles *a, size_t count, size_t dims) {
+    if (count * dims <= a->capacity) return true;
+    free(a->of.data);
+    free(a->of.positions);
+    a->of.data = fe_alloc(count * dims, sizeof *a->of.data);
+    a->of.positions = fe_alloc(count * dims, sizeof *a->of.positions);
+    a->capacity = a->of.data && a->of.positions ? count * dims : 0;
+    a->of.count = 0;
+    return a->capacity > 0;
 }
 
 /* Every layer turns by the same angles: they are worked out once for the positions at hand. */
@@ -176,15 +152,17 @@ static const float *angles_for(cpu_stream *stream, const fe_op *op) {
     cpu_angles *oldest = &stream->angles[0];
     for (size_t i = 0; i < CPU_ANGLE_TABLES; i++) {
         cpu_angles *a = &stream->angles[i];
-        if (same_angles(a, p, factors, op->ints, op->out.rows)) {
+        if (fe_angles_are(&a->of, p, factors, op->ints, op->out.rows)) {
             a->used = ++stream->clock;
-            return a->data;
+            return a->of.data;
         }
         if (a->used < oldest->used) oldest = a;
     }
     flush(stream); /* recorded steps may read the table that goes */
     oldest->used = ++stream->clock;
-    return fill_angles(oldest, p, factors, op->ints, op->out.rows) ? oldest->data : NULL;
+    if (!make_room(oldest, op->out.rows, p->dims)) return NULL;
+    fe_angles_fill(&oldest->of, p, factors, op->ints, op->out.rows);
+    return oldest->of.data;
 }
 
 static void cpu_submit(ferrum_stream *s, const fe_op *op) {

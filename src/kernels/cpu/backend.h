@@ -43,14 +43,11 @@ struct cpu_step {
 
 enum { CPU_STEPS = 512, CPU_KEPT = 1 << 18, CPU_ANGLE_TABLES = 4 };
 
-/* cos and sin of every (position, pair), kept from layer to layer. */
+/* Kept from layer to layer. */
 typedef struct cpu_angles {
-    ferrum_rope_params params;
-    const void *factors;
-    int32_t *positions;
-    float *data;
-    size_t count, capacity; /* positions; floats */
-    uint64_t used;          /* when, for choosing which to drop */
+    fe_angles of;
+    size_t capacity; /* floats */
+    uint64_t used;   /* when, for choosing which to drop */
 } cpu_angles;
 
 struct cpu_stream {
@@ -89,6 +86,7 @@ static inline void cpu_share(size_t total, size_t grain, unsigned index, unsigne
 
 /* The next unclaimed unit of `grain` among `total`: false when there is none left. */
 static inline bool cpu_claim(atomic_size_t *claimed, size_t total, size_t grain, size_t *first, size_t *count) {
+    if (atomic_load_explicit(claimed, memory_order_relaxed) >= total) return false; /* leaves the line to be shared */
     *first = atomic_fetch_add_explicit(claimed, grain, memory_order_relaxed);
     if (*first >= total) return false;
     *count = fe_min(grain, total - *first);

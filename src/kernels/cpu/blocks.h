@@ -14,6 +14,25 @@
 #define FE_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* For measuring what the units give (cpu.h): rounds of COUNT products `product` of u and v, each added to a sum[j] of its own, of
+ * `ops` operations each. Neither may be worked out once for all. */
+#define FE_MULTIPLY(name, COUNT, sums, zero, factors, one, product, ops)  \
+    uint64_t name(size_t rounds) {                                        \
+        sums sum[COUNT];                                                  \
+        factors u = (one), v = u;                                         \
+        FE_UNROLL for (size_t j = 0; j < COUNT; j++) sum[j] = (zero);     \
+        for (size_t i = 0; i < rounds; i++) {                             \
+            FE_KEEP(v);                                                   \
+            FE_UNROLL for (size_t j = 0; j < COUNT; j++) {                \
+                FE_KEEP(u);                                               \
+                sum[j] = product;                                         \
+            }                                                             \
+            FE_UNROLL for (size_t j = 0; j < COUNT; j++) FE_KEEP(sum[j]); \
+        }                                                                 \
+        FE_UNROLL for (size_t j = 0; j < COUNT; j++) FE_USE(sum[j]);      \
+        return (uint64_t)rounds * (COUNT) * (ops);                        \
+    }
+
 FE_INLINE uint32_t load_u32(const void *p) {
     uint32_t u;
     memcpy(&u, p, sizeof u);

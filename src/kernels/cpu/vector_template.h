@@ -102,6 +102,9 @@ static void rope_half(float *x, const float *cs, size_t half) {
     }
 }
 
+/* |y| or `most`. */
+static inline vf larger_of(vf y, vf most) { return vf_max(vf_max(y, vf_sub(vf_set(0), y)), most); }
+
 /* A head's row as Q8_0: integers, and the scales of its groups of 32, the last of which may be short. */
 static void to_q8_0(int8_t *q, uint16_t *d, const float *x, size_t n) {
     for (size_t g = 0; g < n; g += 32, d++) {
@@ -110,7 +113,7 @@ static void to_q8_0(int8_t *q, uint16_t *d, const float *x, size_t n) {
         vf most = vf_set(0), odd = vf_set(0); /* odd: not a number where some x is infinite or none */
         for (size_t i = g; i < g + count; i += VF) {
             vf y = vf_load(x + i);
-            most = vf_max(vf_max(y, vf_sub(vf_set(0), y)), most);
+            most = larger_of(y, most);
             odd = vf_fma(y, vf_set(0), odd);
         }
         float r;
@@ -318,7 +321,7 @@ static inline float to_ints(int16_t *ints, const float *x, size_t n) {
     vf most = vf_set(0);
     for (size_t i = 0; i < n; i += VF) {
         vf y = vf_load(x + i);
-        most = vf_max(vf_max(y, vf_sub(vf_set(0), y)), most);
+        most = larger_of(y, most);
     }
     float max = vf_hmax(most);
     vf inverse = vf_set(max >= FLT_MIN ? MOST_INT / max : 0);

@@ -77,15 +77,6 @@ typedef struct metal_step {
     const float *angles; /* ROPE */
 } metal_step;
 
-/* Cosines and sines of rows: they serve all layers of a pass. */
-typedef struct metal_angles {
-    ferrum_rope_params params;
-    const void *factors;
-    const int32_t *positions;
-    size_t count;
-    const float *data;
-} metal_angles;
-
 typedef struct metal_stream {
     metal_device *device;
     ferrum_device *owner; /* of the same */
@@ -93,8 +84,8 @@ typedef struct metal_stream {
     size_t steps_count;
     ferrum_buffer *kept; /* host arrays of the ops that have not run */
     size_t kept_bytes;
-    ferrum_buffer *scratch; /* parts of attention, lists of experts */
-    metal_angles angles[METAL_ANGLES];
+    ferrum_buffer *scratch;         /* parts of attention, lists of experts */
+    fe_angles angles[METAL_ANGLES]; /* in `kept` */
     size_t angles_count;
     fe_id commands, encoder; /* NULL: nothing is encoded */
     fe_id pipeline;          /* the encoder's */

@@ -62,11 +62,7 @@ static bool same_view(const ferrum_tensor *a, const ferrum_tensor *b) {
            (a->rows == 1 || a->row_stride == b->row_stride);
 }
 
-static bool apart(const ferrum_tensor *a, const ferrum_tensor *b) {
-    size_t a_end = a->offset + (a->rows - 1) * a->row_stride + a->cols * sizeof(float);
-    size_t b_end = b->offset + (b->rows - 1) * b->row_stride + b->cols * sizeof(float);
-    return a->buffer != b->buffer || a_end <= b->offset || b_end <= a->offset;
-}
+static bool apart(const ferrum_tensor *a, const ferrum_tensor *b) { return !fe_overlap(a, b); }
 
 /* ---- Rows ---- */
 

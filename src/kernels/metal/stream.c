@@ -1,7 +1,6 @@
 /* Metal's streams: ops are recorded with copies of their host arrays, encoded and run when the stream is waited for. */
 #include "kernels/metal/backend.h"
 
-#include <math.h>
 #include <string.h>
 
 static int metal_stream_open(ferrum_stream *owner, ferrum_error *err) {
@@ -79,43 +78,20 @@ static const void *keep(metal_stream *s, const void *array, size_t bytes) {
     return kept;
 }
 
-/* For each position dims/2 cosines, then as many sines. */
-static void fill_angles(float *out, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
-                        size_t count) {
-    size_t half = p->dims / 2;
-    for (size_t j = 0; j < half; j++) {
-        double rate = (double)p->freq_scale * pow(p->base, -2.0 * (double)j / p->dims);
-        if (factors) rate /= factors[j];
-        for (size_t i = 0; i < count; i++) {
-            out[i * p->dims + j] = (float)cos(positions[i] * rate);
-            out[i * p->dims + half + j] = (float)sin(positions[i] * rate);
-        }
-    }
-}
-
-static bool same_angles(const metal_angles *a, const ferrum_rope_params *p, const void *factors,
-                        const int32_t *positions, size_t count) {
-    return a->count == count && a->params.dims == p->dims && a->params.base == p->base &&
-           a->params.freq_scale == p->freq_scale && a->factors == factors &&
-           memcmp(a->positions, positions, count * sizeof *positions) == 0;
-}
-
-/* Worked out on the host, in double, once for all layers that turn by the same. */
+/* Once for all layers that turn by the same. */
 static const float *angles_for(metal_stream *s, const fe_op *op) {
     const ferrum_rope_params *p = &op->u.rope.params;
     const float *factors = op->u.rope.has_factors ? fe_row(&op->u.rope.factors, 0) : NULL;
     size_t count = op->out.rows, positions_bytes = fe_round_up(count * sizeof *op->ints, 16);
     for (size_t i = 0; i < s->angles_count; i++)
-        if (same_angles(&s->angles[i], p, factors, op->ints, count)) return s->angles[i].data;
+        if (fe_angles_are(&s->angles[i], p, factors, op->ints, count)) return s->angles[i].data;
     unsigned char *room = reserve(s, positions_bytes + count * p->dims * sizeof(float));
     if (!room) return NULL;
-    float *data = (float *)(room + positions_bytes);
-    memcpy(room, op->ints, count * sizeof *op->ints);
-    fill_angles(data, p, factors, op->ints, count);
-    s->angles[s->angles_count % METAL_ANGLES] =
-        (metal_angles){.params = *p, .factors = factors, .positions = (int32_t *)room, .count = count, .data = data};
+    fe_angles *a = &s->angles[s->angles_count % METAL_ANGLES];
+    *a = (fe_angles){.positions = (int32_t *)room, .data = (float *)(room + positions_bytes)};
+    fe_angles_fill(a, p, factors, op->ints, count);
     if (s->angles_count < METAL_ANGLES) s->angles_count++;
-    return data;
+    return a->data;
 }
 
 static void metal_submit(ferrum_stream *owner, const fe_op *op) {

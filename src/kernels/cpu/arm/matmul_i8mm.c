@@ -47,19 +47,7 @@ FE_INLINE void products(int32x4_t sum[TOKENS][2], const weight_panel *w, size_t 
     }
 }
 
-uint64_t fe_multiply_i8mm(size_t rounds) {
-    enum { SUMS = 16 };
-    int32x4_t sum[SUMS];
-    int8x16_t u = vdupq_n_s8(1), v = u;
-    FE_UNROLL for (size_t j = 0; j < SUMS; j++) sum[j] = vdupq_n_s32(0);
-    for (size_t i = 0; i < rounds; i++) {
-        FE_KEEP(v);
-        FE_UNROLL for (size_t j = 0; j < SUMS; j++) sum[j] = vmmlaq_s32(sum[j], u, v);
-        FE_UNROLL for (size_t j = 0; j < SUMS; j++) FE_KEEP(sum[j]);
-    }
-    FE_UNROLL for (size_t j = 0; j < SUMS; j++) FE_USE(sum[j]);
-    return (uint64_t)rounds * SUMS * 32 * 2;
-}
+FE_MULTIPLY(fe_multiply_i8mm, 16, int32x4_t, vdupq_n_s32(0), int8x16_t, vdupq_n_s8(1), vmmlaq_s32(sum[j], u, v), 32 * 2)
 
 #define ROW(type, name_)              \
     rows[type].name = #name_ " i8mm"; \

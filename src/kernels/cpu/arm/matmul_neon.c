@@ -164,19 +164,7 @@ FE_INLINE vf load_bf16(const uint8_t *w) {
 enum { FLOAT_TOKENS = 4 };
 #include "kernels/cpu/matmul_float_template.h"
 
-uint64_t fe_multiply_neon(size_t rounds) {
-    enum { SUMS = 16 };
-    int32x4_t sum[SUMS];
-    int8x16_t u = vdupq_n_s8(1), v = u;
-    FE_UNROLL for (size_t j = 0; j < SUMS; j++) sum[j] = vdupq_n_s32(0);
-    for (size_t i = 0; i < rounds; i++) {
-        FE_KEEP(v);
-        FE_UNROLL for (size_t j = 0; j < SUMS; j++) sum[j] = vdotq_s32(sum[j], u, v);
-        FE_UNROLL for (size_t j = 0; j < SUMS; j++) FE_KEEP(sum[j]);
-    }
-    FE_UNROLL for (size_t j = 0; j < SUMS; j++) FE_USE(sum[j]);
-    return (uint64_t)rounds * SUMS * 16 * 2;
-}
+FE_MULTIPLY(fe_multiply_neon, 16, int32x4_t, vdupq_n_s32(0), int8x16_t, vdupq_n_s8(1), vdotq_s32(sum[j], u, v), 16 * 2)
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 

@@ -135,40 +135,26 @@ typedef struct tile_config {
 static const tile_config config __attribute__((aligned(64))) = {
     .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
 
-/* Tiles 0 … 3: sums of tokens 0 … 15 and 16 … 31 with both halves of the rows; 4, 5: activations; 6, 7: weights. */
-static void multiply_two(tile_f32 *acc, const tile_bf16 *x, const tile_bf16 *y, panel_bf16 w, size_t groups) {
+/* Tiles 0 … 3: sums of tokens 0 … 15 and, with `two`, 16 … 31 with both halves of the rows; 4, 5: activations; 6, 7: weights. */
+FE_INLINE void multiply_tiles(tile_f32 *acc, const tile_bf16 *x, panel_bf16 w, size_t groups, bool two) {
     _tile_loadd(0, acc + 0, 64);
     _tile_loadd(1, acc + 1, 64);
-    _tile_loadd(2, acc + 2, 64);
-    _tile_loadd(3, acc + 3, 64);
+    if (two) _tile_loadd(2, acc + 2, 64);
+    if (two) _tile_loadd(3, acc + 3, 64);
     for (size_t g = 0; g < groups; g++) {
         _tile_loadd(4, x + g, 64);
         _tile_loadd(6, &w[g][0], 64);
         _tile_loadd(7, &w[g][1], 64);
         _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(5, y + g, 64);
+        if (two) _tile_loadd(5, x + groups + g, 64);
         _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
+        if (two) _tile_dpbf16ps(2, 5, 6);
+        if (two) _tile_dpbf16ps(3, 5, 7);
     }
     _tile_stored(0, acc + 0, 64);
     _tile_stored(1, acc + 1, 64);
-    _tile_stored(2, acc + 2, 64);
-    _tile_stored(3, acc + 3, 64);
-}
-
-static void multiply_one(tile_f32 *acc, const tile_bf16 *x, panel_bf16 w, size_t groups) {
-    _tile_loadd(0, acc + 0, 64);
-    _tile_loadd(1, acc + 1, 64);
-    for (size_t g = 0; g < groups; g++) {
-        _tile_loadd(4, x + g, 64);
-        _tile_loadd(6, &w[g][0], 64);
-        _tile_loadd(7, &w[g][1], 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-    }
-    _tile_stored(0, acc + 0, 64);
-    _tile_stored(1, acc + 1, 64);
+    if (two) _tile_stored(2, acc + 2, 64);
+    if (two) _tile_stored(3, acc + 3, 64);
 }
 
 FE_INLINE size_t token_tiles(size_t m) { return (m + TILE_TOKENS - 1) / TILE_TOKENS; }
@@ -182,9 +168,9 @@ static void multiply_panel(tile_f32 *acc, panel_bf16 *w, size_t blocks, const ti
         for (size_t b = 0; b < blocks; b++) {
             tile_f32 *to = acc + (b * tiles + i) * 2;
             if (i + 1 < tiles)
-                multiply_two(to, x, x + groups, w[b], groups);
+                multiply_tiles(to, x, w[b], groups, true);
             else
-                multiply_one(to, x, w[b], groups);
+                multiply_tiles(to, x, w[b], groups, false);
         }
     }
 }

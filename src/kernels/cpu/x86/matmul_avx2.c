@@ -291,20 +291,8 @@ FE_INLINE vf load_bf16(const uint8_t *w) {
 enum { FLOAT_TOKENS = 3 };
 #include "kernels/cpu/matmul_float_template.h"
 
-uint64_t fe_multiply_avx2(size_t rounds) {
-    enum { SUMS = 8 };
-    __m256i sum[SUMS], u = _mm256_set1_epi8(1), v = u;
-    FE_UNROLL for (size_t j = 0; j < SUMS; j++) sum[j] = _mm256_setzero_si256();
-    for (size_t i = 0; i < rounds; i++) {
-        FE_KEEP(v);
-        FE_UNROLL for (size_t j = 0; j < SUMS; j++) {
-            FE_KEEP(u);
-            sum[j] = _mm256_add_epi16(sum[j], _mm256_maddubs_epi16(u, v));
-        }
-    }
-    FE_UNROLL for (size_t j = 0; j < SUMS; j++) FE_USE(sum[j]);
-    return (uint64_t)rounds * SUMS * 32 * 2;
-}
+FE_MULTIPLY(fe_multiply_avx2, 8, __m256i, _mm256_setzero_si256(), __m256i, _mm256_set1_epi8(1),
+            _mm256_add_epi16(sum[j], _mm256_maddubs_epi16(u, v)), 32 * 2)
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 

@@ -332,19 +332,14 @@ FE_INLINE void inner_16(float *acc, const panel_16 *w, const act_part *x, const 
     }
 }
 
-#define INNER(name, call)                                                                                       \
-    static void name(float *acc, const void *w, const act_part *x, const act_part *end, const act_sums *tile) { \
-        enum { all = TOKENS };                                                                                  \
-        (void)tile;                                                                                             \
-        switch (x->tokens) {                                                                                    \
-        case 1: call(1); break;                                                                                 \
-        case 2: call(2); break;                                                                                 \
-        case 3: call(3); break;                                                                                 \
-        case 4: call(4); break;                                                                                 \
-        case 5: call(5); break;                                                                                 \
-        default: call(all);                                                                                     \
-        }                                                                                                       \
-    }
+#define FEWER_TOKENS(call)  \
+    case 1: call(1); break; \
+    case 2: call(2); break; \
+    case 3: call(3); break; \
+    case 4: call(4); break; \
+    case 5:                 \
+        call(5);            \
+        break;
 #define CALL_ADD(tokens) inner_32(acc, w, x, end, tile, tokens, 0, true)
 #define CALL_8(tokens)   inner_32(acc, w, x, end, tile, tokens, 8, false)
 #define CALL_16(tokens)  inner_32(acc, w, x, end, tile, tokens, 16, false)
@@ -407,18 +402,8 @@ FE_INLINE vf load_bf16(const uint8_t *w) {
 enum { FLOAT_TOKENS = 6 };
 #include "kernels/cpu/matmul_float_template.h"
 
-uint64_t fe_multiply_avx512(size_t rounds) {
-    enum { SUMS = 12 };
-    __m512i sum[SUMS], u = _mm512_set1_epi8(1), v = u;
-    FE_UNROLL for (size_t j = 0; j < SUMS; j++) sum[j] = _mm512_setzero_si512();
-    for (size_t i = 0; i < rounds; i++) {
-        FE_KEEP(v);
-        FE_UNROLL for (size_t j = 0; j < SUMS; j++) sum[j] = _mm512_dpbusd_epi32(sum[j], u, v);
-        FE_UNROLL for (size_t j = 0; j < SUMS; j++) FE_KEEP(sum[j]);
-    }
-    FE_UNROLL for (size_t j = 0; j < SUMS; j++) FE_USE(sum[j]);
-    return (uint64_t)rounds * SUMS * 64 * 2;
-}
+FE_MULTIPLY(fe_multiply_avx512, 12, __m512i, _mm512_setzero_si512(), __m512i, _mm512_set1_epi8(1),
+            _mm512_dpbusd_epi32(sum[j], u, v), 64 * 2)
 
 /* ---- Table -------------------------------------------------------------------------------------------------------- */
 

@@ -54,18 +54,8 @@ KERNEL(FERRUM_Q5_1, q5_1, 8 * sizeof(fe_block_q5_1))
 KERNEL(FERRUM_Q4_K, q4_k, sizeof(fe_block_q4_k))
 KERNEL(FERRUM_Q5_K, q5_k, sizeof(fe_block_q5_k))
 
-uint64_t fe_multiply_avxvnni(size_t rounds) {
-    enum { SUMS = 12 };
-    __m256i sum[SUMS], u = _mm256_set1_epi8(1), v = u;
-    FE_UNROLL for (size_t j = 0; j < SUMS; j++) sum[j] = _mm256_setzero_si256();
-    for (size_t i = 0; i < rounds; i++) {
-        FE_KEEP(v);
-        FE_UNROLL for (size_t j = 0; j < SUMS; j++) sum[j] = _mm256_dpbusd_avx_epi32(sum[j], u, v);
-        FE_UNROLL for (size_t j = 0; j < SUMS; j++) FE_KEEP(sum[j]);
-    }
-    FE_UNROLL for (size_t j = 0; j < SUMS; j++) FE_USE(sum[j]);
-    return (uint64_t)rounds * SUMS * 32 * 2;
-}
+FE_MULTIPLY(fe_multiply_avxvnni, 12, __m256i, _mm256_setzero_si256(), __m256i, _mm256_set1_epi8(1),
+            _mm256_dpbusd_avx_epi32(sum[j], u, v), 32 * 2)
 
 #define ROW(type, name_)                 \
     rows[type] = below[type];            \

@@ -28,6 +28,10 @@ FE_INLINE vi vi_sll(vi x, int n) { return _mm256_slli_epi32(x, n); }
 FE_INLINE vi vi_srl(vi x, int n) { return _mm256_srli_epi32(x, n); }
 FE_INLINE vi vi_sra(vi x, int n) { return _mm256_srai_epi32(x, n); }
 FE_INLINE vf vi_to_float(vi x) { return _mm256_cvtepi32_ps(x); }
+FE_INLINE vi vi_low_dwords(vi a, vi b) { return _mm256_unpacklo_epi32(a, b); }
+FE_INLINE vi vi_high_dwords(vi a, vi b) { return _mm256_unpackhi_epi32(a, b); }
+FE_INLINE vi vi_low_qwords(vi a, vi b) { return _mm256_unpacklo_epi64(a, b); }
+FE_INLINE vi vi_high_qwords(vi a, vi b) { return _mm256_unpackhi_epi64(a, b); }
 FE_INLINE void vi_store(void *p, vi x) { _mm256_store_si256(p, x); }
 /* Halves above 16 zero bits each: packing leaves them in pairs of four. */
 FE_INLINE vf halves_of(vi x) {
@@ -48,31 +52,12 @@ FE_INLINE vi add_fifths(vi x, vi high, int s) {
 }
 
 /* 16 bytes of rows i and i + 4, for i = 0 … 3. */
-FE_INLINE void load_8_rows(vi a[4], const source *from, size_t at) {
+FE_INLINE void load_rows(vi a[4], const source *from, size_t at) {
     prefetch_ahead(from, 2);
     FE_UNROLL for (size_t i = 0; i < 4; i++) {
         vi low = _mm256_castsi128_si256(load_128(from->rows[i] + at));
         a[i] = _mm256_inserti128_si256(low, load_128(from->rows[i + 4] + at), 1);
     }
-}
-/* The four dwords from byte `at` of each of 8 rows on: v[j] holds dword j of all rows. */
-FE_INLINE void columns_4(vi v[4], const source *from, size_t at) {
-    vi a[4];
-    load_8_rows(a, from, at);
-    vi t0 = _mm256_unpacklo_epi32(a[0], a[1]), t1 = _mm256_unpackhi_epi32(a[0], a[1]);
-    vi t2 = _mm256_unpacklo_epi32(a[2], a[3]), t3 = _mm256_unpackhi_epi32(a[2], a[3]);
-    v[0] = _mm256_unpacklo_epi64(t0, t2);
-    v[1] = _mm256_unpackhi_epi64(t0, t2);
-    v[2] = _mm256_unpacklo_epi64(t1, t3);
-    v[3] = _mm256_unpackhi_epi64(t1, t3);
-}
-/* The first two of them; 16 bytes are read all the same. */
-FE_INLINE void columns_2(vi v[2], const source *from, size_t at) {
-    vi a[4];
-    load_8_rows(a, from, at);
-    vi t0 = _mm256_unpacklo_epi32(a[0], a[1]), t2 = _mm256_unpacklo_epi32(a[2], a[3]);
-    v[0] = _mm256_unpacklo_epi64(t0, t2);
-    v[1] = _mm256_unpackhi_epi64(t0, t2);
 }
 
 FE_INLINE void put_super(const unpack_16 *u, vf d, vf dmin) {
@@ -130,18 +115,10 @@ FE_INLINE void accumulate_sums(float *acc, const panel_32 *w, const act_part *x,
     }
 }
 
-/* An inner kernel (gemm_template.h) from `call`, a macro that takes the number of tokens. */
-#define INNER(name, call)                                                                                       \
-    static void name(float *acc, const void *w, const act_part *x, const act_part *end, const act_sums *tile) { \
-        enum { all = TOKENS };                                                                                  \
-        (void)tile;                                                                                             \
-        switch (x->tokens) {                                                                                    \
-        case 1: call(1); break;                                                                                 \
-        case 2: call(2); break;                                                                                 \
-        case 3: call(3); break;                                                                                 \
-        default: call(all);                                                                                     \
-        }                                                                                                       \
-    }
+#define FEWER_TOKENS(call)  \
+    case 1: call(1); break; \
+    case 2: call(2); break; \
+    case 3: call(3); break;
 
 /* c[i·ldc + r] for the first n of 16 rows. */
 FE_INLINE void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t n) {

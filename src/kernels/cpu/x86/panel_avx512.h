@@ -28,6 +28,10 @@ FE_INLINE vi vi_sll(vi x, int n) { return _mm512_slli_epi32(x, (unsigned)n); }
 FE_INLINE vi vi_srl(vi x, int n) { return _mm512_srli_epi32(x, (unsigned)n); }
 FE_INLINE vi vi_sra(vi x, int n) { return _mm512_srai_epi32(x, (unsigned)n); }
 FE_INLINE vf vi_to_float(vi x) { return _mm512_cvtepi32_ps(x); }
+FE_INLINE vi vi_low_dwords(vi a, vi b) { return _mm512_unpacklo_epi32(a, b); }
+FE_INLINE vi vi_high_dwords(vi a, vi b) { return _mm512_unpackhi_epi32(a, b); }
+FE_INLINE vi vi_low_qwords(vi a, vi b) { return _mm512_unpacklo_epi64(a, b); }
+FE_INLINE vi vi_high_qwords(vi a, vi b) { return _mm512_unpackhi_epi64(a, b); }
 FE_INLINE void vi_store(void *p, vi x) { _mm512_store_si512(p, x); }
 FE_INLINE vf low_half(vi x) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)); }
 FE_INLINE vf high_half(vi x) { return low_half(vi_srl(x, 16)); }
@@ -42,7 +46,7 @@ FE_INLINE vi add_fifths(vi x, vi high, int s) {
 }
 
 /* 16 bytes of rows i, i + 4, i + 8 and i + 12, for i = 0 … 3. */
-FE_INLINE void load_16_rows(vi a[4], const source *from, size_t at) {
+FE_INLINE void load_rows(vi a[4], const source *from, size_t at) {
     prefetch_ahead(from, 4);
     FE_UNROLL for (size_t i = 0; i < 4; i++) {
         __m256i low = _mm256_castsi128_si256(load_128(from->rows[i] + at)),
@@ -51,25 +55,6 @@ FE_INLINE void load_16_rows(vi a[4], const source *from, size_t at) {
         high = _mm256_inserti128_si256(high, load_128(from->rows[i + 12] + at), 1);
         a[i] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
     }
-}
-/* The four dwords from byte `at` of each of 16 rows on: v[j] holds dword j of all rows. */
-FE_INLINE void columns_4(vi v[4], const source *from, size_t at) {
-    vi a[4];
-    load_16_rows(a, from, at);
-    vi t0 = _mm512_unpacklo_epi32(a[0], a[1]), t1 = _mm512_unpackhi_epi32(a[0], a[1]);
-    vi t2 = _mm512_unpacklo_epi32(a[2], a[3]), t3 = _mm512_unpackhi_epi32(a[2], a[3]);
-    v[0] = _mm512_unpacklo_epi64(t0, t2);
-    v[1] = _mm512_unpackhi_epi64(t0, t2);
-    v[2] = _mm512_unpacklo_epi64(t1, t3);
-    v[3] = _mm512_unpackhi_epi64(t1, t3);
-}
-/* The first two of them; 16 bytes are read all the same. */
-FE_INLINE void columns_2(vi v[2], const source *from, size_t at) {
-    vi a[4];
-    load_16_rows(a, from, at);
-    vi t0 = _mm512_unpacklo_epi32(a[0], a[1]), t2 = _mm512_unpacklo_epi32(a[2], a[3]);
-    v[0] = _mm512_unpacklo_epi64(t0, t2);
-    v[1] = _mm512_unpackhi_epi64(t0, t2);
 }
 
 FE_INLINE void put_super(const unpack_16 *u, vf d, vf dmin) {

@@ -1,8 +1,28 @@
 /* Unpacking of a panel of 256 columns for GEMM, with rows in lanes: a vector's dwords are 4 consecutive bytes of LANES rows,
  * and quants and scales are taken out of them for all those rows at once. The including file defines ROWS, LANES, the
- * vectors vi and vf with their operations, the panels, and, for types with a scale per 16, where a super-block's d and dmin
+ * vectors vi and vf with their operations, load_rows, which reads 16 bytes of every row, the panels, and, for types with a scale per 16, where a super-block's d and dmin
  * go (put_super), a group's two integer scales (put_scales), its minimums (put_mins), and what belongs to the constant
  * that is taken off the quants (put_offset). */
+
+/* The four dwords from byte `at` of each of LANES rows on: v[j] holds dword j of all rows. */
+FE_INLINE void columns_4(vi v[4], const source *from, size_t at) {
+    vi a[4];
+    load_rows(a, from, at);
+    vi t0 = vi_low_dwords(a[0], a[1]), t1 = vi_high_dwords(a[0], a[1]);
+    vi t2 = vi_low_dwords(a[2], a[3]), t3 = vi_high_dwords(a[2], a[3]);
+    v[0] = vi_low_qwords(t0, t2);
+    v[1] = vi_high_qwords(t0, t2);
+    v[2] = vi_low_qwords(t1, t3);
+    v[3] = vi_high_qwords(t1, t3);
+}
+/* The first two of them; 16 bytes are read all the same. */
+FE_INLINE void columns_2(vi v[2], const source *from, size_t at) {
+    vi a[4];
+    load_rows(a, from, at);
+    vi t0 = vi_low_dwords(a[0], a[1]), t2 = vi_low_dwords(a[2], a[3]);
+    v[0] = vi_low_qwords(t0, t2);
+    v[1] = vi_high_qwords(t0, t2);
+}
 
 FE_INLINE vi low_nibbles(vi x) { return vi_and(x, vi_set_bytes(15)); }
 FE_INLINE vi high_nibbles(vi x) { return low_nibbles(vi_srl(x, 4)); }

@@ -22,6 +22,18 @@ typedef struct act_sums {
     float ds[FE_PANEL_GROUPS][TOKENS];
 } act_sums;
 
+/* An inner kernel (gemm_template.h) from `call`, a macro that takes the number of tokens; FEWER_TOKENS(call) has the cases below
+ * TOKENS. */
+#define INNER(name, call)                                                                                       \
+    static void name(float *acc, const void *w, const act_part *x, const act_part *end, const act_sums *tile) { \
+        enum { all = TOKENS };                                                                                  \
+        (void)tile;                                                                                             \
+        switch (x->tokens) {                                                                                    \
+            FEWER_TOKENS(call)                                                                                  \
+        default: call(all);                                                                                     \
+        }                                                                                                       \
+    }
+
 /* Tiles of a panel that are packed together. First stand their tokens' first parts, tile by tile, group by group. Second parts,
  * which only some tokens have, are gathered: TOKENS of a group to a part, whatever tiles they come from, and those parts that
  * a group's end leaves with fewer stand behind them, backwards from the end. */
