@@ -261,22 +261,38 @@ static void memory(void **state) {
     munmap(w, (size_t)(COUNT + 1) * N * ROW);
 }
 
+/* What a product with `count` matrices comes to where the device has the limits at hand, which are taken back. */
+static int multiply_limited(size_t count, const metal_sim_limits *whole, ferrum_error *err) {
+    bed b = bed_open(NULL);
+    unsigned char *w = make_weights(count);
+    ferrum_buffer *weights;
+    assert_int_equal(ferrum_buffer_wrap(&weights, b.device, w, count * N * ROW, err), 0);
+    int rc = multiply(&b, weights, 0, err);
+    ferrum_buffer_free(weights);
+    bed_close(&b);
+    munmap(w, count * N * ROW);
+    metal_sim_limit = *whole;
+    return rc;
+}
+
 /* A matrix that no buffer can hold is an error, which names what is too large. */
 static void too_large(void **state) {
     (void)state;
     const metal_sim_limits whole = metal_sim_limit;
-    metal_sim_limit.buffer_bytes = 32768;
-    bed b = bed_open(NULL);
-    unsigned char *w = make_weights(2);
-    ferrum_buffer *weights;
     ferrum_error err = {0};
-    assert_int_equal(ferrum_buffer_wrap(&weights, b.device, w, (size_t)2 * N * ROW, &err), 0);
-    assert_int_not_equal(multiply(&b, weights, 0, &err), 0);
+    metal_sim_limit.buffer_bytes = 32768;
+    assert_int_not_equal(multiply_limited(2, &whole, &err), 0);
     assert_non_null(strstr(err.message, "73728"));
-    ferrum_buffer_free(weights);
-    bed_close(&b);
-    munmap(w, (size_t)2 * N * ROW);
-    metal_sim_limit = whole;
+}
+
+/* A pipeline that takes fewer threads than the kernel is written for. */
+static void few_threads(void **state) {
+    (void)state;
+    const metal_sim_limits whole = metal_sim_limit;
+    ferrum_error err = {0};
+    metal_sim_limit.threadgroup_threads = 32;
+    assert_int_equal(multiply_limited(1, &whole, &err), FERRUM_EDEVICE);
+    assert_non_null(strstr(err.message, "gemv_q4_k"));
 }
 
 typedef struct thread {
@@ -323,24 +339,6 @@ static void threads(void **state) {
     assert_int_equal(metal_sim_count().dispatches, THREADS * 20);
     bed_close(&b);
     munmap(w, (size_t)2 * N * ROW);
-}
-
-/* A pipeline that takes fewer threads than the kernel is written for. */
-static void few_threads(void **state) {
-    (void)state;
-    const metal_sim_limits whole = metal_sim_limit;
-    metal_sim_limit.threadgroup_threads = 32;
-    bed b = bed_open(NULL);
-    unsigned char *w = make_weights(1);
-    ferrum_buffer *weights;
-    ferrum_error err = {0};
-    assert_int_equal(ferrum_buffer_wrap(&weights, b.device, w, N * ROW, &err), 0);
-    assert_int_equal(multiply(&b, weights, 0, &err), FERRUM_EDEVICE);
-    assert_non_null(strstr(err.message, "gemv_q4_k"));
-    ferrum_buffer_free(weights);
-    bed_close(&b);
-    munmap(w, N * ROW);
-    metal_sim_limit = whole;
 }
 
 int main(void) {

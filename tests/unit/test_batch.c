@@ -9,20 +9,13 @@
 
 #include <cmocka.h>
 
-enum { VOCAB = 512, ROWS = 16, SESSIONS = 4, MOST_TOKENS = 64 };
+#include "tiny.h"
+
+enum { VOCAB = TINY_VOCAB, ROWS = 16, SESSIONS = 4, MOST_TOKENS = 64 };
 
 /* On the reference device and with the kernels in C a row's numbers are the same in any company. Elsewhere products round
  * differently for another number of rows, and that shifts what activations are quantised to: each side is within the bound
  * that test_golden sets to the mean square of its error, so the two are within four times that of each other. */
-static const struct {
-    const char *name;
-    double nmse;
-} models[] = {
-    {"tiny-llama", 2.4e-3}, {"tiny-llama3rope", 5.2e-3}, {"tiny-qwen2", 7.8e-4},
-    {"tiny-qwen3", 1.1e-3}, {"tiny-qwen3moe", 1.1e-3},   {"tiny-gemma3", 1.1e-3},
-};
-enum { MODELS = sizeof models / sizeof models[0] };
-
 static const struct {
     const char *name, *cpu;
     unsigned threads;
@@ -37,15 +30,7 @@ static void check(int rc) {
 }
 
 static ferrum_model *open_model(const char *name, size_t device) {
-    char path[512];
-    snprintf(path, sizeof path, TEST_DATA "/tiny/%s.gguf", name);
-    ferrum_model_options options;
-    ferrum_model_options_init(&options);
-    options.device = devices[device].name;
-    options.cpu = (ferrum_device_options){.cpu = devices[device].cpu, .threads = devices[device].threads};
-    ferrum_model *model;
-    check(ferrum_model_open(&model, path, &options, &err));
-    return model;
+    return tiny_open(name, devices[device].name, devices[device].cpu, devices[device].threads);
 }
 
 static ferrum_batch *open_batch(const ferrum_model *model, uint32_t rows) {
@@ -147,10 +132,10 @@ static void run_together(const ferrum_model *model, double bound) {
 static void together_as_alone(void **state) {
     (void)state;
     for (size_t d = 0; d < DEVICES; d++)
-        for (size_t i = 0; i < MODELS; i++) {
-            print_message("%s, %s\n", models[i].name, devices[d].cpu ? devices[d].cpu : devices[d].name);
-            ferrum_model *model = open_model(models[i].name, d);
-            run_together(model, devices[d].exact ? 0 : 4 * models[i].nmse);
+        for (size_t i = 0; i < TINY_MODELS; i++) {
+            print_message("%s, %s\n", tiny_models[i].name, devices[d].cpu ? devices[d].cpu : devices[d].name);
+            ferrum_model *model = open_model(tiny_models[i].name, d);
+            run_together(model, devices[d].exact ? 0 : 4 * tiny_models[i].nmse);
             ferrum_model_close(model);
         }
 }

@@ -12,17 +12,9 @@
 
 #include <cmocka.h>
 
-enum { MOST_TOKENS = 64, VOCAB = 512, TOP = 10 };
+#include "tiny.h"
 
-/* The CPU device quantises activations to 8 bits; what llama.cpp, which does the same, gives on these files is the bound. */
-static const struct {
-    const char *name;
-    double cpu_nmse;
-} models[] = {
-    {"tiny-llama", 2.4e-3}, {"tiny-llama3rope", 5.2e-3}, {"tiny-qwen2", 7.8e-4},
-    {"tiny-qwen3", 1.1e-3}, {"tiny-qwen3moe", 1.1e-3},   {"tiny-gemma3", 1.1e-3},
-};
-enum { MODELS = sizeof models / sizeof models[0] };
+enum { MOST_TOKENS = 64, VOCAB = TINY_VOCAB, TOP = 10 };
 
 typedef struct golden {
     size_t count;
@@ -75,19 +67,6 @@ static void take(void *user, size_t index, const float *logits, size_t vocab) {
     }
 }
 
-static ferrum_model *open_model(const char *name, const char *device, const char *cpu, unsigned threads) {
-    char path[512];
-    snprintf(path, sizeof path, TEST_DATA "/tiny/%s.gguf", name);
-    ferrum_model_options options;
-    ferrum_model_options_init(&options);
-    options.device = device;
-    options.cpu = (ferrum_device_options){.cpu = cpu, .threads = threads};
-    ferrum_model *model;
-    ferrum_error err = {0};
-    if (ferrum_model_open(&model, path, &options, &err)) fail_msg("%s", err.message);
-    return model;
-}
-
 /* Scores the ids in pieces of `piece` tokens. */
 static void score(const ferrum_model *model, ferrum_kv kv, const golden *g, size_t piece, outcome *out) {
     ferrum_session *s;
@@ -134,13 +113,13 @@ static double mean_nll(const outcome *o, const golden *g) {
 }
 
 static void check(const char *device, const char *cpu, ferrum_kv kv, unsigned threads, size_t piece,
-                  double bound_of[MODELS], double nll) {
+                  double bound_of[TINY_MODELS], double nll) {
     outcome *o = malloc(sizeof *o);
-    for (size_t i = 0; i < MODELS; i++) {
-        golden g = load(models[i].name);
-        ferrum_model *model = open_model(models[i].name, device, cpu, threads);
+    for (size_t i = 0; i < TINY_MODELS; i++) {
+        golden g = load(tiny_models[i].name);
+        ferrum_model *model = tiny_open(tiny_models[i].name, device, cpu, threads);
         char what[128];
-        snprintf(what, sizeof what, "%s, %s%s, %u threads, %zu at once", models[i].name, cpu ? cpu : device,
+        snprintf(what, sizeof what, "%s, %s%s, %u threads, %zu at once", tiny_models[i].name, cpu ? cpu : device,
                  kv == FERRUM_KV_Q8_0 ? ", KV cache in Q8_0" : "", threads, piece);
         score(model, kv, &g, piece, o);
         double error = nmse(o->last, g.last), difference = fabs(mean_nll(o, &g) - g.mean_nll);
@@ -155,23 +134,23 @@ static void check(const char *device, const char *cpu, ferrum_kv kv, unsigned th
 
 static void on_ref(void **state) {
     (void)state;
-    double bounds[MODELS];
-    for (size_t i = 0; i < MODELS; i++) bounds[i] = 1e-6;
+    double bounds[TINY_MODELS];
+    for (size_t i = 0; i < TINY_MODELS; i++) bounds[i] = 1e-6;
     check("ref", NULL, FERRUM_KV_DEFAULT, 0, MOST_TOKENS, bounds, 1e-4);
     /* Keys and values are some of the many activations whose 8 bits are behind llama.cpp's error. */
-    for (size_t i = 0; i < MODELS; i++) bounds[i] = models[i].cpu_nmse;
+    for (size_t i = 0; i < TINY_MODELS; i++) bounds[i] = tiny_models[i].nmse;
     check("ref", NULL, FERRUM_KV_Q8_0, 0, MOST_TOKENS, bounds, 0.05);
 }
 
 /* All at once (GEMM), a few at once, and one by one (GEMV), at every instruction set of this machine. */
 static void on_cpu(void **state) {
     (void)state;
-    double bounds[MODELS];
-    double
-        q8_0_bounds[MODELS]; /* errors of activations and of the cache, each as in its own test, add in their squares */
-    for (size_t i = 0; i < MODELS; i++) {
-        bounds[i] = models[i].cpu_nmse;
-        q8_0_bounds[i] = 2 * models[i].cpu_nmse;
+    double bounds[TINY_MODELS];
+    double q8_0_bounds
+        [TINY_MODELS]; /* errors of activations and of the cache, each as in its own test, add in their squares */
+    for (size_t i = 0; i < TINY_MODELS; i++) {
+        bounds[i] = tiny_models[i].nmse;
+        q8_0_bounds[i] = 2 * tiny_models[i].nmse;
     }
     static const char *const tiers[] = {"c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"};
     for (size_t i = 0; i < sizeof tiers / sizeof tiers[0]; i++) {
@@ -200,8 +179,8 @@ static void on_metal(void **state) {
         skip();
     }
     ferrum_device_close(probe);
-    double bounds[MODELS];
-    for (size_t i = 0; i < MODELS; i++) bounds[i] = 1e-5;
+    double bounds[TINY_MODELS];
+    for (size_t i = 0; i < TINY_MODELS; i++) bounds[i] = 1e-5;
     static const size_t pieces[] = {MOST_TOKENS, 7, 1};
     for (size_t p = 0; p < 3; p++) check("metal", NULL, FERRUM_KV_DEFAULT, 0, pieces[p], bounds, 1e-3);
 }
@@ -210,7 +189,7 @@ static void on_metal(void **state) {
 static void repeats(void **state) {
     (void)state;
     golden g = load("tiny-gemma3");
-    ferrum_model *model = open_model("tiny-gemma3", "cpu", NULL, 2);
+    ferrum_model *model = tiny_open("tiny-gemma3", "cpu", NULL, 2);
     ferrum_session *s;
     ferrum_error err = {0};
     assert_int_equal(ferrum_session_open(&s, model, NULL, &err), 0);
@@ -243,7 +222,7 @@ static void from_memory(void **state) {
     golden g = load("tiny-qwen3");
     size_t bytes;
     void *data = read_file(TEST_DATA "/tiny/tiny-qwen3.gguf", &bytes);
-    ferrum_model *pair[2] = {open_model("tiny-qwen3", "cpu", NULL, 1), NULL};
+    ferrum_model *pair[2] = {tiny_open("tiny-qwen3", "cpu", NULL, 1), NULL};
     ferrum_model_options options;
     ferrum_model_options_init(&options);
     options.cpu.threads = 1;

@@ -8,17 +8,11 @@
 
 #include <cmocka.h>
 
+#include "tiny.h"
+
 enum { LAYERS = 2, KV_HEADS = 2, HEAD_DIM = 64 }; /* tiny-qwen3moe's */
 
-static ferrum_model *open_model(const char *device) {
-    ferrum_model_options options;
-    ferrum_model_options_init(&options);
-    options.device = device;
-    ferrum_model *model;
-    ferrum_error err = {0};
-    if (ferrum_model_open(&model, TEST_DATA "/tiny/tiny-qwen3moe.gguf", &options, &err)) fail_msg("%s", err.message);
-    return model;
-}
+static ferrum_model *open_model(const char *device) { return tiny_open("tiny-qwen3moe", device, NULL, 0); }
 
 /* What is told of the KV cache, and what is allocated: K and V of each layer, whole blocks of 16 positions. */
 static void assert_cache(const ferrum_model *model, ferrum_kv kv, ferrum_type type, size_t head_bytes) {
