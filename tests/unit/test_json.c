@@ -170,7 +170,7 @@ static void what_is_refused_is_told(void **state) {
         {"{\"a\" 1}", "expected ':', found '1'"},
         {"{\"a\":1", "expected ',' or '}', the text ends"},
         {"{\"a\":1]", "expected ',' or '}', found ']'"},
-        {"{\"x\":0,\"a\":1,\"b\":2,\"a\":3}", "column 25 (byte 24): the object has the key 'a' twice"},
+        {"{\"x\":0,\"a\":1,\"b\":2,\"a\":3}", "column 24 (byte 23): the object has the key 'a' twice"},
         {"{\"a\":1,\"\\u0061\":3}", "the object has the key 'a' twice"},
         {"\"abc", "column 1 (byte 0): the string that begins here has no end"},
         {"\"abc\\\"", "column 1 (byte 0): the string that begins here has no end"},
