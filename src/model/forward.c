@@ -56,7 +56,8 @@ static void attention_block(const ferrum_model *model, fe_pass *p, uint32_t laye
                                .interleaved = model->arch->rope_interleaved,
                                .base = local_rope ? h->local_rope_base : h->rope_base,
                                .freq_scale = local_rope ? 1.0f : h->rope_scale,
-                               .factors = model->w.rope_factors.buffer ? &model->w.rope_factors : NULL};
+                               .factors = model->w.rope_factors.buffer ? &model->w.rope_factors : NULL,
+                               .magnitude = 1.0f};
     ferrum_rope(s, &qkv[0], p->at, &rope);
     ferrum_rope(s, &qkv[1], p->at, &rope);
     const ferrum_kv_span *kv = layer_spans(p, layer, spans, count);
@@ -91,7 +92,7 @@ static void experts(const ferrum_model *model, fe_pass *p, const fe_layer *l, co
     ferrum_tensor router = rows(p->router, m), ids = rows(p->ids, m), weights = rows(p->weights, m);
     ferrum_tensor gate = rows(p->gate, chosen), up = rows(p->up, chosen), y = rows(p->y, chosen); /* [m·E, F or D] */
     ferrum_matmul(s, &router, norm, &l->router);
-    ferrum_moe_route(s, &ids, &weights, &router, model->h.expert_renormalise);
+    ferrum_moe_route(s, &ids, &weights, &router, FERRUM_SOFTMAX, model->h.expert_renormalise);
     ferrum_matmul_experts(s, &gate, norm, &l->gate_experts, &ids);
     ferrum_matmul_experts(s, &up, norm, &l->up_experts, &ids);
     gated(model->arch, s, &gate, &up);

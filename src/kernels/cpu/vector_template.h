@@ -69,6 +69,28 @@ static void add(float *out, const float *a, const float *b, size_t n) { each(out
 static void swiglu(float *out, const float *gate, const float *up, size_t n) { each(out, gate, up, n, silu_times); }
 static void geglu(float *out, const float *gate, const float *up, size_t n) { each(out, gate, up, n, gelu_times); }
 
+/* tanh x = 1 - 2 / (1 + e^2x) */
+static inline vf vf_tanh(vf x) {
+    vf e = vf_exp(vf_add(x, x));
+    return vf_sub(vf_set(1.0f), vf_div(vf_set(2.0f), vf_add(vf_set(1.0f), e)));
+}
+
+/* c · tanh(x / c) */
+static inline vf cap_at(vf x, vf c, vf inverse) { return vf_mul(c, vf_tanh(vf_mul(x, inverse))); }
+
+static void scale(float *out, const float *x, size_t n, float by, float softcap) {
+    vf k = vf_set(by), c = vf_set(softcap), inverse = vf_set(softcap > 0 ? 1.0f / softcap : 0.0f);
+    for (size_t i = 0; i < n; i += VF) {
+        size_t left = n - i;
+        vf y = vf_mul(k, left < VF ? vf_load_n(x + i, left) : vf_load(x + i));
+        if (softcap > 0) y = cap_at(y, c, inverse);
+        if (left < VF)
+            vf_store_n(out + i, y, left);
+        else
+            vf_store(out + i, y);
+    }
+}
+
 static void axpy(float *out, float alpha, const float *x, size_t n) {
     vf a = vf_set(alpha);
     size_t i = 0;
@@ -200,8 +222,7 @@ static inline bool soften(const span *s, size_t row, float *scores) {
         return false;
     }
     vf largest = vf_set(-INFINITY);
-    if (t->softcap > 0)
-        for (size_t i = begin; i < end; i++) scores[i] = t->softcap * tanhf(scores[i] / t->softcap);
+    if (t->softcap > 0) scale(scores, scores, s->width, 1.0f, t->softcap);
     for (size_t i = 0; i < begin; i++) scores[i] = -INFINITY;
     for (size_t i = end; i < s->width; i++) scores[i] = -INFINITY;
     for (size_t i = 0; i < s->width; i += VF) largest = vf_max(vf_load(scores + i), largest);
@@ -441,6 +462,6 @@ static float largest(const float *x, size_t n) {
 }
 
 void FE_VECTOR_INIT(fe_vector_kernels *v) {
-    *v = (fe_vector_kernels){rms_norm, swiglu,    geglu,         add,           axpy,           dot,    to_f16,
-                             to_q8_0,  rope_half, attention_f16, attention_f32, attention_q8_0, largest};
+    *v = (fe_vector_kernels){rms_norm, swiglu,  geglu,     add,           scale,         axpy,           dot,
+                             to_f16,   to_q8_0, rope_half, attention_f16, attention_f32, attention_q8_0, largest};
 }

@@ -32,6 +32,7 @@
     X(METAL_ADD, "add")                        \
     X(METAL_SWIGLU, "swiglu")                  \
     X(METAL_GEGLU, "geglu")                    \
+    X(METAL_SCALE, "scale")                    \
     X(METAL_ARGMAX, "argmax")                  \
     X(METAL_ROUTE, "moe_route")                \
     X(METAL_SORT, "sort_experts")              \

@@ -118,6 +118,17 @@ static size_t encode_binary(metal_stream *s, const metal_step *at, size_t left) 
     return 1;
 }
 
+static size_t encode_scale(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const fe_op *op = &at->op;
+    fe_metal_scale p = {metal_stride(&op->out), metal_stride(&op->a), (uint32_t)op->out.cols, op->u.scaled.by,
+                        op->u.scaled.softcap};
+    fe_metal_bind(s, 1, &op->a);
+    fe_metal_bind(s, 2, &op->out);
+    dispatch_elements(s, METAL_SCALE, FERRUM_F32, &p, sizeof p, op->out.rows, op->out.cols);
+    return 1;
+}
+
 static size_t encode_argmax(metal_stream *s, const metal_step *at, size_t left) {
     (void)left;
     const fe_op *op = &at->op;
@@ -436,8 +447,9 @@ static size_t encode_matmul_experts(metal_stream *s, const metal_step *at, size_
 static size_t encode_route(metal_stream *s, const metal_step *at, size_t left) {
     (void)left;
     const fe_op *op = &at->op;
-    fe_metal_route p = {metal_stride(&op->a), metal_stride(&op->out), metal_stride(&op->out2),
-                        (uint32_t)op->a.cols, (uint32_t)op->out.cols, op->u.renormalise};
+    fe_metal_route p = {metal_stride(&op->a),   metal_stride(&op->out), metal_stride(&op->out2),
+                        (uint32_t)op->a.cols,   (uint32_t)op->out.cols, op->u.route.gating == FERRUM_SIGMOID,
+                        op->u.route.renormalise};
     fe_metal_bind(s, 1, &op->a);
     fe_metal_bind(s, 2, &op->out);
     fe_metal_bind(s, 3, &op->out2);
@@ -479,7 +491,8 @@ static size_t (*const table[FE_OP_KINDS])(metal_stream *, const metal_step *, si
     [FE_OP_ROPE] = encode_rope_or_heads,  [FE_OP_KV_APPEND] = encode_append,
     [FE_OP_ATTENTION] = encode_attention, [FE_OP_SWIGLU] = encode_binary,
     [FE_OP_GEGLU] = encode_binary,        [FE_OP_ADD] = encode_add,
-    [FE_OP_ARGMAX] = encode_argmax,       [FE_OP_UNPACK] = encode_unpack,
+    [FE_OP_SCALE] = encode_scale,         [FE_OP_ARGMAX] = encode_argmax,
+    [FE_OP_UNPACK] = encode_unpack,
 };
 
 static void begin(metal_stream *s) {

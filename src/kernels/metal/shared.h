@@ -74,6 +74,13 @@ typedef struct fe_metal_binary {
     uint32_t cols;
 } fe_metal_binary;
 
+/* out = scale · x; with softcap c > 0, c · tanh(that / c). */
+typedef struct fe_metal_scale {
+    uint32_t out_stride, x_stride;
+    uint32_t cols;
+    float scale, softcap;
+} fe_metal_scale;
+
 /* What lies between the products of q, k, v and attention, one head at a time: bias, norm, rotation, append. The first
  * heads are q's, then k's, then v's; a head that there is nothing to do with is left out of the grid. */
 typedef struct fe_metal_heads {
@@ -101,7 +108,7 @@ typedef struct fe_metal_argmax {
 
 typedef struct fe_metal_route {
     uint32_t logits_stride, ids_stride, weights_stride;
-    uint32_t experts, used, renormalise;
+    uint32_t experts, used, sigmoid, renormalise;
 } fe_metal_route;
 
 typedef struct fe_metal_moe_sum {

@@ -101,6 +101,14 @@ BINARY(swiglu, gated(FE_METAL_SWIGLU, x, y))
 BINARY(geglu, gated(FE_METAL_GEGLU, x, y))
 
 /* One thread an element, as above. */
+kernel void scale(constant fe_metal_scale &p [[buffer(0)]], device const float *x [[buffer(1)]],
+                  device float *out [[buffer(2)]], uint3 at [[thread_position_in_grid]]) {
+    if (at.x >= p.cols) return;
+    float y = p.scale * x[at.y * p.x_stride + at.x];
+    out[at.y * p.out_stride + at.x] = p.softcap > 0.0f ? p.softcap * tanh(y / p.softcap) : y;
+}
+
+/* And here. */
 #define EMBED(name, T)                                                                                          \
     kernel void embed_##name(constant fe_metal_embed &p [[buffer(0)]], device const uchar *table [[buffer(1)]], \
                              device const int *ids [[buffer(2)]], device float *out [[buffer(3)]],              \

@@ -99,11 +99,12 @@ static void moe_route(ferrum_stream *s, const fe_op *op) {
                 if (!taken && (best == experts || logits[e] > logits[best])) best = e;
             }
             ids[j] = (float)best;
-            double p = exp((double)logits[best] - max) / total;
+            double p = op->u.route.gating == FERRUM_SIGMOID ? 1 / (1 + exp(-(double)logits[best]))
+                                                            : exp((double)logits[best] - max) / total;
             chosen += p;
             weights[j] = (float)p;
         }
-        for (size_t j = 0; op->u.renormalise && j < used; j++) weights[j] = (float)(weights[j] / chosen);
+        for (size_t j = 0; op->u.route.renormalise && j < used; j++) weights[j] = (float)(weights[j] / chosen);
     }
 }
 
@@ -125,7 +126,8 @@ static void rope(ferrum_stream *s, const fe_op *op) {
     (void)s;
     const ferrum_rope_params *p = &op->u.rope.params;
     const float *factors = op->u.rope.has_factors ? fe_row(&op->u.rope.factors, 0) : NULL;
-    for (size_t i = 0; i < op->out.rows; i++)
+    for (size_t i = 0; i < op->out.rows; i++) {
+        double times = fe_rope_magnitude(p, op->ints[i]);
         for (size_t head = 0; head < op->out.cols / p->head_dim; head++) {
             float *x = fe_row(&op->out, i) + head * p->head_dim;
             for (size_t j = 0; j < p->dims / 2; j++) {
@@ -134,10 +136,11 @@ static void rope(ferrum_stream *s, const fe_op *op) {
                 float *a = p->interleaved ? &x[2 * j] : &x[j],
                       *b = p->interleaved ? &x[2 * j + 1] : &x[j + p->dims / 2];
                 double re = *a, im = *b;
-                *a = (float)(re * cos(angle) - im * sin(angle));
-                *b = (float)(re * sin(angle) + im * cos(angle));
+                *a = (float)(times * (re * cos(angle) - im * sin(angle)));
+                *b = (float)(times * (re * sin(angle) + im * cos(angle)));
             }
         }
+    }
 }
 
 /* Q8_0 by the rule of act.h, but for the scale's rounding to fp16. */
@@ -238,6 +241,16 @@ static void elementwise(ferrum_stream *s, const fe_op *op) {
     }
 }
 
+static void scale(ferrum_stream *s, const fe_op *op) {
+    (void)s;
+    double cap = op->u.scaled.softcap;
+    for (size_t i = 0; i < op->a.rows; i++)
+        for (size_t j = 0; j < op->a.cols; j++) {
+            double y = (double)op->u.scaled.by * fe_row(&op->a, i)[j];
+            fe_row(&op->out, i)[j] = (float)(cap > 0 ? cap * tanh(y / cap) : y);
+        }
+}
+
 static void argmax(ferrum_stream *s, const fe_op *op) {
     (void)s;
     for (size_t i = 0; i < op->a.rows; i++) {
@@ -261,7 +274,8 @@ static void (*const table[FE_OP_KINDS])(ferrum_stream *, const fe_op *) = {
     [FE_OP_ROPE] = rope,           [FE_OP_KV_APPEND] = kv_append,
     [FE_OP_ATTENTION] = attention, [FE_OP_SWIGLU] = elementwise,
     [FE_OP_GEGLU] = elementwise,   [FE_OP_ADD] = elementwise,
-    [FE_OP_ARGMAX] = argmax,       [FE_OP_UNPACK] = unpack,
+    [FE_OP_SCALE] = scale,         [FE_OP_ARGMAX] = argmax,
+    [FE_OP_UNPACK] = unpack,
 };
 
 static void ref_submit(ferrum_stream *s, const fe_op *op) { table[op->kind](s, op); }
