@@ -171,6 +171,7 @@ typedef struct ferrum_session_options {
     size_t stop_count;
     uint32_t logprobs;   /* keep the so many likeliest of every position; at most 100 */
     bool ignore_end;     /* go on after an end token */
+    bool special;        /* control tokens are text, as the vocabulary spells them, but for one that ends the answer */
     ferrum_batch *batch; /* evaluates for the session, together with others; NULL: the session does it by itself */
     ferrum_kv kv;        /* default FERRUM_KV_DEFAULT */
 } ferrum_session_options;

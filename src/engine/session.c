@@ -278,7 +278,7 @@ static int draw(ferrum_session *s, ferrum_error *err) {
     if (end && !s->options.ignore_end) {
         end_answer(s, FERRUM_FINISH_STOP);
     } else if (s->model->tokenizer) {
-        fe_tokenizer_decode(s->model->tokenizer, id, false, false, &s->text);
+        fe_tokenizer_decode(s->model->tokenizer, id, s->options.special, false, &s->text);
         if (s->text.failed) return fe_fail_memory(err, s->text.capacity, "text");
     }
     return 0;
