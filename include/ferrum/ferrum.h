@@ -153,14 +153,24 @@ FERRUM_API void ferrum_reply_close(ferrum_reply *r);
 typedef struct ferrum_session ferrum_session;
 typedef struct ferrum_batch ferrum_batch;
 
+typedef struct ferrum_token_bias {
+    int32_t id;
+    float bias; /* added to the token's logit; minus infinity: it is never drawn */
+} ferrum_token_bias;
+
+/* Penalties and biases act on the logits, in the order in which they stand here, before all else. */
 typedef struct ferrum_sampling {
-    float temperature;        /* 0: greedy, and the rest is not used but the penalty; default 0.8 */
-    uint32_t top_k;           /* 0: off; default 40 */
-    float top_p;              /* 1: off; default 0.95 */
-    float min_p;              /* 0: off; default 0.05 */
-    float repetition_penalty; /* 1: off (default) */
-    uint32_t penalty_window;  /* the last so many tokens are penalised; default 64 */
-    uint64_t seed;            /* same seed, same text; 0 is a seed like any other */
+    float temperature;             /* 0: greedy, and the rest is not used but penalties and biases; default 0.8 */
+    uint32_t top_k;                /* 0: off; default 40 */
+    float top_p;                   /* 1: off; default 0.95 */
+    float min_p;                   /* 0: off; default 0.05 */
+    float repetition_penalty;      /* 1: off (default) */
+    uint32_t penalty_window;       /* the last so many tokens are penalised; default 64 */
+    float presence_penalty;        /* taken off the logits of tokens that the answer has; 0: off (default) */
+    float frequency_penalty;       /* the same for each time that it has them */
+    const ferrum_token_bias *bias; /* copied; an id that is there twice has the sum */
+    size_t bias_count;
+    uint64_t seed; /* same seed, same text; 0 is a seed like any other */
 } ferrum_sampling;
 
 typedef struct ferrum_session_options {

@@ -270,7 +270,7 @@ static int draw(ferrum_session *s, ferrum_error *err) {
     }
     int rc = keep_logprobs(s, err);
     if (rc) return rc;
-    int32_t id = fe_sampler_draw(s->sampler, s->logits, s->tokens, drawn);
+    int32_t id = fe_sampler_draw(s->sampler, s->logits, s->tokens, drawn, s->answer_count);
     if (id < 0) return fe_fail(err, FERRUM_EFORMAT, "the model gave no number for any token: its weights are broken");
     s->tokens[drawn] = id;
     s->answer_count++;
