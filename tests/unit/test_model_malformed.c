@@ -197,7 +197,7 @@ typedef struct malformed {
 /* clang-format off */
 static const malformed table[] = {
     {"architecture-missing", "tiny-llama", FORMAT, "general.architecture|missing", {DROP("general.architecture")}},
-    {"architecture-unknown", "tiny-llama", UNSUPPORTED, "mamba|llama, qwen2, qwen3, qwen3moe, gemma3", {STR("general.architecture", "mamba")}},
+    {"architecture-unknown", "tiny-llama", UNSUPPORTED, "mamba|llama, qwen2, qwen2moe, qwen3|gemma2, gemma3", {STR("general.architecture", "mamba")}},
     {"architecture-empty", "tiny-llama", UNSUPPORTED, "architecture|known", {STR("general.architecture", "")}},
     {"architecture-escapes", "tiny-llama", UNSUPPORTED, "?[31mllama", {STR("general.architecture", "\033[31mllama")}},
     {"architecture-number", "tiny-llama", FORMAT, "general.architecture|u32|string", {U32("general.architecture", 1)}},
@@ -247,7 +247,7 @@ static const malformed table[] = {
     {"rope-dims-odd", "tiny-llama", FORMAT, "rope.dimension_count|63|64", {U32("llama.rope.dimension_count", 63)}},
     {"rope-dims-large", "tiny-llama", FORMAT, "rope.dimension_count|66|64", {U32("llama.rope.dimension_count", 66)}},
     {"rope-dims-0", "tiny-llama", FORMAT, "llama.rope.dimension_count|0", {U32("llama.rope.dimension_count", 0)}},
-    {"rope-scaling-unknown", "tiny-llama", UNSUPPORTED, "llama.rope.scaling.type|yarn|linear", {STR("llama.rope.scaling.type", "yarn")}},
+    {"rope-scaling-unknown", "tiny-llama", UNSUPPORTED, "llama.rope.scaling.type|dynamic|linear", {STR("llama.rope.scaling.type", "dynamic")}},
     {"rope-factor-0", "tiny-llama", FORMAT, "llama.rope.scaling.factor|0", {STR("llama.rope.scaling.type", "linear"), F32("llama.rope.scaling.factor", 0)}},
     {"rope-factor-nan", "tiny-llama", FORMAT, "llama.rope.scaling.factor|nan", {STR("llama.rope.scaling.type", "linear"), F32("llama.rope.scaling.factor", NAN)}},
     {"rope-freqs-0", "tiny-llama3rope", FORMAT, "rope_freqs.weight|0", {SHAPE("rope_freqs.weight", 32)}},
