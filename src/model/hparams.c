@@ -255,8 +255,10 @@ static void read_window_pattern(key_reader *r, fe_hparams *h) {
         return;
     }
     if (kv->value.array.type != FERRUM_GGUF_BOOL || kv->value.array.count < h->layers)
-        r->rc = fe_fail(r->err, FERRUM_EFORMAT, "%s: key %s is no array of a bool for each of %u layers",
-                        ferrum_gguf_path(r->g), name, h->layers);
+        r->rc =
+            fe_fail(r->err, FERRUM_EFORMAT, "%s: key %s has %llu elements of type %s; it must have a bool a layer, %u",
+                    ferrum_gguf_path(r->g), name, (unsigned long long)kv->value.array.count,
+                    ferrum_gguf_type_name(kv->value.array.type), h->layers);
     else
         h->window_pattern = kv->value.array.data;
 }
