@@ -112,19 +112,65 @@ typedef struct ferrum_message {
 FERRUM_API int ferrum_chat_format(const ferrum_model *model, const ferrum_message *messages, size_t count, bool answer,
                                   char **text, ferrum_error *err);
 
+/* What an assistant says holds more than text: what it thought, and calls of tools, each family of models in a form of its own.
+ * A reply tells them apart while the text comes:
+ *
+ *     ferrum_reply_open(&reply, model, &(ferrum_reply_options){.tools = tools, .prompt = prompt}, &err);
+ *     while ((n = ferrum_session_next(session, piece, sizeof piece, &err)) > 0)
+ *         ferrum_reply_feed(reply, piece, (size_t)n, false, tell, user, &err);
+ *     ferrum_reply_feed(reply, "", 0, true, tell, user, &err);
+ *
+ * Nothing is lost: what begins like a call and is none is text. Which form it is the model's chat template shows; where it
+ * shows none that is known, all is text. */
+typedef struct ferrum_reply ferrum_reply;
+
+typedef enum ferrum_part {
+    FERRUM_PART_TEXT,
+    FERRUM_PART_REASONING,
+    FERRUM_PART_CALL,      /* a call begins: the text is the tool's name, told at once */
+    FERRUM_PART_ARGUMENTS, /* of that call: JSON text */
+} ferrum_part;
+
+/* `call` counts calls from 0; of text and reasoning it says nothing. The text, no NUL behind it, is valid during the call. */
+typedef void (*ferrum_reply_fn)(void *user, ferrum_part part, size_t call, const char *text, size_t len);
+
+typedef struct ferrum_reply_options {
+    const char *tools; /* a JSON array in OpenAI's form; NULL: calls stay text. Read while opening */
+    const char
+        *prompt; /* what the reply goes on from: where reasoning was opened there, it begins with it. NULL: unknown */
+} ferrum_reply_options;
+
+/* options NULL: all of them NULL. FERRUM_EFORMAT: the tools are not JSON; FERRUM_EINVAL: they are no array. */
+FERRUM_API int ferrum_reply_open(ferrum_reply **out, const ferrum_model *model, const ferrum_reply_options *options,
+                                 ferrum_error *err);
+/* Takes more of the text, `last` where none follows, and tells what is decided. FERRUM_ENOMEM. */
+FERRUM_API int ferrum_reply_feed(ferrum_reply *r, const char *text, size_t len, bool last, ferrum_reply_fn fn,
+                                 void *user, ferrum_error *err);
+FERRUM_API void ferrum_reply_close(ferrum_reply *r);
+
 /* ---- Sessions ---------------------------------------------------------------------------------------------------- */
 
 typedef struct ferrum_session ferrum_session;
 typedef struct ferrum_batch ferrum_batch;
 
+typedef struct ferrum_token_bias {
+    int32_t id;
+    float bias; /* added to the token's logit; minus infinity: it is never drawn */
+} ferrum_token_bias;
+
+/* Penalties and biases act on the logits, in the order in which they stand here, before all else. */
 typedef struct ferrum_sampling {
-    float temperature;        /* 0: greedy, and the rest is not used but the penalty; default 0.8 */
-    uint32_t top_k;           /* 0: off; default 40 */
-    float top_p;              /* 1: off; default 0.95 */
-    float min_p;              /* 0: off; default 0.05 */
-    float repetition_penalty; /* 1: off (default) */
-    uint32_t penalty_window;  /* the last so many tokens are penalised; default 64 */
-    uint64_t seed;            /* same seed, same text; 0 is a seed like any other */
+    float temperature;             /* 0: greedy, and the rest is not used but penalties and biases; default 0.8 */
+    uint32_t top_k;                /* 0: off; default 40 */
+    float top_p;                   /* 1: off; default 0.95 */
+    float min_p;                   /* 0: off; default 0.05 */
+    float repetition_penalty;      /* 1: off (default) */
+    uint32_t penalty_window;       /* the last so many tokens are penalised; default 64 */
+    float presence_penalty;        /* taken off the logits of tokens that the answer has; 0: off (default) */
+    float frequency_penalty;       /* the same for each time that it has them */
+    const ferrum_token_bias *bias; /* copied; an id that is there twice has the sum */
+    size_t bias_count;
+    uint64_t seed; /* same seed, same text; 0 is a seed like any other */
 } ferrum_sampling;
 
 typedef struct ferrum_session_options {
@@ -135,6 +181,7 @@ typedef struct ferrum_session_options {
     size_t stop_count;
     uint32_t logprobs;   /* keep the so many likeliest of every position; at most 100 */
     bool ignore_end;     /* go on after an end token */
+    bool special;        /* control tokens are text, as the vocabulary spells them, but for one that ends the answer */
     ferrum_batch *batch; /* evaluates for the session, together with others; NULL: the session does it by itself */
     ferrum_kv kv;        /* default FERRUM_KV_DEFAULT */
 } ferrum_session_options;

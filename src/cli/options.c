@@ -88,6 +88,7 @@ static int out_of_range(const cli_option *o, const char *value) {
         return cli_fail(CLI_USAGE, "--%s is %s; it must be a whole number from %.0f to %.0f", o->name, value, o->min,
                         o->max);
     const char *from = o->above_min ? "above" : "at least";
+    if (isinf(o->min)) return cli_fail(CLI_USAGE, "--%s is %s; it must be a number", o->name, value);
     if (isinf(o->max))
         return cli_fail(CLI_USAGE, "--%s is %s; it must be a number %s %g", o->name, value, from, o->min);
     return cli_fail(CLI_USAGE, "--%s is %s; it must be %s %g and at most %g", o->name, value, from, o->min, o->max);

@@ -1,5 +1,6 @@
 /* Opening a model: file, device, hyper-parameters, tokenizer, weights; and what is asked of it afterwards. */
 #include "model/model.h"
+#include "text/reply.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -214,4 +215,9 @@ int ferrum_chat_format(const ferrum_model *m, const ferrum_message *messages, si
     else
         *text = out.data;
     return rc;
+}
+
+int ferrum_reply_open(ferrum_reply **out, const ferrum_model *m, const ferrum_reply_options *options,
+                      ferrum_error *err) {
+    return fe_reply_open(out, m->chat_template.data, m->chat_template.len, options, err);
 }
