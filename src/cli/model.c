@@ -141,6 +141,7 @@ static ferrum_model_options library_options(const cli_model_options *options) {
     ferrum_model_options o;
     ferrum_model_options_init(&o);
     o.device = options->device;
+    o.pre = options->pre;
     o.cpu.threads = options->threads;
     const char *cap = getenv("FERRUM_CPU");
     o.cpu.cpu = options->cpu ? options->cpu : cap && *cap ? cap : NULL;
