@@ -56,7 +56,7 @@ enum { KNOWN_MODELS = sizeof known_models / sizeof *known_models, MAX_PIECES = 5
 void cli_print_known_models(void) {
     printf("\nMODEL is a path or one of these, fetched once and kept under ~/.cache/ferrum:\n");
     for (size_t i = 0; i < KNOWN_MODELS; i++) printf("  %-13s %s\n", known_models[i].name, known_models[i].about);
-    printf("or a model on huggingface.co, such as qwen3:4b or ORG/NAME:Q4_K_M (ferrum pull --help).\n");
+    printf("or one of huggingface.co, such as qwen3:4b or ORG/NAME:Q4_K_M (ferrum help pull).\n");
 }
 
 /* Known here, then the hub's short names. */
@@ -173,6 +173,7 @@ static ferrum_model_options library_options(const cli_model_options *options) {
     ferrum_model_options o;
     ferrum_model_options_init(&o);
     o.device = options->device;
+    o.pre = options->pre;
     o.cpu.threads = options->threads;
     const char *cap = getenv("FERRUM_CPU");
     o.cpu.cpu = options->cpu ? options->cpu : cap && *cap ? cap : NULL;
