@@ -116,7 +116,7 @@ int ferrum_model_open_memory(ferrum_model **out, const void *data, size_t bytes,
 void ferrum_model_close(ferrum_model *m) {
     if (!m) return;
     free(m->name);
-    free(m->w.layers);
+    fe_weights_free(&m->w);
     ferrum_tokenizer_close(m->tokenizer);
     for (uint32_t i = 0; i < m->buffer_count; i++) ferrum_buffer_free(m->buffers[i]);
     free(m->buffers);
