@@ -189,6 +189,11 @@ FERRUM_API void ferrum_embed(ferrum_stream *s, const ferrum_tensor *out, const f
 FERRUM_API void ferrum_rms_norm(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x,
                                 const ferrum_tensor *weight, float eps);
 
+/* out[r,:] = (x[r,:] - mean) / sqrt(variance + eps) · weight[:] + bias[:], mean and variance (the mean of (x[r,:] - mean)²) being
+ * those of x[r,:]. out may be x. */
+FERRUM_API void ferrum_layer_norm(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x,
+                                  const ferrum_tensor *weight, const ferrum_tensor *bias, float eps);
+
 /* c[m,n] = a[m,k] · w[n,k]ᵀ. c must not overlap a. */
 FERRUM_API void ferrum_matmul(ferrum_stream *s, const ferrum_tensor *c, const ferrum_tensor *a, const ferrum_tensor *w);
 
@@ -205,10 +210,13 @@ FERRUM_API void ferrum_matmul_many(ferrum_stream *s, size_t count, const ferrum_
  * m · used. */
 FERRUM_API void ferrum_matmul_experts(ferrum_stream *s, const ferrum_tensor *c, const ferrum_tensor *a,
                                       const ferrum_tensor *w, const ferrum_tensor *ids);
-/* For each row of logits[m, experts]: softmax, the `ids.cols` largest, first the largest (the lower index where equal), their
- * probabilities divided by their sum where `renormalise`. ids holds the indices as whole-numbered floats. */
+/* What a logit x of the router becomes: e^x over the sum of all, or 1 / (1 + e^-x). */
+typedef enum ferrum_gating { FERRUM_SOFTMAX, FERRUM_SIGMOID } ferrum_gating;
+
+/* For each row of logits[m, experts]: what they become, the `ids.cols` largest, first the largest (the lower index where
+ * equal), divided by their sum where `renormalise`. ids holds the indices as whole-numbered floats. */
 FERRUM_API void ferrum_moe_route(ferrum_stream *s, const ferrum_tensor *ids, const ferrum_tensor *weights,
-                                 const ferrum_tensor *logits, bool renormalise);
+                                 const ferrum_tensor *logits, ferrum_gating gating, bool renormalise);
 /* out[i,:] = Σ_j weights[i,j] · x[i·used + j, :]. */
 FERRUM_API void ferrum_moe_sum(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x,
                                const ferrum_tensor *weights);
@@ -216,12 +224,16 @@ FERRUM_API void ferrum_moe_sum(ferrum_stream *s, const ferrum_tensor *out, const
 /* Rotary position embedding, in place, on the first `dims` elements of every head.
  * x: [m, heads · head_dim]; row i stands at position positions[i].
  * Pair j of a head is turned by the angle position · freq_scale · base^(-2j/dims) / factors[j]. Pair j is elements
- * (2j, 2j+1) where interleaved, else (j, j + dims/2). */
+ * (2j, 2j+1) where interleaved, else (j, j + dims/2). What comes of it is multiplied by
+ * magnitude · (1 + temperature · ln(1 + floor(position / temperature_length))). */
 typedef struct ferrum_rope_params {
     uint32_t head_dim, dims; /* dims even, at most head_dim */
     bool interleaved;
     float base, freq_scale;       /* freq_scale 1: no scaling; 1/8: linear scaling by 8 */
     const ferrum_tensor *factors; /* F32 [dims/2], or NULL; weights: read when the op is recorded */
+    float magnitude;              /* above 0; 1: the elements stay as long as they are */
+    float temperature;            /* 0: none, for any temperature_length */
+    uint32_t temperature_length;
 } ferrum_rope_params;
 FERRUM_API void ferrum_rope(ferrum_stream *s, const ferrum_tensor *x, const int32_t *positions,
                             const ferrum_rope_params *p);
@@ -244,15 +256,17 @@ typedef struct ferrum_kv_span {
 FERRUM_API void ferrum_kv_append(ferrum_stream *s, const ferrum_tensor *k, const ferrum_tensor *v,
                                  const ferrum_kv_span *spans, size_t count);
 
-/* Causal attention with grouped queries and an online softmax.
+/* Attention with grouped queries and an online softmax.
  * q, out: [m, heads · head_dim]; heads a multiple of the caches' slices. The row at position t sees the positions p <= t with
- * p > t - window (window 0: all) of its own sequence, which are filled.
+ * p > t - window (window 0: all) of its own sequence, which are filled; where bidirectional, all up to the last of its span
+ * (and window is 0).
  * out = softmax(scale · q·kᵀ) · v; with softcap c > 0 the scores become c · tanh(score / c) first.
  * A span's rows come out the same, to the bit, whatever other spans there are. */
 typedef struct ferrum_attention_params {
     uint32_t heads, head_dim;
     uint32_t window; /* 0: none */
     float scale, softcap;
+    bool bidirectional;
 } ferrum_attention_params;
 FERRUM_API void ferrum_attention(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *q,
                                  const ferrum_kv_span *spans, size_t count, const ferrum_attention_params *p);
@@ -263,8 +277,14 @@ FERRUM_API void ferrum_swiglu(ferrum_stream *s, const ferrum_tensor *out, const 
 /* out = gelu(gate) · up, gelu(x) = x/2 · (1 + tanh(sqrt(2/π) · (x + 0.044715 x³))). */
 FERRUM_API void ferrum_geglu(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *gate,
                              const ferrum_tensor *up);
+/* out = x/2 · (1 + erf(x / sqrt(2))): GELU as it is defined, where geglu has its usual approximation. out may be x. */
+FERRUM_API void ferrum_gelu(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x);
 /* out = a + b; b has as many rows as a, or one that is added to every row. out may be a. */
 FERRUM_API void ferrum_add(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *a, const ferrum_tensor *b);
+
+/* out = y, y = scale · x; with softcap c > 0, c · tanh(y / c). out may be x. */
+FERRUM_API void ferrum_scale(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x, float scale,
+                             float softcap);
 
 /* out[n,k], F16, = w[n,k], rounded to nearest, ties to even. Products need no such copy of weights. */
 FERRUM_API void ferrum_unpack(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *w);

@@ -13,7 +13,7 @@
 typedef struct run_options {
     cli_model_options model;
     uint32_t max_tokens, context, top_k, logprobs;
-    float temperature, top_p, min_p, repetition_penalty;
+    float temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
     cli_seed seed;
     cli_strings stop;
     const char *system;
@@ -42,6 +42,10 @@ static const cli_option options[] = {
                "leave out tokens less likely than P times the likeliest; default 0.05", .min = 0, .max = 1),
     CLI_OPTION("repetition-penalty", 0, CLI_NUMBER, AT(repetition_penalty), "X",
                "above 1: make the last 64 tokens less likely; default 1", .min = 0, .max = INFINITY, .above_min = true),
+    CLI_OPTION("presence-penalty", 0, CLI_NUMBER, AT(presence_penalty), "X",
+               "taken off the logits of tokens that the answer has; default 0", .min = -INFINITY, .max = INFINITY),
+    CLI_OPTION("frequency-penalty", 0, CLI_NUMBER, AT(frequency_penalty), "X",
+               "the same for each time that it has them; default 0", .min = -INFINITY, .max = INFINITY),
     CLI_OPTION("seed", 0, CLI_SEED, AT(seed), "N", "the same seed gives the same text; default: a random one"),
     CLI_OPTION("stop", 0, CLI_STRINGS, AT(stop), "TEXT", "end the answer before this text; may be repeated"),
     CLI_OPTION("system", 0, CLI_STRING, AT(system), "TEXT", "the conversation's system message"),
@@ -102,6 +106,8 @@ static int open_session(cli_answerer *a, const run_options *o) {
     s.sampling.top_p = o->top_p;
     s.sampling.min_p = o->min_p;
     s.sampling.repetition_penalty = o->repetition_penalty;
+    s.sampling.presence_penalty = o->presence_penalty;
+    s.sampling.frequency_penalty = o->frequency_penalty;
     s.sampling.seed = o->seed.value;
     s.stop = o->stop.items;
     s.stop_count = o->stop.count;
@@ -138,7 +144,8 @@ static int tokenize_prompt(const cli_answerer *a, const char *prompt, size_t len
         prompt = formatted;
         len = strlen(formatted);
     }
-    int rc = ferrum_tokenize(a->model, prompt, len, FERRUM_ADD_SPECIAL | FERRUM_PARSE_SPECIAL, ids, count, &err);
+    int rc = ferrum_tokenize(ferrum_model_tokenizer(a->model), prompt, len, FERRUM_ADD_SPECIAL | FERRUM_PARSE_SPECIAL,
+                             ids, count, &err);
     ferrum_free(formatted);
     if (rc != 0) return cli_fail_library(&err);
     if (*count > 0) return CLI_GO_ON;

@@ -10,8 +10,9 @@ struct fe_sampler {
     ferrum_sampling settings;
     uint32_t vocab;
     uint64_t state[4];
-    candidate *candidates; /* [vocab] */
-    uint64_t *seen;        /* a bit a token: penalised already; all clear between draws */
+    ferrum_token_bias *bias; /* the settings' */
+    candidate *candidates;   /* [vocab] */
+    uint64_t *seen;          /* a bit a token: penalised already; all clear between draws */
 };
 
 /* ---- Numbers that are the same on every machine -------------------------------------------------------------------- */
@@ -90,20 +91,45 @@ static void select_best(candidate *c, size_t n, size_t k) {
 
 static float penalise(float logit, float penalty) { return logit > 0 ? logit / penalty : logit * penalty; }
 
-/* On the candidates while they still stand in the order of their ids. */
-static void apply_penalty(fe_sampler *s, const int32_t *history, size_t count) {
+/* Is it the id's first time? */
+static bool first_time(fe_sampler *s, uint32_t id) {
+    uint64_t bit = UINT64_C(1) << id % 64, before_it = s->seen[id / 64];
+    s->seen[id / 64] |= bit;
+    return !(before_it & bit);
+}
+
+static void forget(fe_sampler *s, const int32_t *ids, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if ((uint32_t)ids[i] < s->vocab) s->seen[(uint32_t)ids[i] / 64] = 0;
+}
+
+/* These are on the candidates while they still stand in the order of their ids. */
+static void penalise_repetition(fe_sampler *s, const int32_t *ids, size_t count) {
     float penalty = s->settings.repetition_penalty;
     if (penalty == 1 || count == 0) return;
-    size_t window = fe_min(count, s->settings.penalty_window);
-    history += count - window;
-    for (size_t i = 0; i < window; i++) {
-        uint32_t id = (uint32_t)history[i];
-        if (id >= s->vocab || s->seen[id / 64] >> id % 64 & 1) continue;
-        s->seen[id / 64] |= UINT64_C(1) << id % 64;
-        s->candidates[id].logprob = penalise(s->candidates[id].logprob, penalty);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t id = (uint32_t)ids[i];
+        if (id < s->vocab && first_time(s, id))
+            s->candidates[id].logprob = penalise(s->candidates[id].logprob, penalty);
     }
-    for (size_t i = 0; i < window; i++)
-        if ((uint32_t)history[i] < s->vocab) s->seen[(uint32_t)history[i] / 64] = 0;
+    forget(s, ids, count);
+}
+
+static void penalise_answer(fe_sampler *s, const int32_t *ids, size_t count) {
+    float presence = s->settings.presence_penalty, frequency = s->settings.frequency_penalty;
+    if ((presence == 0 && frequency == 0) || count == 0) return;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t id = (uint32_t)ids[i];
+        if (id < s->vocab) s->candidates[id].logprob -= frequency + (first_time(s, id) ? presence : 0);
+    }
+    forget(s, ids, count);
+}
+
+static void adjust(fe_sampler *s, const int32_t *history, size_t count, size_t answer) {
+    size_t window = fe_min(count, s->settings.penalty_window);
+    if (window) penalise_repetition(s, history + count - window, window);
+    if (answer) penalise_answer(s, history + count - answer, answer);
+    for (size_t i = 0; i < s->settings.bias_count; i++) s->candidates[s->bias[i].id].logprob += s->bias[i].bias;
 }
 
 /* Drops what cannot be drawn (NaN, minus infinity) and finds the best. */
@@ -174,10 +200,10 @@ static int32_t draw_from(fe_sampler *s, candidate *c, size_t n, float best) {
     return id;
 }
 
-int32_t fe_sampler_draw(fe_sampler *s, const float *logits, const int32_t *history, size_t count) {
+int32_t fe_sampler_draw(fe_sampler *s, const float *logits, const int32_t *history, size_t count, size_t answer) {
     const ferrum_sampling *p = &s->settings;
     for (uint32_t i = 0; i < s->vocab; i++) s->candidates[i] = (candidate){(int32_t)i, logits[i]};
-    apply_penalty(s, history, count);
+    adjust(s, history, count, answer);
     candidate best, *c = s->candidates;
     size_t n = compact(s, &best);
     if (n == 0 || p->temperature == 0) return best.id;
@@ -204,6 +230,22 @@ static int check_settings(const ferrum_sampling *p, ferrum_error *err) {
     if (!isfinite(p->repetition_penalty) || p->repetition_penalty <= 0)
         return fe_fail(err, FERRUM_EINVAL, "repetition_penalty is %g, but must be above 0",
                        (double)p->repetition_penalty);
+    if (!isfinite(p->presence_penalty) || !isfinite(p->frequency_penalty))
+        return fe_fail(err, FERRUM_EINVAL, "%s_penalty is %g, but must be a number",
+                       isfinite(p->presence_penalty) ? "frequency" : "presence",
+                       (double)(isfinite(p->presence_penalty) ? p->frequency_penalty : p->presence_penalty));
+    return 0;
+}
+
+static int check_bias(const ferrum_sampling *p, uint32_t vocab, ferrum_error *err) {
+    for (size_t i = 0; i < p->bias_count; i++) {
+        if (p->bias[i].id < 0 || (uint32_t)p->bias[i].id >= vocab)
+            return fe_fail(err, FERRUM_EINVAL, "a bias for token %d, but the vocabulary has 0 to %u", p->bias[i].id,
+                           vocab - 1);
+        if (isnan(p->bias[i].bias) || p->bias[i].bias == INFINITY)
+            return fe_fail(err, FERRUM_EINVAL, "the bias of token %d is %g, but must be a number or minus infinity",
+                           p->bias[i].id, (double)p->bias[i].bias);
+    }
     return 0;
 }
 
@@ -213,16 +255,20 @@ int fe_sampler_open(fe_sampler **out, const ferrum_sampling *settings, uint32_t 
     if (rc < 0) return rc;
     if (vocab == 0 || vocab > INT32_MAX)
         return fe_fail(err, FERRUM_EINVAL, "a sampler over %u tokens, but it must be 1 to %d", vocab, INT32_MAX);
+    rc = check_bias(settings, vocab, err);
+    if (rc < 0) return rc;
     fe_sampler *s = calloc(1, sizeof *s);
     if (!s) return fe_fail_memory(err, sizeof *s, "the sampler");
     s->settings = *settings;
     s->vocab = vocab;
     s->candidates = malloc(vocab * sizeof *s->candidates);
     s->seen = calloc((size_t)vocab / 64 + 1, sizeof *s->seen);
-    if (!s->candidates || !s->seen) {
+    s->bias = malloc(settings->bias_count * sizeof *s->bias + 1);
+    if (!s->candidates || !s->seen || !s->bias) {
         fe_sampler_close(s);
         return fe_fail_memory(err, vocab * sizeof *s->candidates, "the sampler");
     }
+    if (settings->bias_count) memcpy(s->bias, settings->bias, settings->bias_count * sizeof *s->bias);
     uint64_t seed = settings->seed;
     for (int i = 0; i < 4; i++) s->state[i] = fe_splitmix64(&seed);
     *out = s;
@@ -233,6 +279,7 @@ void fe_sampler_close(fe_sampler *s) {
     if (!s) return;
     free(s->candidates);
     free(s->seen);
+    free(s->bias);
     free(s);
 }
 

@@ -270,15 +270,15 @@ static int draw(ferrum_session *s, ferrum_error *err) {
     }
     int rc = keep_logprobs(s, err);
     if (rc) return rc;
-    int32_t id = fe_sampler_draw(s->sampler, s->logits, s->tokens, drawn);
+    int32_t id = fe_sampler_draw(s->sampler, s->logits, s->tokens, drawn, s->answer_count);
     if (id < 0) return fe_fail(err, FERRUM_EFORMAT, "the model gave no number for any token: its weights are broken");
     s->tokens[drawn] = id;
     s->answer_count++;
-    bool end = ferrum_token_is_end(s->model, id);
+    bool end = ferrum_token_is_end(s->model->tokenizer, id);
     if (end && !s->options.ignore_end) {
         end_answer(s, FERRUM_FINISH_STOP);
     } else if (s->model->tokenizer) {
-        fe_tokenizer_decode(s->model->tokenizer, id, false, false, &s->text);
+        fe_tokenizer_decode(s->model->tokenizer, id, s->options.special, false, &s->text);
         if (s->text.failed) return fe_fail_memory(err, s->text.capacity, "text");
     }
     return 0;

@@ -7,8 +7,16 @@
 bool fe_angles_are(const fe_angles *a, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
                    size_t count) {
     return a->count == count && a->params.dims == p->dims && a->params.base == p->base &&
-           a->params.freq_scale == p->freq_scale && a->factors == factors &&
+           a->params.freq_scale == p->freq_scale && a->factors == factors && a->params.magnitude == p->magnitude &&
+           a->params.temperature == p->temperature &&
+           (p->temperature == 0 || a->params.temperature_length == p->temperature_length) &&
            memcmp(a->positions, positions, count * sizeof *positions) == 0;
+}
+
+double fe_rope_magnitude(const ferrum_rope_params *p, int32_t position) {
+    if (p->temperature == 0) return p->magnitude;
+    double times = floor((double)position / p->temperature_length);
+    return p->magnitude * (1 + (double)p->temperature * log(1 + times));
 }
 
 void fe_angles_fill(fe_angles *a, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
@@ -22,8 +30,9 @@ void fe_angles_fill(fe_angles *a, const ferrum_rope_params *p, const float *fact
         double rate = (double)p->freq_scale * pow(p->base, -2.0 * (double)j / p->dims);
         if (factors) rate /= factors[j];
         for (size_t i = 0; i < count; i++) {
-            a->data[i * p->dims + j] = (float)cos(positions[i] * rate);
-            a->data[i * p->dims + half + j] = (float)sin(positions[i] * rate);
+            double magnitude = fe_rope_magnitude(p, positions[i]);
+            a->data[i * p->dims + j] = (float)(magnitude * cos(positions[i] * rate));
+            a->data[i * p->dims + half + j] = (float)(magnitude * sin(positions[i] * rate));
         }
     }
 }

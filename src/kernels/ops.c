@@ -103,6 +103,17 @@ void ferrum_rms_norm(ferrum_stream *s, const ferrum_tensor *out, const ferrum_te
     submit(s, &(fe_op){.kind = FE_OP_RMS_NORM, .out = *out, .a = *x, .b = *weight, .u.eps = eps});
 }
 
+void ferrum_layer_norm(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x, const ferrum_tensor *weight,
+                       const ferrum_tensor *bias, float eps) {
+    const char *op = "layer_norm";
+    if (s->failed || !F32_OUT(out) || !F32_IN(x) || !F32_IN(weight) || !F32_IN(bias) || !same_shape(s, op, x, out))
+        return;
+    if (!SAME("the weight's length", weight->cols, x->cols) || !SAME("the weight's rows", weight->rows, (size_t)1) ||
+        !same_shape(s, op, bias, weight))
+        return;
+    submit(s, &(fe_op){.kind = FE_OP_LAYER_NORM, .out = *out, .a = *x, .b = *weight, .c = *bias, .u.eps = eps});
+}
+
 void ferrum_matmul_many(ferrum_stream *s, size_t count, const ferrum_tensor *c, const ferrum_tensor *a,
                         const ferrum_tensor *w, ferrum_precision precision) {
     const char *op = "matmul";
@@ -146,13 +157,16 @@ void ferrum_matmul_experts(ferrum_stream *s, const ferrum_tensor *c, const ferru
 }
 
 void ferrum_moe_route(ferrum_stream *s, const ferrum_tensor *ids, const ferrum_tensor *weights,
-                      const ferrum_tensor *logits, bool renormalise) {
+                      const ferrum_tensor *logits, ferrum_gating gating, bool renormalise) {
     const char *op = "moe_route";
     if (s->failed || !F32_OUT(ids) || !F32_OUT(weights) || !F32_IN(logits) || !same_shape(s, op, ids, weights)) return;
     if (!SAME("the number of rows", ids->rows, logits->rows)) return;
     if (!check(s, ids->cols <= logits->cols, op, "the number of experts used", ids->cols, logits->cols)) return;
-    submit(s, &(fe_op){
-                  .kind = FE_OP_MOE_ROUTE, .out = *ids, .out2 = *weights, .a = *logits, .u.renormalise = renormalise});
+    if (!check(s, gating == FERRUM_SOFTMAX || gating == FERRUM_SIGMOID, op, "the gating", gating, FERRUM_SOFTMAX))
+        return;
+    submit(s,
+           &(fe_op){
+               .kind = FE_OP_MOE_ROUTE, .out = *ids, .out2 = *weights, .a = *logits, .u.route = {gating, renormalise}});
 }
 
 void ferrum_moe_sum(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x, const ferrum_tensor *weights) {
@@ -179,6 +193,14 @@ void ferrum_rope(ferrum_stream *s, const ferrum_tensor *x, const int32_t *positi
         !check(s, p->dims && p->dims % 2 == 0 && p->dims <= p->head_dim, op, "dims", p->dims, p->head_dim) ||
         !positions_ok(s, op, positions, x->rows, INT32_MAX))
         return;
+    if (!(p->magnitude > 0 && isfinite(p->magnitude))) {
+        refuse(s, op, "the magnitude is not a number above 0");
+        return;
+    }
+    if (!(p->temperature >= 0 && isfinite(p->temperature)) || (p->temperature > 0 && p->temperature_length == 0)) {
+        refuse(s, op, "the temperature is not a number from 0 on, with a length");
+        return;
+    }
     fe_op o = {.kind = FE_OP_ROPE, .out = *x, .ints = positions, .u.rope.params = *p};
     if (p->factors) {
         if (!F32_IN(p->factors) || !SAME("the number of factors", p->factors->cols, (size_t)p->dims / 2)) return;
@@ -243,7 +265,8 @@ void ferrum_attention(ferrum_stream *s, const ferrum_tensor *out, const ferrum_t
     const ferrum_tensor *k = &spans->k_cache;
     if (!SAME("head_dim", (size_t)p->head_dim, k->cols) ||
         !SAME("the row length", q->cols, (size_t)p->heads * p->head_dim) ||
-        !check(s, p->heads % k->slices == 0, op, "the number of heads", p->heads, k->slices))
+        !check(s, p->heads % k->slices == 0, op, "the number of heads", p->heads, k->slices) ||
+        !check(s, !p->bidirectional || p->window == 0, op, "the window of what is bidirectional", p->window, 0))
         return;
     submit(s,
            &(fe_op){
@@ -266,6 +289,22 @@ void ferrum_geglu(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tenso
 }
 void ferrum_add(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *a, const ferrum_tensor *b) {
     binary(s, FE_OP_ADD, "add", out, a, b, true);
+}
+
+void ferrum_gelu(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x) {
+    const char *op = "gelu";
+    if (s->failed || !F32_OUT(out) || !F32_IN(x) || !same_shape(s, op, x, out)) return;
+    submit(s, &(fe_op){.kind = FE_OP_GELU, .out = *out, .a = *x});
+}
+
+void ferrum_scale(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x, float scale, float softcap) {
+    const char *op = "scale";
+    if (s->failed || !F32_OUT(out) || !F32_IN(x) || !same_shape(s, op, x, out)) return;
+    if (!(softcap >= 0)) {
+        refuse(s, op, "the softcap is not a number from 0 on");
+        return;
+    }
+    submit(s, &(fe_op){.kind = FE_OP_SCALE, .out = *out, .a = *x, .u.scaled = {scale, softcap}});
 }
 
 void ferrum_argmax(ferrum_stream *s, const ferrum_tensor *ids, const ferrum_tensor *x) {

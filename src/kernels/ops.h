@@ -11,6 +11,7 @@ enum { FE_MATMUL_MANY = 3 };
 typedef enum fe_op_kind {
     FE_OP_EMBED,
     FE_OP_RMS_NORM,
+    FE_OP_LAYER_NORM,
     FE_OP_MATMUL,
     FE_OP_MATMUL_EXPERTS,
     FE_OP_MOE_ROUTE,
@@ -20,7 +21,9 @@ typedef enum fe_op_kind {
     FE_OP_ATTENTION,
     FE_OP_SWIGLU,
     FE_OP_GEGLU,
+    FE_OP_GELU,
     FE_OP_ADD,
+    FE_OP_SCALE,
     FE_OP_ARGMAX,
     FE_OP_UNPACK,
     FE_OP_KINDS,
@@ -37,8 +40,14 @@ typedef struct fe_op {
     const ferrum_kv_span *spans;
     size_t span_count;
     union {
-        float scale, eps;
-        bool renormalise;
+        float scale, eps; /* EMBED; RMS_NORM, LAYER_NORM */
+        struct {
+            float by, softcap;
+        } scaled; /* SCALE */
+        struct {
+            ferrum_gating gating;
+            bool renormalise;
+        } route;
         struct {
             size_t count;
             ferrum_precision precision;
@@ -100,7 +109,10 @@ extern const fe_backend fe_backend_metal; /* where FERRUM_METAL is defined */
 ferrum_type fe_device_kv_type(const ferrum_device *dev);
 bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type);
 
-/* The cosines and sines of rows: [count][dims], for each position dims/2 cosines, then as many sines. The backend brings the
+/* What RoPE multiplies the pairs at a position by, besides turning them. */
+double fe_rope_magnitude(const ferrum_rope_params *p, int32_t position);
+
+/* The cosines and sines of rows, times the magnitude: [count][dims], for each position dims/2 cosines, then as many sines. The backend brings the
  * memory of `positions`, [count], and `data`, and may share them between ops that turn by the same. */
 typedef struct fe_angles {
     ferrum_rope_params params;

@@ -23,11 +23,15 @@ class Usage(Case):
                 self.assertIn(word, result.stdout)
 
     def test_help_of_commands(self):
-        options = {"run": "max-tokens context threads temperature top-k top-p min-p repetition-penalty seed stop system "
-                          "raw ignore-end device cpu kv json logprobs verbose help",
-                   "perplexity": "ids tokens json logits top threads device cpu kv verbose help",
-                   "inspect": "context tensors json threads device cpu kv verbose help",
-                   "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate threads device cpu kv verbose help"}
+        options = {"run": "max-tokens context threads temperature top-k top-p min-p repetition-penalty presence-penalty "
+                          "frequency-penalty seed stop system "
+                          "raw ignore-end device cpu kv pre json logprobs verbose help",
+                   "perplexity": "ids tokens json logits top threads device cpu kv pre verbose help",
+                   "inspect": "context tensors json threads device cpu kv pre verbose help",
+                   "pull": "help",
+                   "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate threads device cpu kv pre verbose help",
+                   "tokenize": "no-special parse-special pieces json null pre help",
+                   "detokenize": "no-special json pre help"}
         for command, names in options.items():
             result = ferrum(command, "--help")
             self.assertEqual((result.returncode, result.stderr), (0, ""))
@@ -59,6 +63,7 @@ class Usage(Case):
     def test_values(self):
         for given, sentence in ((["--top-p", "1.5"], "--top-p is 1.5; it must be above 0 and at most 1"),
                                 (["--top-p=0"], "--top-p is 0; it must be above 0 and at most 1"),
+                                (["--presence-penalty", "x"], "--presence-penalty is x; it must be a number"),
                                 (["--min-p", "-0.1"], "--min-p is -0.1; it must be at least 0 and at most 1"),
                                 (["--temperature", "-1"], "--temperature is -1; it must be a number at least 0"),
                                 (["--temperature", "nan"], "--temperature is nan; it must be a number at least 0"),

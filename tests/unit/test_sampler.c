@@ -20,7 +20,7 @@ static fe_sampler *open_it(ferrum_sampling s, uint32_t vocab) {
 
 static int32_t draw_once(ferrum_sampling s, const float *logits, uint32_t vocab) {
     fe_sampler *sampler = open_it(s, vocab);
-    int32_t id = fe_sampler_draw(sampler, logits, NULL, 0);
+    int32_t id = fe_sampler_draw(sampler, logits, NULL, 0, 0);
     fe_sampler_close(sampler);
     return id;
 }
@@ -32,7 +32,7 @@ static void expect_shares(ferrum_sampling s, const float *logits, uint32_t vocab
     fe_sampler *sampler = open_it(s, vocab);
     assert_true(vocab <= MOST);
     for (int i = 0; i < DRAWS; i++) {
-        int32_t id = fe_sampler_draw(sampler, logits, NULL, 0);
+        int32_t id = fe_sampler_draw(sampler, logits, NULL, 0, 0);
         assert_in_range(id, 0, vocab - 1);
         seen[id]++;
     }
@@ -60,6 +60,8 @@ static void settings_out_of_range_are_named(void **state) {
         {"temperature", offsetof(ferrum_sampling, temperature), {-0.1f, NAN, INFINITY, -INFINITY}},
         {"top_p", offsetof(ferrum_sampling, top_p), {0, 1.01f, NAN, -1}},
         {"min_p", offsetof(ferrum_sampling, min_p), {-0.01f, 1.5f, NAN, INFINITY}},
+        {"presence_penalty", offsetof(ferrum_sampling, presence_penalty), {NAN, INFINITY, -INFINITY, NAN}},
+        {"frequency_penalty", offsetof(ferrum_sampling, frequency_penalty), {NAN, INFINITY, -INFINITY, NAN}},
         {"repetition_penalty", offsetof(ferrum_sampling, repetition_penalty), {0, -1, NAN, INFINITY}},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
@@ -182,20 +184,65 @@ static void repetition_is_penalised_once_an_id(void **state) {
     s.penalty_window = 3;
     fe_sampler *sampler = open_it(s, 3);
     const float up[3] = {4, 3, 1}, down[3] = {-1, -1.5f, -4};
-    assert_int_equal(fe_sampler_draw(sampler, up, NULL, 0), 0);
-    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0}, 1), 1);
-    assert_int_equal(fe_sampler_draw(sampler, down, (int32_t[]){0}, 1), 1); /* -2 < -1.5 */
+    assert_int_equal(fe_sampler_draw(sampler, up, NULL, 0, 0), 0);
+    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0}, 1, 0), 1);
+    assert_int_equal(fe_sampler_draw(sampler, down, (int32_t[]){0}, 1, 0), 1); /* -2 < -1.5 */
     /* Twice is as once: 4/2 = 2 > 3/2 > 1. */
-    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0, 0, 1}, 3), 0);
+    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0, 0, 1}, 3, 0), 0);
     /* What is before the window does not count, nor what is no token. */
-    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0, 1, 1, 1}, 4), 0);
-    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){-1, 3, INT32_MAX}, 3), 0);
-    assert_int_equal(fe_sampler_draw(sampler, up, NULL, 0), 0); /* nothing is left of it */
+    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0, 1, 1, 1}, 4, 0), 0);
+    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){-1, 3, INT32_MAX}, 3, 0), 0);
+    assert_int_equal(fe_sampler_draw(sampler, up, NULL, 0, 0), 0); /* nothing is left of it */
     fe_sampler_close(sampler);
     s.penalty_window = 0;
     sampler = open_it(s, 3);
-    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0}, 1), 0);
+    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0}, 1, 0), 0);
     fe_sampler_close(sampler);
+}
+
+/* Only the answer's tokens count: once for presence, each time for frequency. */
+static void the_answers_tokens_are_penalised(void **state) {
+    (void)state;
+    ferrum_sampling s = plain;
+    const float logits[3] = {4, 3, 1};
+    const int32_t history[5] = {0, 0, 1, 0, 0};
+    s.temperature = 0;
+    s.presence_penalty = 1.5f;
+    fe_sampler *sampler = open_it(s, 3);
+    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 0), 0);
+    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 1), 1); /* 2.5 < 3 */
+    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 3), 0); /* 2.5 > 1.5 */
+    fe_sampler_close(sampler);
+    s.presence_penalty = 0;
+    s.frequency_penalty = 0.75f;
+    sampler = open_it(s, 3);
+    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 1), 0); /* 3.25 > 3 */
+    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 2), 1); /* 2.5 < 3 */
+    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 3), 0); /* 2.5 > 2.25 */
+    fe_sampler_close(sampler);
+    s.frequency_penalty = -0.75f; /* below 0 it draws on */
+    sampler = open_it(s, 3);
+    assert_int_equal(fe_sampler_draw(sampler, (const float[]){1, 2, 2.4f}, history, 5, 5), 0); /* 4 > 2.75 > 2.4 */
+    fe_sampler_close(sampler);
+}
+
+static void biases_are_added(void **state) {
+    (void)state;
+    ferrum_sampling s = plain;
+    float logits[4];
+    four(logits); /* 0.15, 0.5, 0.05, 0.3 */
+    ferrum_token_bias bias[] = {{1, -INFINITY}, {2, (float)log(2)}, {2, (float)log(2)}};
+    s.bias = bias;
+    s.bias_count = 3;
+    expect_shares(s, logits, 4, (double[]){0.15 / 0.65, 0, 0.2 / 0.65, 0.3 / 0.65});
+    fe_sampler *sampler;
+    ferrum_error err;
+    bias[1].id = 4;
+    assert_int_equal(fe_sampler_open(&sampler, &s, 4, &err), FERRUM_EINVAL);
+    assert_string_equal(err.message, "a bias for token 4, but the vocabulary has 0 to 3");
+    bias[1] = (ferrum_token_bias){3, NAN};
+    assert_int_equal(fe_sampler_open(&sampler, &s, 4, &err), FERRUM_EINVAL);
+    assert_non_null(strstr(err.message, "the bias of token 3 is"));
 }
 
 static void the_seed_decides(void **state) {
@@ -216,7 +263,7 @@ static void the_seed_decides(void **state) {
         ferrum_sampling s = plain;
         s.seed = known[i].seed;
         fe_sampler *sampler = open_it(s, VOCAB);
-        for (int k = 0; k < 6; k++) assert_int_equal(fe_sampler_draw(sampler, logits, NULL, 0), known[i].ids[k]);
+        for (int k = 0; k < 6; k++) assert_int_equal(fe_sampler_draw(sampler, logits, NULL, 0, 0), known[i].ids[k]);
         fe_sampler_close(sampler);
     }
 }
@@ -255,7 +302,7 @@ static void large_vocabularies_keep_the_same_as_a_sort(void **state) {
         if (s.top_p == 1) kept = n;
         bool seen[VOCAB] = {false};
         fe_sampler *sampler = open_it(s, VOCAB);
-        for (size_t i = 0; i < 20 * kept + 100; i++) seen[fe_sampler_draw(sampler, logits, NULL, 0)] = true;
+        for (size_t i = 0; i < 20 * kept + 100; i++) seen[fe_sampler_draw(sampler, logits, NULL, 0, 0)] = true;
         fe_sampler_close(sampler);
         for (size_t i = 0; i < VOCAB; i++) assert_int_equal(seen[sorted[i].id], i < kept);
     }
@@ -296,6 +343,8 @@ int main(void) {
         cmocka_unit_test(top_p_keeps_the_fewest_that_suffice),
         cmocka_unit_test(min_p_is_relative_to_the_best),
         cmocka_unit_test(repetition_is_penalised_once_an_id),
+        cmocka_unit_test(the_answers_tokens_are_penalised),
+        cmocka_unit_test(biases_are_added),
         cmocka_unit_test(the_seed_decides),
         cmocka_unit_test(large_vocabularies_keep_the_same_as_a_sort),
         cmocka_unit_test(top_logprobs_are_those_of_a_softmax),

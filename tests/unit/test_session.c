@@ -64,7 +64,48 @@ static void unknown_kv(void **state) {
     ferrum_model_close(model);
 }
 
+/* Draws 300 tokens far from the likeliest, past end tokens: how many of them were control tokens, and how often the text spells
+ * one. */
+static void draw_control(const ferrum_model *model, bool special, size_t *drawn, size_t *spelled) {
+    static const char *const spellings[] = {"<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"};
+    ferrum_session_options options;
+    ferrum_session_options_init(&options);
+    options.max_tokens = 300;
+    options.ignore_end = true;
+    options.special = special;
+    options.sampling = (ferrum_sampling){.temperature = 50, .top_p = 1, .repetition_penalty = 1, .seed = 1};
+    ferrum_session *session;
+    ferrum_error err = {0};
+    if (ferrum_session_open(&session, model, &options, &err)) fail_msg("%s", err.message);
+    assert_int_equal(ferrum_session_append(session, (const int32_t[]){1}, 1, &err), 0);
+    static char text[1 << 15];
+    size_t len = 0, count;
+    for (int n; (n = ferrum_session_next(session, text + len, sizeof text - 1 - len, &err)) > 0;) len += (size_t)n;
+    text[len] = 0;
+    const int32_t *ids = ferrum_session_answer(session, &count);
+    assert_int_equal(count, 300);
+    *drawn = *spelled = 0;
+    for (size_t i = 0; i < count; i++) *drawn += ids[i] >= TINY_VOCAB - 4;
+    for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++)
+        for (const char *p = text; (p = strstr(p, spellings[i])); p++) ++*spelled;
+    ferrum_session_close(session);
+}
+
+static void control_tokens(void **state) {
+    (void)state;
+    ferrum_model *model = open_model("cpu");
+    size_t drawn, spelled;
+    draw_control(model, true, &drawn, &spelled);
+    assert_true(drawn > 0);
+    assert_int_equal(spelled, drawn);
+    draw_control(model, false, &drawn, &spelled);
+    assert_true(drawn > 0);
+    assert_int_equal(spelled, 0);
+    ferrum_model_close(model);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(kv_caches), cmocka_unit_test(unknown_kv)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(kv_caches), cmocka_unit_test(unknown_kv),
+                                       cmocka_unit_test(control_tokens)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

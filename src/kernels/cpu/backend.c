@@ -73,6 +73,7 @@ static bool is_small(const fe_op *op) {
     enum { SMALL = 8192 }; /* elements */
     switch (op->kind) {
     case FE_OP_ADD:
+    case FE_OP_SCALE:
     case FE_OP_RMS_NORM:
     case FE_OP_ROPE: return op->out.rows * op->out.cols <= SMALL;
     case FE_OP_KV_APPEND: return op->a.rows * op->a.cols <= SMALL;

@@ -70,9 +70,13 @@ typedef struct fe_attention_task {
 
 typedef struct fe_vector_kernels {
     void (*rms_norm)(float *out, const float *x, const float *weight, size_t n, float eps);
+    void (*layer_norm)(float *out, const float *x, const float *weight, const float *bias, size_t n, float eps);
+    void (*gelu)(float *out, const float *x, size_t n);
     void (*swiglu)(float *out, const float *gate, const float *up, size_t n);
     void (*geglu)(float *out, const float *gate, const float *up, size_t n);
     void (*add)(float *out, const float *a, const float *b, size_t n);
+    /* out = scale · x; with softcap c > 0, c · tanh(that / c) */
+    void (*scale)(float *out, const float *x, size_t n, float scale, float softcap);
     void (*axpy)(float *out, float alpha, const float *x, size_t n); /* out += alpha · x */
     float (*dot)(const float *a, const float *b, size_t n);
     void (*to_f16)(uint16_t *out, const float *x, size_t n);

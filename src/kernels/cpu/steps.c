@@ -267,10 +267,14 @@ static void moe_route(cpu_step *step, const cpu_worker *w) {
             memmove(ids + at + 1, ids + at, (found - 1 - at) * sizeof *ids);
             ids[at] = (float)e;
         }
+        bool sigmoid = op->u.route.gating == FERRUM_SIGMOID;
         float max = logits[(size_t)ids[0]];
-        for (size_t e = 0; e < experts; e++) total += expf(logits[e] - max);
-        for (size_t j = 0; j < used; j++) chosen += weights[j] = expf(logits[(size_t)ids[j]] - max) / total;
-        for (size_t j = 0; op->u.renormalise && j < used; j++) weights[j] /= chosen;
+        for (size_t e = 0; e < experts && !sigmoid; e++) total += expf(logits[e] - max);
+        for (size_t j = 0; j < used; j++) {
+            float x = logits[(size_t)ids[j]];
+            chosen += weights[j] = sigmoid ? 1 / (1 + expf(-x)) : expf(x - max) / total;
+        }
+        for (size_t j = 0; op->u.route.renormalise && j < used; j++) weights[j] /= chosen;
     }
 }
 
@@ -372,7 +376,7 @@ static fe_attention_task attention_task(const fe_op *op, const attention_plan *p
     for (size_t r = 0; r < t.rows; r++) {
         size_t token = (first + r) / plan->group, head = slice * plan->group + (first + r) % plan->group;
         t.q[r] = fe_row(&op->a, plan->row + token) + head * p->head_dim;
-        t.end[r] = (uint32_t)(span->first + token + 1);
+        t.end[r] = (uint32_t)(span->first + (p->bidirectional ? span->rows : token + 1));
         t.begin[r] = p->window && t.end[r] > p->window ? t.end[r] - p->window : 0;
         t.from = fe_min(t.from, t.begin[r]);
         t.to = fe_max(t.to, t.end[r]);
@@ -522,6 +526,15 @@ static void rms_norm(cpu_step *step, const cpu_worker *w) {
         w->table->vector.rms_norm(fe_row(&op->out, i), fe_row(&op->a, i), fe_row(&op->b, 0), op->a.cols, op->u.eps);
 }
 
+static void layer_norm(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t first, last;
+    cpu_share(op->a.rows, 1, w->index, w->count, &first, &last);
+    for (size_t i = first; i < last; i++)
+        w->table->vector.layer_norm(fe_row(&op->out, i), fe_row(&op->a, i), fe_row(&op->b, 0), fe_row(&op->c, 0),
+                                    op->a.cols, op->u.eps);
+}
+
 static void rope_pairs(float *x, const float *cs, size_t half) {
     for (size_t j = 0; j < half; j++) {
         float a = x[2 * j], b = x[2 * j + 1];
@@ -540,33 +553,69 @@ static void rope(cpu_step *step, const cpu_worker *w) {
         turn(fe_row(&op->out, i / heads) + i % heads * p->head_dim, step->angles + i / heads * p->dims, p->dims / 2);
 }
 
+/* A thread's rows, or of a single row its columns. */
+static void share_elements(const fe_op *op, const cpu_worker *w, size_t *first, size_t *last, size_t *begin,
+                           size_t *end) {
+    *first = *begin = 0;
+    *last = op->a.rows;
+    *end = op->a.cols;
+    if (op->a.rows == 1)
+        cpu_share(op->a.cols, ROW_GRAIN, w->index, w->count, begin, end);
+    else
+        cpu_share(op->a.rows, 1, w->index, w->count, first, last);
+}
+
 static void elementwise(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
     const fe_vector_kernels *v = &w->table->vector;
     void (*f)(float *, const float *, const float *, size_t) = op->kind == FE_OP_ADD      ? v->add
                                                                : op->kind == FE_OP_SWIGLU ? v->swiglu
                                                                                           : v->geglu;
-    size_t first = 0, last = op->a.rows, begin = 0, end = op->a.cols;
-    if (op->a.rows == 1)
-        cpu_share(op->a.cols, ROW_GRAIN, w->index, w->count, &begin, &end);
-    else
-        cpu_share(op->a.rows, 1, w->index, w->count, &first, &last);
+    size_t first, last, begin, end;
+    share_elements(op, w, &first, &last, &begin, &end);
     for (size_t i = first; i < last; i++)
         f(fe_row(&op->out, i) + begin, fe_row(&op->a, i) + begin, fe_row(&op->b, op->b.rows == 1 ? 0 : i) + begin,
           end - begin);
+}
+
+static void gelu(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t first, last, begin, end;
+    share_elements(op, w, &first, &last, &begin, &end);
+    for (size_t i = first; i < last; i++)
+        w->table->vector.gelu(fe_row(&op->out, i) + begin, fe_row(&op->a, i) + begin, end - begin);
+}
+
+static void scale(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t first, last, begin, end;
+    share_elements(op, w, &first, &last, &begin, &end);
+    for (size_t i = first; i < last; i++)
+        w->table->vector.scale(fe_row(&op->out, i) + begin, fe_row(&op->a, i) + begin, end - begin, op->u.scaled.by,
+                               op->u.scaled.softcap);
 }
 
 /* ---- The table ---- */
 
 cpu_run fe_cpu_step_run(fe_op_kind kind) {
     static const cpu_run table[FE_OP_KINDS] = {
-        [FE_OP_EMBED] = embed,         [FE_OP_RMS_NORM] = rms_norm,
-        [FE_OP_MATMUL] = matmul,       [FE_OP_MATMUL_EXPERTS] = matmul_experts,
-        [FE_OP_MOE_ROUTE] = moe_route, [FE_OP_MOE_SUM] = moe_sum,
-        [FE_OP_ROPE] = rope,           [FE_OP_KV_APPEND] = kv_append,
-        [FE_OP_ATTENTION] = attention, [FE_OP_SWIGLU] = elementwise,
-        [FE_OP_GEGLU] = elementwise,   [FE_OP_ADD] = elementwise,
-        [FE_OP_ARGMAX] = argmax,       [FE_OP_UNPACK] = unpack,
+        [FE_OP_EMBED] = embed,
+        [FE_OP_RMS_NORM] = rms_norm,
+        [FE_OP_LAYER_NORM] = layer_norm,
+        [FE_OP_MATMUL] = matmul,
+        [FE_OP_MATMUL_EXPERTS] = matmul_experts,
+        [FE_OP_MOE_ROUTE] = moe_route,
+        [FE_OP_MOE_SUM] = moe_sum,
+        [FE_OP_ROPE] = rope,
+        [FE_OP_KV_APPEND] = kv_append,
+        [FE_OP_ATTENTION] = attention,
+        [FE_OP_SWIGLU] = elementwise,
+        [FE_OP_GEGLU] = elementwise,
+        [FE_OP_GELU] = gelu,
+        [FE_OP_ADD] = elementwise,
+        [FE_OP_SCALE] = scale,
+        [FE_OP_ARGMAX] = argmax,
+        [FE_OP_UNPACK] = unpack,
     };
     return table[kind];
 }

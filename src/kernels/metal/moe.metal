@@ -29,7 +29,7 @@ kernel void moe_route(constant fe_metal_route &p [[buffer(0)]], device const flo
         }
         last = simd_max(best);
         last_index = min(simd_min(best == last ? index : p.experts), p.experts - 1); /* NaN is equal to nothing */
-        float probability = exp(last - largest) / total;
+        float probability = p.sigmoid ? 1.0f / (1.0f + exp(-last)) : exp(last - largest) / total;
         chosen += probability;
         if (lane == 0) {
             ids[j] = float(last_index);

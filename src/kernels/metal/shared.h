@@ -69,10 +69,27 @@ typedef struct fe_metal_norm {
     float eps, b_eps;
 } fe_metal_norm;
 
+/* out = (x - mean) / sqrt(variance + eps) · weight + bias */
+typedef struct fe_metal_layer_norm {
+    uint32_t out_stride, x_stride, cols;
+    float eps;
+} fe_metal_layer_norm;
+
+typedef struct fe_metal_unary {
+    uint32_t out_stride, x_stride, cols;
+} fe_metal_unary;
+
 typedef struct fe_metal_binary {
     uint32_t out_stride, a_stride, b_stride;
     uint32_t cols;
 } fe_metal_binary;
+
+/* out = scale · x; with softcap c > 0, c · tanh(that / c). */
+typedef struct fe_metal_scale {
+    uint32_t out_stride, x_stride;
+    uint32_t cols;
+    float scale, softcap;
+} fe_metal_scale;
 
 /* What lies between the products of q, k, v and attention, one head at a time: bias, norm, rotation, append. The first
  * heads are q's, then k's, then v's; a head that there is nothing to do with is left out of the grid. */
@@ -92,6 +109,7 @@ typedef struct fe_metal_attention {
     uint32_t rows, first;
     uint32_t window; /* 0: none */
     uint32_t splits; /* parts of the positions; 1: the result is complete */
+    uint32_t bidirectional;
     float scale, softcap;
 } fe_metal_attention;
 
@@ -101,7 +119,7 @@ typedef struct fe_metal_argmax {
 
 typedef struct fe_metal_route {
     uint32_t logits_stride, ids_stride, weights_stride;
-    uint32_t experts, used, renormalise;
+    uint32_t experts, used, sigmoid, renormalise;
 } fe_metal_route;
 
 typedef struct fe_metal_moe_sum {
