@@ -122,7 +122,7 @@ static jvalue macro_attribute(jinja *j, const jmacro *m, jname name) {
     for (const jnode *p = n->list; p; p = p->next) count++;
     jvalue *items = fe_j_alloc(j, count, sizeof *items);
     for (const jnode *p = n->list; p; p = p->next) items[i++] = fe_j_str(j, p->name.data, p->name.len);
-    return fe_j_seq(j, J_LIST, items, count);
+    return fe_j_seq(j, J_TUPLE, items, count);
 }
 
 /* What Python's getattr finds: J_ABSENT where there is none. */

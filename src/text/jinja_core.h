@@ -103,8 +103,8 @@ struct jiter {
     bool (*next)(jinja *j, jiter *it, jvalue *out);
     jvalue source; /* what an iterator over a value goes through */
     size_t at;
-    jiter *inner;     /* what a filter takes its values from */
-    const void *data; /* the filter's own */
+    jiter *inner; /* what a filter takes its values from */
+    void *data;   /* the filter's own */
 };
 
 typedef struct jcycle {

@@ -69,13 +69,25 @@ typedef struct filtered {
     jscope *scope;
 } filtered;
 
+/* jinja2 hands on what the loop's names were given, tuples where the target has them. */
+static jvalue target_value(jinja *j, const jnode *target, jscope *scope) {
+    if (target->type != JN_TUPLE) return fe_j_lookup(j, scope, target->name);
+    size_t count = 0, i = 0;
+    for (const jnode *e = target->list; e; e = e->next) count++;
+    jvalue *items = fe_j_alloc(j, count, sizeof *items);
+    for (const jnode *e = target->list; e; e = e->next) items[i++] = target_value(j, e, scope);
+    return fe_j_seq(j, J_TUPLE, items, count);
+}
+
 /* The next value that the loop's own `if` lets through; asked for only when it is needed. */
 static bool next_filtered(jinja *j, jiter *it, jvalue *out) {
     const filtered *f = it->data;
     while (fe_j_next(j, it->inner, out)) {
         jscope *scope = inner(j, f->scope);
         fe_j_assign(j, f->loop->a, *out, scope);
-        if (fe_j_truth(j, fe_j_eval(j, f->loop->c, scope))) return true;
+        if (!fe_j_truth(j, fe_j_eval(j, f->loop->c, scope))) continue;
+        *out = target_value(j, f->loop->a, scope);
+        return true;
     }
     return false;
 }

@@ -92,8 +92,9 @@ static jvalue filter_truncate(jinja *j, jvalue v, const jvalue *args) {
     int64_t chars = (int64_t)need_str(j, end, "truncate")->chars;
     if (length < chars) fe_j_fail(j, "truncate's length is %lld, shorter than its end", (long long)length);
     if (leeway < 0) fe_j_fail(j, "truncate's leeway is negative");
+    int64_t has;
+    if (fe_j_length(j, v, &has) && (has <= length || has - length <= leeway)) return v;
     const jstr *s = need_str(j, v, "truncate");
-    if ((int64_t)s->chars <= length || (int64_t)s->chars - length <= leeway) return v;
     jvalue cut = fe_j_substr(j, s, 0, (size_t)(length - chars));
     if (!truth_or(j, args[1], false)) {
         const char *space = cut.str->len ? memrchr(cut.str->data, ' ', cut.str->len) : NULL;
@@ -265,7 +266,7 @@ static double round_to(jinja *j, double f, int64_t digits) {
     double whole = floor(scaled), rest = scaled - whole;
     fe_j_steps(j, 1);
     if (rest > 0.5 || (rest == 0.5 && fmod(whole, 2) != 0)) whole += 1;
-    return whole * unit;
+    return copysign(whole * unit, f);
 }
 
 static int64_t round_int(jinja *j, int64_t i, int64_t digits) {
@@ -291,7 +292,8 @@ static jvalue filter_round(jinja *j, jvalue v, const jvalue *args) {
     jvalue unit = fe_j_binary(j, JOP_POW, fe_j_int(10), fe_j_int(digits));
     jvalue scaled = fe_j_binary(j, JOP_MUL, v, unit);
     double f = fe_j_number(scaled);
-    if (!isfinite(f) || fabs(f) >= 9.2e18) fe_j_fail(j, "the number is too large to be rounded");
+    if (!isfinite(f)) fe_j_fail(j, "what is not finite cannot be rounded");
+    if (fabs(f) >= 9.2e18) return fe_j_float(f / fe_j_number(unit)); /* whole already */
     return fe_j_binary(j, JOP_DIV, fe_j_int((int64_t)(ceiling ? ceil(f) : floor(f))), unit);
 }
 

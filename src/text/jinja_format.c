@@ -294,16 +294,16 @@ static int64_t percent_int(percent *p, jvalue v, char type) {
     return fe_j_integer(v);
 }
 
-static void percent_char(percent *p, jbuf *out, spec *s, jvalue v) {
+/* One character: of a string, or by its number. */
+static void put_char(jinja *j, jbuf *out, spec *s, jvalue v) {
     char utf8[4];
     if (v.type == J_STR && v.str->chars == 1) {
-        format_str(p->j, out, s, v.str);
+        format_str(j, out, s, v.str);
         return;
     }
     int64_t c = fe_j_is_integer(v) ? fe_j_integer(v) : -1;
-    if (c < 0 || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000))
-        fe_j_fail(p->j, "%%c requires an integer or one character");
-    format_str(p->j, out, s, fe_j_str(p->j, utf8, fe_utf8_encode((uint32_t)c, utf8)).str);
+    if (c < 0 || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000)) fe_j_fail(j, "%%c requires an integer or one character");
+    format_str(j, out, s, fe_j_str(j, utf8, fe_utf8_encode((uint32_t)c, utf8)).str);
 }
 
 static void percent_value(percent *p, jbuf *out, spec *s, jvalue v, bool left, bool zero) {
@@ -332,7 +332,7 @@ static void percent_value(percent *p, jbuf *out, spec *s, jvalue v, bool left, b
         s->precision = -1;
         s->align = left ? '<' : '>';
         s->fill = ' ';
-        percent_char(p, out, s, v);
+        put_char(j, out, s, v);
         return;
     default:
         s->align = left ? '<' : '>';
@@ -489,7 +489,7 @@ static void format_value(formatter *f, jbuf *out, jvalue v, spec s) {
     jinja *j = f->j;
     bool number = fe_j_is_number(v) && v.type != J_BOOL, real = s.type && strchr("eEfFgG%", s.type);
     bool integral = !s.type || strchr("bdoxXn", s.type);
-    if (v.type == J_BOOL && (s.type || s.width || s.align || s.sign)) number = true;
+    if (v.type == J_BOOL && (s.type || s.width || s.align || s.sign || s.grouping || s.alternate)) number = true;
     if (number && s.align == '0') s.align = '=';
     if (s.align == '0') s.align = '<';
     if (number && (s.grouping || s.align == '=') && s.fill == '0' && s.grouping)
@@ -499,6 +499,10 @@ static void format_value(formatter *f, jbuf *out, jvalue v, spec s) {
             fe_j_fail(j, "unknown format code '%c' for object of type '%s'", s.type, fe_j_type(v));
         format_float(j, out, &s, fe_j_number(v));
     } else if (number) {
+        if (s.type == 'c' && !s.sign && !s.grouping) {
+            put_char(j, out, &s, v);
+            return;
+        }
         if (!integral || s.precision >= 0) fe_j_fail(j, "a format specification that integers do not take");
         format_int(j, out, &s, fe_j_integer(v), 0);
     } else {

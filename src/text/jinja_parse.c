@@ -8,7 +8,7 @@ typedef struct ends {
     const char *names[3];
 } ends;
 
-static jnode *parse_body(jparser *p, const char *tag, const ends *until);
+static jnode *parse_body(jparser *p, const char *tag, const ends *until, size_t line);
 
 static void expect_block_end(jparser *p) {
     if (p->at->type != JT_BLOCK_END) fe_j_unexpected(p, "the tag's end");
@@ -17,9 +17,10 @@ static void expect_block_end(jparser *p) {
 
 /* Behind a tag: its body up to the tag that ends it, at whose name the parser stands then. */
 static jnode *parse_block(jparser *p, const char *tag, ends until) {
+    size_t line = p->at->line;
     fe_j_take_op(p, ":");
     expect_block_end(p);
-    return parse_body(p, tag, &until);
+    return parse_body(p, tag, &until, line);
 }
 
 static jnode *parse_whole_block(jparser *p, const char *tag, const char *end) {
@@ -207,7 +208,7 @@ static const struct {
     {"from", NULL},         {"autoescape", NULL},
 };
 
-static jnode *parse_statement(jparser *p, const char *tag, const ends *until) {
+static jnode *parse_statement(jparser *p, const char *tag) {
     jinja *j = p->j;
     if (p->at->type != JT_NAME) fe_j_unexpected(p, "a tag's name");
     j->line = p->at->line;
@@ -217,7 +218,7 @@ static jnode *parse_statement(jparser *p, const char *tag, const ends *until) {
         return statements[i].parse(p);
     }
     const char *name = fe_j_shown(j, p->at->text, p->at->len);
-    if (tag) fe_j_fail(j, "unknown tag '%s' in a block '%s' that is ended by '%s'", name, tag, until->names[0]);
+    if (tag) fe_j_fail(j, "unknown tag '%s' in a block that is ended by 'end%s'", name, tag);
     fe_j_fail(j, "unknown tag '%s'", name);
 }
 
@@ -236,15 +237,14 @@ static jnode *parse_output(jparser *p) {
 }
 
 /* What stands up to one of the end tags, or to the end of the template where there is none to wait for (tag and until NULL). */
-static jnode *parse_body(jparser *p, const char *tag, const ends *until) {
+static jnode *parse_body(jparser *p, const char *tag, const ends *until, size_t line) {
     jnode *first = NULL, **tail = &first;
-    size_t line = p->at->line;
     fe_j_deeper(p);
     for (;; tail = &(*tail)->next) {
         const jtoken *t = p->at;
         if (t->type == JT_END && until) {
             p->j->line = line;
-            fe_j_fail(p->j, "the block '%s' that begins here has no '%s'", tag, until->names[until->names[1] != NULL]);
+            fe_j_fail(p->j, "the block '%s' that begins here has no 'end%s'", tag, tag);
         }
         if (t->type == JT_END) break;
         if (t->type == JT_DATA) {
@@ -256,7 +256,7 @@ static jnode *parse_body(jparser *p, const char *tag, const ends *until) {
         } else {
             p->at++;
             if (at_end_tag(p, until)) break;
-            *tail = parse_statement(p, tag, until);
+            *tail = parse_statement(p, tag);
             expect_block_end(p);
         }
     }
@@ -266,7 +266,7 @@ static jnode *parse_body(jparser *p, const char *tag, const ends *until) {
 
 jnode *fe_j_parse(jinja *j, const char *text, size_t len) {
     jparser p = {.j = j, .at = fe_j_lex(j, text, len)};
-    jnode *body = parse_body(&p, NULL, NULL);
+    jnode *body = parse_body(&p, NULL, NULL, 1);
     if (p.unknown.name) {
         j->line = p.unknown.line;
         fe_j_fail(j, "there is no %s '%s'", p.unknown.kind, p.unknown.name);

@@ -211,22 +211,35 @@ static jvalue filter_sum(jinja *j, jvalue v, const jvalue *args) {
 
 /* What map, select and their like do to each value. */
 typedef struct each {
-    const jbuiltin *row; /* the filter or test; NULL: the value itself, or its truth */
+    jvalue name; /* of the filter or test, or J_ABSENT: the value itself, or its truth */
+    const jbuiltin *row;
     jcall call;
     jvalue attribute, otherwise;
     bool rejects;
 } each;
 
+/* jinja2's generators look at their source, and for the filter or test, when the first value is asked for; a source that is
+ * false has no values, whatever it is. */
+static bool start(jinja *j, jiter *it, const jbuiltin *(*find)(const char *name, size_t len), const char *kind) {
+    each *e = it->data;
+    if (it->inner) return true;
+    if (!fe_j_truth(j, it->source)) return false;
+    it->inner = fe_j_iter(j, it->source);
+    if (e->name.type == J_STR) e->row = find(e->name.str->data, e->name.str->len);
+    if (e->name.type != J_ABSENT && !e->row) fe_j_fail(j, "there is no %s %s", kind, fe_j_repr_shown(j, e->name));
+    return true;
+}
+
 static bool next_mapped(jinja *j, jiter *it, jvalue *out) {
     const each *e = it->data;
-    if (!fe_j_next(j, it->inner, out)) return false;
+    if (!start(j, it, fe_j_filter, "filter") || !fe_j_next(j, it->inner, out)) return false;
     *out = e->row ? fe_j_call_row(j, e->row, *out, &e->call) : by_attribute(j, *out, e->attribute, e->otherwise);
     return true;
 }
 
 static bool next_selected(jinja *j, jiter *it, jvalue *out) {
     const each *e = it->data;
-    while (fe_j_next(j, it->inner, out)) {
+    while (start(j, it, fe_j_test, "test") && fe_j_next(j, it->inner, out)) {
         jvalue v = by_attribute(j, *out, e->attribute, (jvalue){.type = J_ABSENT});
         if (e->row) v = fe_j_call_row(j, e->row, v, &e->call);
         if (fe_j_truth(j, v) != e->rejects) return true;
@@ -234,19 +247,10 @@ static bool next_selected(jinja *j, jiter *it, jvalue *out) {
     return false;
 }
 
-static bool next_of_none(jinja *j, jiter *it, jvalue *out) { return (void)j, (void)it, (void)out, false; }
-
-/* jinja2's generators look at their source first: what is false has no elements, whatever it is. */
-static jvalue generator(jinja *j, jvalue v, bool (*next)(jinja *j, jiter *it, jvalue *out), const each *e) {
-    if (!fe_j_truth(j, v)) return fe_j_make_iter(j, (jiter){.next = next_of_none});
-    return fe_j_make_iter(j, (jiter){.next = next, .inner = fe_j_iter(j, v), .data = e});
-}
-
-static const jbuiltin *named_row(jinja *j, jvalue name, const char *kind,
-                                 const jbuiltin *(*find)(const char *name, size_t len)) {
-    const jbuiltin *row = name.type == J_STR ? find(name.str->data, name.str->len) : NULL;
-    if (!row) fe_j_fail(j, "there is no %s %s", kind, fe_j_repr_shown(j, name));
-    return row;
+static jvalue first_argument(jcall *call) {
+    if (call->count == 0) return (jvalue){.type = J_ABSENT};
+    call->count--;
+    return *call->args++;
 }
 
 static jvalue filter_map(jinja *j, jvalue v, const jcall *call) {
@@ -257,29 +261,21 @@ static jvalue filter_map(jinja *j, jvalue v, const jcall *call) {
         fe_j_bind(j, &by_name, call, args);
         *e = (each){.attribute = args[0], .otherwise = args[1]};
     } else {
-        if (call->count == 0) fe_j_fail(j, "map needs a filter's name or an attribute");
-        *e = (each){.row = named_row(j, call->args[0], "filter", fe_j_filter), .call = *call};
-        e->call.args++;
-        e->call.count--;
+        *e = (each){.call = *call};
+        e->name = first_argument(&e->call);
+        if (e->name.type == J_ABSENT) e->name = fe_j_none();
     }
-    return generator(j, v, next_mapped, e);
+    return fe_j_make_iter(j, (jiter){.next = next_mapped, .source = v, .data = e});
 }
 
 static jvalue select_by(jinja *j, jvalue v, const jcall *call, bool attribute, bool rejects) {
     each *e = fe_j_alloc(j, 1, sizeof *e);
     *e = (each){.call = *call, .rejects = rejects};
-    if (attribute) {
-        if (call->count == 0) fe_j_fail(j, "%s needs an attribute's name", rejects ? "rejectattr" : "selectattr");
-        e->attribute = call->args[0];
-        e->call.args++;
-        e->call.count--;
-    }
-    if (e->call.count) {
-        e->row = named_row(j, e->call.args[0], "test", fe_j_test);
-        e->call.args++;
-        e->call.count--;
-    }
-    return generator(j, v, next_selected, e);
+    if (attribute && call->count == 0)
+        fe_j_fail(j, "%s needs an attribute's name", rejects ? "rejectattr" : "selectattr");
+    if (attribute) e->attribute = first_argument(&e->call);
+    e->name = first_argument(&e->call);
+    return fe_j_make_iter(j, (jiter){.next = next_selected, .source = v, .data = e});
 }
 
 static jvalue filter_select(jinja *j, jvalue v, const jcall *call) { return select_by(j, v, call, false, false); }

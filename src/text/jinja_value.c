@@ -346,7 +346,7 @@ static bool next_char(jinja *j, jiter *it, jvalue *out) {
     uint32_t cp;
     if (it->at >= s->len) return false;
     size_t n = fe_utf8_decode(s->data + it->at, s->len - it->at, &cp);
-    *out = fe_j_marked(j, fe_j_str(j, s->data + it->at, n), s->markup);
+    *out = fe_j_str(j, s->data + it->at, n);
     it->at += n;
     return true;
 }

@@ -32,7 +32,7 @@ SDIST_SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
 NOW = datetime.datetime(2025, 7, 4, 15, 6, 9)  # a Friday
 
 # What this interpreter refuses and jinja2 does not: see src/text/jinja.h.
-REFUSED = ("is not supported", "are not supported", "does not fit 64 bits", "has no text", "beyond 64 bits")
+REFUSED = ("is not supported", "are not supported", "does not fit 64 bits", "has no text", "beyond 64 bits", "complex number")
 
 
 # ---- jinja2 as transformers sets it up ----
