@@ -54,7 +54,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command, cli_bench_command,
-    cli_tokenize_command, cli_detokenize_command, cli_pull_command;
+    cli_tokenize_command, cli_detokenize_command, cli_pull_command, cli_list_command, cli_rm_command;
 
 typedef struct cli_args {
     char **items; /* argv's own room */
@@ -107,6 +107,14 @@ int cli_model_path(const char *model, char **path);
 /* The same, but a name alone, and the hub is asked whether it has a newer one. */
 int cli_model_pull(const char *model, char **path);
 void cli_print_known_models(void);
+
+/* The known models, by index: name and block type; NULL behind the last. */
+const char *cli_known_name(size_t index);
+const char *cli_known_quant(size_t index);
+
+/* Where the known model `name` is kept, whether it is there or not; release with free. CLI_GO_ON; CLI_OK: it is no known model; or
+ * the status to exit with. */
+int cli_known_path(const char *name, char **path);
 
 /* Opens the file as the options say, with FERRUM_CPU where --cpu is not given. */
 int cli_model_load(ferrum_model **out, const char *path, const cli_model_options *options, ferrum_error *err);

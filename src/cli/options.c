@@ -175,14 +175,16 @@ static int parse_long(const cli_command *command, int argc, char **argv, int *i,
     return set_value(o, value, values);
 }
 
-/* -n 5, -n5. */
+/* -n 5, -n5; -y. */
 static int parse_short(const cli_command *command, int argc, char **argv, int *i, void *values) {
     const char *text = argv[*i] + 1;
     const cli_option *o = find_short(command, *text);
     if (!o) return unknown_option(command, argv[*i]);
     if (o == &help_option) return cli_print_help(command), CLI_OK;
     const char *value = text[1] ? text + 1 : NULL;
-    if (!value) {
+    if (o->kind == CLI_FLAG) {
+        if (value) return cli_fail(CLI_USAGE, "-%c takes no value", o->letter);
+    } else if (!value) {
         if (*i + 1 == argc) return cli_fail(CLI_USAGE, "-%c needs a value: %s", o->letter, o->argument);
         value = argv[++*i];
     }
@@ -247,7 +249,8 @@ static void print_option(const cli_option *o) {
 }
 
 void cli_print_help(const cli_command *command) {
-    printf("usage: ferrum %s [OPTION]... %s\n\n%s\n\n", command->name, command->arguments, command->about);
+    printf("usage: ferrum %s [OPTION]...%s%s\n\n%s\n\n", command->name, *command->arguments ? " " : "",
+           command->arguments, command->about);
     for (const cli_option *o = command->options; o->name; o++) print_option(o);
     print_option(&help_option);
     printf("\n%s", command->details);
