@@ -116,9 +116,6 @@ typedef struct hub_removal {
  * CLI_GO_ON, or the status to exit with (hub_remove.c). */
 int hub_remove(const hub_removal *r, const char *folder, const hub_link *links, size_t count);
 
-/* Makes the folder and those above it. */
-bool hub_make_folders(const char *path);
-
 /* ---- HTTP (hub_http.c) ------------------------------------------------------------------------------------------------ */
 
 typedef struct hub_http hub_http;
