@@ -42,10 +42,10 @@ typedef struct fe_vocab {
     uint8_t *type;       /* [count] */
     const char *scores;  /* [count] of F32, unaligned; SentencePiece only */
     uint32_t *slots;     /* hash table, linear probing: id + 1, or 0 */
-    uint32_t mask;
-    int32_t byte_id[256]; /* the token of each byte, or -1 */
-    int32_t bos, eos, unknown;
-    bool add_bos, add_eos, add_space;
+    uint32_t slot_mask;
+    int32_t byte_id[256];                                /* the token of each byte, or -1 */
+    int32_t bos, eos, unknown, separator, padding, mask; /* -1: none */
+    bool add_bos, add_eos, add_sep, add_space;
     int32_t ends[FE_VOCAB_ENDS];
     uint32_t end_count;
     fe_specials user;    /* user-defined tokens; with U+2581 for their spaces where SentencePiece */
