@@ -141,8 +141,7 @@ bool fe_j_compare(jinja *j, jop op, jvalue a, jvalue b) {
 
 bool fe_j_contains(jinja *j, jvalue container, jvalue v) {
     if (container.type == J_STR) {
-        if (v.type == J_UNDEFINED || v.type != J_STR)
-            fe_j_fail(j, "'in <string>' requires string as left operand, not %s", fe_j_type(v));
+        if (v.type != J_STR) fe_j_fail(j, "'in <string>' requires string as left operand, not %s", fe_j_type(v));
         fe_j_steps(j, container.str->len / 64);
         return fe_j_find(container.str->data, container.str->len, v.str->data, v.str->len) != NULL;
     }

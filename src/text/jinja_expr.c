@@ -1,6 +1,7 @@
 /* Expressions: tokens as a tree, by jinja2's grammar. */
 #include "text/jinja_core.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { NESTING = 100 }; /* of expressions and blocks, which the parser's own depth goes by */
@@ -46,8 +47,8 @@ void fe_j_unexpected(jparser *p, const char *expected) {
 }
 
 void fe_j_expect_op(jparser *p, const char *op) {
-    char quoted[8] = "'";
-    strcat(strcat(quoted, op), "'");
+    char quoted[8];
+    snprintf(quoted, sizeof quoted, "'%s'", op);
     if (!fe_j_take_op(p, op)) fe_j_unexpected(p, quoted);
 }
 

@@ -163,10 +163,11 @@ static jnode *parse_with(jparser *p) {
     jnode *n = fe_j_node(p, JN_WITH, p->at++->line), **tail = &n->list;
     while (p->at->type != JT_BLOCK_END) {
         if (n->list) fe_j_expect_op(p, ",");
-        *tail = fe_j_target(p, false, NULL);
+        jnode *target = fe_j_target(p, false, NULL);
         fe_j_expect_op(p, "=");
-        (*tail)->next = fe_j_expression(p);
-        tail = &(*tail)->next->next;
+        target->next = fe_j_expression(p);
+        *tail = target;
+        tail = &target->next->next;
     }
     n->body = parse_hard_block(p, "with", "endwith");
     return n;

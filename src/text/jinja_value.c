@@ -13,8 +13,9 @@ jvalue fe_j_undefined(jinja *j, const char *format, ...) {
     va_start(args, format);
     vsnprintf(hint, sizeof hint, format, args);
     va_end(args);
-    char *copy = fe_j_alloc(j, strlen(hint) + 1, 1);
-    strcpy(copy, hint);
+    size_t size = strlen(hint) + 1;
+    char *copy = fe_j_alloc(j, size, 1);
+    memcpy(copy, hint, size);
     return J_VALUE(J_UNDEFINED, .hint = copy);
 }
 
@@ -95,11 +96,15 @@ void fe_j_dict_put(jinja *j, jdict *d, jvalue key, jvalue value) {
         return;
     }
     if (d->count == d->capacity) {
-        jdict *larger = fe_j_dict(j, 2 * d->capacity + 4);
-        if (d->count) memcpy(larger->keys, d->keys, d->count * sizeof *d->keys);
-        if (d->count) memcpy(larger->values, d->values, d->count * sizeof *d->values);
-        larger->count = d->count;
-        *d = *larger;
+        size_t capacity = 2 * d->capacity + 4;
+        jvalue *keys = fe_j_alloc(j, capacity, sizeof *keys), *values = fe_j_alloc(j, capacity, sizeof *values);
+        for (size_t i = 0; i < d->count; i++) {
+            keys[i] = d->keys[i];
+            values[i] = d->values[i];
+        }
+        d->keys = keys;
+        d->values = values;
+        d->capacity = capacity;
     }
     d->keys[d->count] = key;
     d->values[d->count++] = value;
