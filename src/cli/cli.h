@@ -54,7 +54,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command, cli_bench_command,
-    cli_tokenize_command, cli_detokenize_command, cli_pull_command;
+    cli_tokenize_command, cli_detokenize_command, cli_pull_command, cli_embed_command;
 
 typedef struct cli_args {
     char **items; /* argv's own room */

@@ -10,7 +10,7 @@
 
 static const cli_command *const commands[] = {&cli_run_command,   &cli_perplexity_command, &cli_inspect_command,
                                               &cli_bench_command, &cli_tokenize_command,   &cli_detokenize_command,
-                                              &cli_pull_command};
+                                              &cli_pull_command,  &cli_embed_command};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static const char *const general_names[] = {"help", "--help", "--version"};

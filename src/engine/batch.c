@@ -10,6 +10,8 @@ void ferrum_batch_options_init(ferrum_batch_options *options) {
 int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferrum_batch_options *options,
                       ferrum_error *err) {
     *out = NULL;
+    int rc = fe_model_must_generate(model, err);
+    if (rc) return rc;
     uint32_t rows = options && options->rows ? options->rows : FE_PASS_ROWS;
     ferrum_batch *b = fe_alloc(1, sizeof *b);
     if (!b) return fe_fail_memory(err, sizeof *b, "a batch");
@@ -17,9 +19,9 @@ int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferru
     b->ids = fe_alloc(rows, sizeof *b->ids);
     b->spans = fe_alloc(rows, sizeof *b->spans);
     b->parts = fe_alloc(rows, sizeof *b->parts);
-    int rc = b->ids && b->spans && b->parts
-                 ? fe_pass_open(&b->pass, model, rows, err)
-                 : fe_fail_memory(err, rows * (sizeof *b->ids + sizeof *b->spans + sizeof *b->parts), "a batch");
+    rc = b->ids && b->spans && b->parts
+             ? fe_pass_open(&b->pass, model, rows, err)
+             : fe_fail_memory(err, rows * (sizeof *b->ids + sizeof *b->spans + sizeof *b->parts), "a batch");
     if (rc)
         ferrum_batch_close(b);
     else
