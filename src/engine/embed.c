@@ -175,7 +175,7 @@ static int decode_part(embedder *e, size_t first, size_t n, size_t at) {
         const ferrum_ids *t = &e->texts[first + i];
         size_t now = fe_min(t->count - at, e->pass.rows - rows);
         memcpy(e->ids + rows, t->ids + at, now * sizeof *t->ids);
-        e->sequences[i] = (fe_span){&e->caches[i], (uint32_t)now, (uint32_t)at};
+        e->sequences[i] = (fe_span){.cache = &e->caches[i], .rows = (uint32_t)now, .first = (uint32_t)at};
         rows += now;
     }
     fe_forward(e->model, &e->pass, e->ids, e->sequences, n);
