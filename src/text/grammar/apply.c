@@ -887,57 +887,65 @@ static bool told_elsewhere(compiler *c, shapes *s, const fe_json *schema, const 
 typedef struct keyword {
     const char *name;
     handler apply, negate; /* negate NULL: it says nothing by itself */
+    int since;             /* the draft from which on it is one; 0: the first that is known here */
 } keyword;
 
 static const keyword keywords[] = {
-    {"type", apply_type, not_type},
-    {"enum", apply_enum, not_enum},
-    {"const", apply_const, not_const},
-    {"$ref", apply_ref, not_ref},
-    {"minimum", apply_minimum, not_minimum},
-    {"maximum", apply_maximum, not_maximum},
-    {"exclusiveMinimum", apply_exclusive_minimum, not_exclusive_minimum},
-    {"exclusiveMaximum", apply_exclusive_maximum, not_exclusive_maximum},
-    {"multipleOf", apply_multiple, not_multiple},
-    {"minLength", apply_min_length, not_min_length},
-    {"maxLength", apply_max_length, not_max_length},
-    {"pattern", apply_pattern, not_pattern},
-    {"format", apply_format, not_format},
-    {"items", apply_items, not_items},
-    {"prefixItems", apply_prefix, refuse},
-    {"additionalItems", told_elsewhere, NULL},
-    {"minItems", apply_min_items, not_min_items},
-    {"maxItems", apply_max_items, not_max_items},
-    {"uniqueItems", apply_unique, not_unique},
-    {"contains", apply_contains, not_contains},
-    {"minContains", told_elsewhere, NULL},
-    {"maxContains", told_elsewhere, NULL},
-    {"properties", apply_members, not_properties},
-    {"patternProperties", apply_members, not_other_members},
-    {"additionalProperties", apply_members, not_other_members},
-    {"required", apply_required, not_required},
-    {"minProperties", apply_min_properties, not_min_properties},
-    {"maxProperties", apply_max_properties, not_max_properties},
-    {"propertyNames", apply_names, refuse},
-    {"dependencies", apply_dependencies, refuse},
-    {"dependentRequired", apply_dependencies, refuse},
-    {"dependentSchemas", apply_dependencies, refuse},
-    {"allOf", apply_all_of, not_all_of},
-    {"anyOf", apply_any_of, not_any_of},
-    {"oneOf", apply_one_of, not_one_of},
-    {"not", apply_not, not_not},
-    {"if", apply_if, not_if},
-    {"then", told_elsewhere, NULL},
-    {"else", told_elsewhere, NULL},
-    {"unevaluatedProperties", apply_unevaluated, refuse},
-    {"unevaluatedItems", apply_unevaluated, refuse},
-    {"$dynamicRef", refuse, refuse},
-    {"$recursiveRef", refuse, refuse},
+    {"type", apply_type, not_type, 0},
+    {"enum", apply_enum, not_enum, 0},
+    {"const", apply_const, not_const, 6},
+    {"$ref", apply_ref, not_ref, 0},
+    {"minimum", apply_minimum, not_minimum, 0},
+    {"maximum", apply_maximum, not_maximum, 0},
+    {"exclusiveMinimum", apply_exclusive_minimum, not_exclusive_minimum, 0},
+    {"exclusiveMaximum", apply_exclusive_maximum, not_exclusive_maximum, 0},
+    {"multipleOf", apply_multiple, not_multiple, 0},
+    {"minLength", apply_min_length, not_min_length, 0},
+    {"maxLength", apply_max_length, not_max_length, 0},
+    {"pattern", apply_pattern, not_pattern, 0},
+    {"format", apply_format, not_format, 0},
+    {"items", apply_items, not_items, 0},
+    {"prefixItems", apply_prefix, refuse, 2020},
+    {"additionalItems", told_elsewhere, NULL, 0},
+    {"minItems", apply_min_items, not_min_items, 0},
+    {"maxItems", apply_max_items, not_max_items, 0},
+    {"uniqueItems", apply_unique, not_unique, 0},
+    {"contains", apply_contains, not_contains, 6},
+    {"minContains", told_elsewhere, NULL, 0},
+    {"maxContains", told_elsewhere, NULL, 0},
+    {"properties", apply_members, not_properties, 0},
+    {"patternProperties", apply_members, not_other_members, 0},
+    {"additionalProperties", apply_members, not_other_members, 0},
+    {"required", apply_required, not_required, 0},
+    {"minProperties", apply_min_properties, not_min_properties, 0},
+    {"maxProperties", apply_max_properties, not_max_properties, 0},
+    {"propertyNames", apply_names, refuse, 6},
+    {"dependencies", apply_dependencies, refuse, 0},
+    {"dependentRequired", apply_dependencies, refuse, 2019},
+    {"dependentSchemas", apply_dependencies, refuse, 2019},
+    {"allOf", apply_all_of, not_all_of, 0},
+    {"anyOf", apply_any_of, not_any_of, 0},
+    {"oneOf", apply_one_of, not_one_of, 0},
+    {"not", apply_not, not_not, 0},
+    {"if", apply_if, not_if, 7},
+    {"then", told_elsewhere, NULL, 0},
+    {"else", told_elsewhere, NULL, 0},
+    {"unevaluatedProperties", apply_unevaluated, refuse, 2019},
+    {"unevaluatedItems", apply_unevaluated, refuse, 2019},
+    {"$dynamicRef", refuse, refuse, 2020},
+    {"$recursiveRef", refuse, refuse, 2019},
 };
 
-static const keyword *find_keyword(const char *name) {
-    for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++)
-        if (!strcmp(keywords[i].name, name)) return &keywords[i];
+/* A schema that names its draft has that draft's keywords alone; what is newer says nothing in it. */
+static const keyword *find_keyword(const compiler *c, const char *name) {
+    for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++) {
+        if (strcmp(keywords[i].name, name)) continue;
+        if (keywords[i].since <= c->draft) return &keywords[i];
+        if (c->notes && !c->quiet) {
+            fe_text_puts(c->notes, name);
+            fe_text_puts(c->notes, " is newer than the draft that the schema names, and says nothing\n");
+        }
+    }
     return NULL;
 }
 
@@ -951,10 +959,10 @@ static bool forks(const char *name) {
 
 static bool apply_schema(compiler *c, shapes *s, const fe_json *schema) {
     const fe_json *ref = fe_json_get(schema, "$ref");
-    if (ref && c->old_refs) return apply_ref(c, s, schema, ref);
+    if (ref && c->draft < 2019) return apply_ref(c, s, schema, ref);
     for (int late = 0; late < 2; late++)
         for (const fe_json *m = schema->first; m; m = m->next) {
-            const keyword *k = find_keyword(m->key);
+            const keyword *k = find_keyword(c, m->key);
             if (k && forks(m->key) == (late == 1) && s->count && !k->apply(c, s, schema, m)) return false;
         }
     return true;
@@ -963,11 +971,11 @@ static bool apply_schema(compiler *c, shapes *s, const fe_json *schema) {
 /* Not all of the keywords hold: one of them does not. */
 static bool apply_not_schema(compiler *c, shapes *s, const fe_json *schema) {
     const fe_json *ref = fe_json_get(schema, "$ref");
-    if (ref && c->old_refs) return not_ref(c, s, schema, ref);
+    if (ref && c->draft < 2019) return not_ref(c, s, schema, ref);
     shapes out = {0};
     bool ok = true;
     for (const fe_json *m = schema->first; m && ok; m = m->next) {
-        const keyword *k = find_keyword(m->key);
+        const keyword *k = find_keyword(c, m->key);
         if (!k || !k->negate) continue;
         shapes one = {0};
         ok = copy_shapes(c, s, &one) && k->negate(c, &one, schema, m) && copy_shapes(c, &one, &out);

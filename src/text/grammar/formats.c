@@ -23,7 +23,7 @@
 #define HOST LABEL "(\\." LABEL ")*"
 #define ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 #define PERCENT "%[0-9A-Fa-f]{2}"
-#define UNRESERVED "A-Za-z0-9._~-"
+#define UNRESERVED "A-Za-z0-9._~\\-"
 #define SUBS "!$&'()*+,;="
 #define PCHAR "([" UNRESERVED SUBS ":@]|" PERCENT ")"
 #define AUTHORITY \

@@ -397,7 +397,7 @@ static void check_inner(parser *p, const row *r, size_t i) {
         if (j < i) before |= !p->nodes[r->items[j]].nullable;
         if (j > i) behind |= !p->nodes[r->items[j]].nullable;
     }
-    bool at_start = i == 0, at_end = i + 1 == r->count;
+    bool at_start = i <= r->first, at_end = i + 1 >= r->last;
     if ((!before && !at_start) || (!behind && !at_end))
         unknown(p, "an anchor beside something that may be empty is not held");
 }

@@ -35,6 +35,7 @@ bool fe_schema_fail(compiler *c, int code, const fe_json *where, const char *key
     if (c->quiet && code == FERRUM_EUNSUPPORTED) return false;
     fe_text path = {0};
     fe_text_puts(&path, "#");
+    if (!where) where = c->here;
     if (where && !find_path(c->root, where, &path, 0)) path.len = 1;
     char shown[200] = "#", named[48];
     if (!path.failed) fe_printable(shown, sizeof shown, path.data, path.len);
@@ -180,7 +181,7 @@ const fe_json *fe_schema_resolve(compiler *c, const fe_json *schema, const fe_js
 bool fe_parts_add(compiler *c, parts *p, part x) {
     for (int hops = 0; !x.constant && hops < 50; hops++) {
         const fe_json *ref = x.value->type == FE_JSON_OBJECT ? fe_json_get(x.value, "$ref") : NULL;
-        if (!ref || (x.value->count > 1 && !c->old_refs)) break;
+        if (!ref || (x.value->count > 1 && c->draft >= 2019)) break;
         x.value = fe_schema_resolve(c, x.value, ref);
         if (!x.value) return false;
     }
@@ -502,6 +503,7 @@ static void define(compiler *c, size_t index) {
     shape any = fe_shape_any(c);
     fe_node *choices = NULL;
     size_t count = 0, capacity = 0;
+    c->here = k.parts.count ? k.parts.list[0].value : NULL;
     bool ok = fe_shapes_add(c, &s, &any);
     for (size_t i = 0; i < k.parts.count && ok; i++) ok = fe_apply(c, &s, k.parts.list[i]);
     if (ok) fe_shapes_prune(c, &s, 1);
@@ -522,10 +524,15 @@ static void define(compiler *c, size_t index) {
 
 /* ---- The schema -------------------------------------------------------------------------------------------------- */
 
-static bool old_draft(const fe_json *root) {
+static int draft_of(const fe_json *root) {
+    static const struct {
+        const char *mark;
+        int draft;
+    } drafts[] = {{"draft-03", 4}, {"draft-04", 4}, {"draft-06", 6}, {"draft-07", 7}, {"2019-09", 2019}};
     const fe_json *v = root->type == FE_JSON_OBJECT ? fe_json_get(root, "$schema") : NULL;
-    if (!v || v->type != FE_JSON_STRING) return false;
-    return strstr(v->text, "draft-03") || strstr(v->text, "draft-04") || strstr(v->text, "draft-06") || strstr(v->text, "draft-07");
+    for (size_t i = 0; v && v->type == FE_JSON_STRING && i < sizeof drafts / sizeof *drafts; i++)
+        if (strstr(v->text, drafts[i].mark)) return drafts[i].draft;
+    return 2020;
 }
 
 static int compile(compiler *c) {
@@ -558,7 +565,7 @@ int fe_schema_compile(fe_grammar **out, const fe_tokens *tokens, const char *tex
     if (!rc) {
         c.res = fe_grammar_res(c.g);
         c.content = fe_re_star(c.res, tokens->json_char);
-        c.old_refs = old_draft(c.root);
+        c.draft = draft_of(c.root);
         rc = compile(&c);
     }
     for (size_t i = 0; i < c.conjunction_count; i++) free(c.conjunctions[i].parts.list);

@@ -111,10 +111,10 @@ typedef struct compiler {
     fe_res *res;
     const fe_tokens *tokens;
     const char *name;
-    const fe_json *root;
+    const fe_json *root, *here; /* the document; a schema of the conjunction that is being defined */
     fe_schema_options options;
     fe_text *notes;
-    bool old_refs; /* a $ref stands alone: what is beside it is not looked at */
+    int draft; /* 4, 6, 7, 2019 or 2020, the default. Before 2019 a $ref stands alone: what is beside it is not looked at */
     fe_arena arena;
     conjunction *conjunctions;
     size_t conjunction_count, conjunction_capacity;
