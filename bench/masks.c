@@ -203,23 +203,29 @@ static void report(bench *b, bool json, double load) {
     for (int i = 0; i < 3; i++) qsort(all[i]->list, all[i]->count, sizeof *all[i]->list, compare_doubles);
     if (json) {
         static const char *const names[] = {"mask_us", "first_mask_us", "compile_us"};
-        printf("{\"schemas\": %zu, \"compiled\": %zu, \"passing\": %zu, \"valid_rejected\": %zu, \"invalid_accepted\": %zu, ", b->schemas,
-               b->compiled, b->passing, b->valid_rejected, b->invalid_accepted);
+        printf("{\"schemas\": %zu, \"compiled\": %zu, \"passing\": %zu, \"valid_rejected\": %zu, \"invalid_accepted\": "
+               "%zu, ",
+               b->schemas, b->compiled, b->passing, b->valid_rejected, b->invalid_accepted);
         for (int i = 0; i < 3; i++)
-            printf("\"%s\": {\"count\": %zu, \"mean\": %.2f, \"p50\": %.2f, \"p90\": %.2f, \"p99\": %.2f, \"p99.9\": %.2f, \"max\": %.2f}, ",
+            printf("\"%s\": {\"count\": %zu, \"mean\": %.2f, \"p50\": %.2f, \"p90\": %.2f, \"p99\": %.2f, \"p99.9\": "
+                   "%.2f, \"max\": %.2f}, ",
                    names[i], all[i]->count, mean(all[i]), percentile(all[i], .5), percentile(all[i], .9),
                    percentile(all[i], .99), percentile(all[i], .999), percentile(all[i], 1));
         printf("\"vocabulary_seconds\": %.3f, \"peak_mib\": %.0f}\n", load, (double)usage.ru_maxrss / 1024);
         return;
     }
     printf("| | ferrum |\n| --- | --- |\n");
-    printf("| mask time p50 / p90 / p99 / p99.9 / max (us) | %.1f / %.1f / %.0f / %.0f / %.0f |\n", percentile(&b->masks, .5),
-           percentile(&b->masks, .9), percentile(&b->masks, .99), percentile(&b->masks, .999), percentile(&b->masks, 1));
-    printf("| time to first mask p50 / p90 / p99 / max (us) | %.0f / %.0f / %.0f / %.0f |\n", percentile(&b->firsts, .5),
-           percentile(&b->firsts, .9), percentile(&b->firsts, .99), percentile(&b->firsts, 1));
+    printf("| mask time p50 / p90 / p99 / p99.9 / max (us) | %.1f / %.1f / %.0f / %.0f / %.0f |\n",
+           percentile(&b->masks, .5), percentile(&b->masks, .9), percentile(&b->masks, .99),
+           percentile(&b->masks, .999), percentile(&b->masks, 1));
+    printf("| time to first mask p50 / p90 / p99 / max (us) | %.0f / %.0f / %.0f / %.0f |\n",
+           percentile(&b->firsts, .5), percentile(&b->firsts, .9), percentile(&b->firsts, .99),
+           percentile(&b->firsts, 1));
     printf("| schemas | %zu |\n| compiled | %zu (%.1f %%) |\n| passing | %zu (%.1f %%) |\n", b->schemas, b->compiled,
-           100.0 * (double)b->compiled / (double)b->schemas, b->passing, 100.0 * (double)b->passing / (double)b->schemas);
-    printf("| valid instances rejected | %zu |\n| invalid instances let through | %zu |\n", b->valid_rejected, b->invalid_accepted);
+           100.0 * (double)b->compiled / (double)b->schemas, b->passing,
+           100.0 * (double)b->passing / (double)b->schemas);
+    printf("| valid instances rejected | %zu |\n| invalid instances let through | %zu |\n", b->valid_rejected,
+           b->invalid_accepted);
     printf("| masks | %zu |\n| vocabulary made in | %.2f s |\n| peak memory | %.0f MiB |\n", b->masks.count, load,
            (double)usage.ru_maxrss / 1024);
 }
@@ -236,18 +242,25 @@ static FILE *open_lines(const char *path) {
 
 int main(int argc, char **argv) {
     static const struct option options[] = {
-        {"vocab", required_argument, NULL, 'v'}, {"json", no_argument, NULL, 'j'}, {"cpu", no_argument, NULL, 'c'}, {"verbose", no_argument, NULL, 'V'},
-        {"only", required_argument, NULL, 'o'}, {0}};
+        {"vocab", required_argument, NULL, 'v'}, {"json", no_argument, NULL, 'j'},
+        {"cpu", no_argument, NULL, 'c'},         {"verbose", no_argument, NULL, 'V'},
+        {"only", required_argument, NULL, 'o'},  {0}};
     const char *vocab = NULL, *only = NULL;
     bench b = {0};
     bool json = false;
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (o == 'v') vocab = optarg;
-        else if (o == 'j') json = true;
-        else if (o == 'c') b.cpu = true;
-        else if (o == 'V') b.verbose = true;
-        else if (o == 'o') only = optarg;
-        else return 2;
+        if (o == 'v')
+            vocab = optarg;
+        else if (o == 'j')
+            json = true;
+        else if (o == 'c')
+            b.cpu = true;
+        else if (o == 'V')
+            b.verbose = true;
+        else if (o == 'o')
+            only = optarg;
+        else
+            return 2;
     }
     if (!vocab || optind + 1 != argc) {
         fprintf(stderr, "usage: masks FILE.jsonl[.gz] --vocab MODEL.gguf [--json] [--cpu] [--verbose] [--only NAME]\n");

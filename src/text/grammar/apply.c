@@ -16,13 +16,19 @@ static bool invalid(compiler *c, const fe_json *schema, const char *keyword, con
 /* ---- Lists of shapes --------------------------------------------------------------------------------------------- */
 
 shape fe_shape_any(const compiler *c) {
-    return (shape){.types = T_ALL, .number = c->tokens->number, .string = c->content, .length_most = FE_RE_INF,
-                   .items_most = FE_RE_INF, .names = c->content, .members_most = FE_RE_INF};
+    return (shape){.types = T_ALL,
+                   .number = c->tokens->number,
+                   .string = c->content,
+                   .length_most = FE_RE_INF,
+                   .items_most = FE_RE_INF,
+                   .names = c->content,
+                   .members_most = FE_RE_INF};
 }
 
 bool fe_shapes_add(compiler *c, shapes *s, const shape *x) {
     if (!x->types) return true;
-    if (s->count == FE_SHAPES_MOST) return fe_schema_fail(c, FERRUM_ELIMIT, NULL, NULL, "more than 3000 alternatives for one value");
+    if (s->count == FE_SHAPES_MOST)
+        return fe_schema_fail(c, FERRUM_ELIMIT, NULL, NULL, "more than 3000 alternatives for one value");
     if (!fe_grow((void **)&s->list, &s->capacity, s->count + 1, sizeof *s->list))
         return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
     s->list[s->count++] = *x;
@@ -66,8 +72,9 @@ static unsigned type_bits(const char *name, bool *integer) {
     static const struct {
         const char *name;
         unsigned bits;
-    } types[] = {{"null", T_NULL},     {"boolean", T_TRUE | T_FALSE}, {"number", T_NUMBER}, {"integer", T_NUMBER},
-                 {"string", T_STRING}, {"array", T_ARRAY},            {"object", T_OBJECT}};
+    } types[] = {{"null", T_NULL},      {"boolean", T_TRUE | T_FALSE}, {"number", T_NUMBER},
+                 {"integer", T_NUMBER}, {"string", T_STRING},          {"array", T_ARRAY},
+                 {"object", T_OBJECT}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (!strcmp(types[i].name, name)) {
             *integer = !strcmp(name, "integer");
@@ -80,7 +87,8 @@ static unsigned type_bits(const char *name, bool *integer) {
 static bool read_types(compiler *c, const fe_json *schema, const fe_json *v, unsigned *bits, bool *integer) {
     bool number = false, whole = false, is_integer = false;
     *bits = 0;
-    if (v->type != FE_JSON_STRING && v->type != FE_JSON_ARRAY) return invalid(c, schema, "type", "not a name or a list of them");
+    if (v->type != FE_JSON_STRING && v->type != FE_JSON_ARRAY)
+        return invalid(c, schema, "type", "not a name or a list of them");
     for (const fe_json *t = v->type == FE_JSON_ARRAY ? v->first : v; t; t = v->type == FE_JSON_ARRAY ? t->next : NULL) {
         unsigned found = t->type == FE_JSON_STRING ? type_bits(t->text, &is_integer) : 0;
         if (!found) return unsupported(c, schema, "type", "no such type");
@@ -139,7 +147,8 @@ static fe_re number_constant(compiler *c, const fe_json *v) {
 
 /* All spellings of a number, as far as they have no exponent. */
 static fe_re number_spellings(compiler *c, const fe_json *v) {
-    fe_re least = fe_re_at_least(c->tokens, c->res, v->text, false), most = fe_re_at_most(c->tokens, c->res, v->text, false);
+    fe_re least = fe_re_at_least(c->tokens, c->res, v->text, false),
+          most = fe_re_at_most(c->tokens, c->res, v->text, false);
     fe_re plain;
     static const char form[] = "-?[0-9]+(\\.[0-9]+)?";
     if (fe_pattern_compile(c->res, FE_UTF8, true, form, sizeof form - 1, &plain, NULL)) return FE_RE_NEVER;
@@ -210,7 +219,8 @@ static bool not_constant(compiler *c, shapes *s, const fe_json *v) {
             x->number = fe_re_minus(c->res, fe_re_and(c->res, x->number, plain), number_spellings(c, v));
         } else if (v->type == FE_JSON_STRING)
             x->string = fe_re_minus(c->res, x->string, fe_re_spell(c->res, FE_JSON, v->text, v->len));
-        else if (v->type == FE_JSON_NULL || v->type == FE_JSON_BOOL) gone |= type_of(v);
+        else if (v->type == FE_JSON_NULL || v->type == FE_JSON_BOOL)
+            gone |= type_of(v);
         else if (v->count == 0) { /* of what is empty the rest has members */
             if (v->type == FE_JSON_ARRAY && !x->items_least) x->items_least = 1;
             if (v->type == FE_JSON_OBJECT && !x->members_least) x->members_least = 1;
@@ -233,8 +243,10 @@ static fe_re string_constants(compiler *c, const fe_json *v, size_t strings) {
             unsigned char b = (unsigned char)e->text[i];
             plain &= b >= 0x20 && b < 0x7F && b != '"' && b != '\\';
         }
-        if (plain) words[n++] = fe_json_str(e);
-        else r = fe_re_or(c->res, r, fe_re_spell(c->res, FE_JSON, e->text, e->len));
+        if (plain)
+            words[n++] = fe_json_str(e);
+        else
+            r = fe_re_or(c->res, r, fe_re_spell(c->res, FE_JSON, e->text, e->len));
     }
     r = words ? fe_re_or(c->res, r, fe_re_words(c->res, words, n)) : FE_RE_NEVER;
     fe_text_free(&blob);
@@ -291,10 +303,11 @@ static bool not_const(compiler *c, shapes *s, const fe_json *schema, const fe_js
 /* ---- Numbers ----------------------------------------------------------------------------------------------------- */
 
 /* An older schema's exclusiveMinimum is a bool beside minimum. */
-static bool narrow_numbers(compiler *c, shapes *s, const fe_json *schema, const char *keyword, const fe_json *v, bool least,
-                           bool strict) {
+static bool narrow_numbers(compiler *c, shapes *s, const fe_json *schema, const char *keyword, const fe_json *v,
+                           bool least, bool strict) {
     if (v->type != FE_JSON_NUMBER) return invalid(c, schema, keyword, "not a number");
-    fe_re r = least ? fe_re_at_least(c->tokens, c->res, v->text, strict) : fe_re_at_most(c->tokens, c->res, v->text, strict);
+    fe_re r =
+        least ? fe_re_at_least(c->tokens, c->res, v->text, strict) : fe_re_at_most(c->tokens, c->res, v->text, strict);
     if (r == FE_RE_NEVER) return unsupported(c, schema, keyword, "a bound of more than 700 digits");
     for (size_t i = 0; i < s->count; i++) s->list[i].number = fe_re_and(c->res, s->list[i].number, r);
     return true;
@@ -398,12 +411,12 @@ static bool count(compiler *c, shapes *s, const fe_json *schema, const fe_json *
     return true;
 }
 
-#define COUNT(name, what)                                                                                  \
-    static bool apply_##name(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {            \
-        return count(c, s, schema, v, what, false);                                                        \
-    }                                                                                                      \
-    static bool not_##name(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {              \
-        return count(c, s, schema, v, what, true);                                                         \
+#define COUNT(name, what)                                                                       \
+    static bool apply_##name(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) { \
+        return count(c, s, schema, v, what, false);                                             \
+    }                                                                                           \
+    static bool not_##name(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {   \
+        return count(c, s, schema, v, what, true);                                              \
     }
 COUNT(min_length, LENGTH_LEAST)
 COUNT(max_length, LENGTH_MOST)
@@ -483,7 +496,8 @@ static bool apply_items(compiler *c, shapes *s, const fe_json *schema, const fe_
     const fe_json *prefix = fe_json_get(schema, "prefixItems");
     if (v->type == FE_JSON_ARRAY) { /* as it was before 2020-12 */
         const fe_json *more = fe_json_get(schema, "additionalItems");
-        return apply_row(c, s, &(row){.first = v->first, .count = v->count, .rest = schema_part(more, false), .has_rest = more});
+        return apply_row(
+            c, s, &(row){.first = v->first, .count = v->count, .rest = schema_part(more, false), .has_rest = more});
     }
     row r = {.rest = schema_part(v, false), .has_rest = true};
     if (prefix && prefix->type == FE_JSON_ARRAY) r.first = prefix->first, r.count = prefix->count;
@@ -532,7 +546,8 @@ static bool not_items(compiler *c, shapes *s, const fe_json *schema, const fe_js
         return unsupported(c, schema, "items", "the negation of a list of items is not held");
     keep_types(s, T_ARRAY);
     for (size_t i = 0; i < s->count; i++) {
-        if (s->list[i].has_contains) return unsupported(c, schema, "items", "its negation beside another array's contains");
+        if (s->list[i].has_contains)
+            return unsupported(c, schema, "items", "its negation beside another array's contains");
         set_contains(c, &s->list[i], schema, schema_part(v, true), 1);
     }
     return true;
@@ -590,7 +605,8 @@ static bool read_layer(compiler *c, const fe_json *schema, layer *l) {
 /* The three keywords make one layer: the first of them in the schema does it. */
 static bool apply_members(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
     for (const fe_json *m = schema->first; m != v; m = m->next)
-        if (!strcmp(m->key, "properties") || !strcmp(m->key, "patternProperties") || !strcmp(m->key, "additionalProperties"))
+        if (!strcmp(m->key, "properties") || !strcmp(m->key, "patternProperties") ||
+            !strcmp(m->key, "additionalProperties"))
             return true;
     layer l = {0};
     return read_layer(c, schema, &l) && apply_layer(c, s, &l);
@@ -634,7 +650,8 @@ static bool copy_shapes(compiler *c, const shapes *from, shapes *to) {
 }
 
 static bool not_required(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
-    if (v->type != FE_JSON_ARRAY) return v->type == FE_JSON_BOOL ? keep_types(s, 0), true : invalid(c, schema, "required", "not a list");
+    if (v->type != FE_JSON_ARRAY)
+        return v->type == FE_JSON_BOOL ? keep_types(s, 0), true : invalid(c, schema, "required", "not a list");
     keep_types(s, T_OBJECT);
     shapes out = {0};
     bool ok = true;
@@ -668,7 +685,8 @@ static bool not_properties(compiler *c, shapes *s, const fe_json *schema, const 
 
 /* Only where what it is about cannot be there at all, or it says nothing. */
 static bool not_other_members(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
-    if ((v->type == FE_JSON_BOOL && v->truth) || (v->type == FE_JSON_OBJECT && !v->count)) return keep_types(s, 0), true;
+    if ((v->type == FE_JSON_BOOL && v->truth) || (v->type == FE_JSON_OBJECT && !v->count))
+        return keep_types(s, 0), true;
     keep_types(s, T_OBJECT);
     if (!s->count) return true;
     return unsupported(c, schema, v->key, "its negation is not held");
@@ -709,7 +727,8 @@ static bool apply_dependent(compiler *c, shapes *s, const fe_json *m) {
     keep_types(s, T_OBJECT);
     keep_types(&with, T_OBJECT);
     ok = ok && constrain_member(c, s, fe_json_key(m), schema_part(&nothing, false)) && copy_shapes(c, s, &out);
-    ok = ok && require(c, &with, fe_json_key(m)) && fe_apply(c, &with, schema_part(m, false)) && copy_shapes(c, &with, &out);
+    ok = ok && require(c, &with, fe_json_key(m)) && fe_apply(c, &with, schema_part(m, false)) &&
+         copy_shapes(c, &with, &out);
     if (ok) replace(s, &out);
     free(out.list);
     free(with.list);
@@ -779,7 +798,8 @@ static bool exclude(compiler *c, shapes *s, const fe_json *schema, const fe_json
         c->quiet = quiet;
         if (c->rc == FERRUM_EUNSUPPORTED) {
             c->rc = 0;
-            ok = unsupported(c, schema, "oneOf", "that no value fits two of its branches can neither be proved nor held");
+            ok = unsupported(c, schema, "oneOf",
+                             "that no value fits two of its branches can neither be proved nor held");
         }
         if (ok && apart) ok = fe_shapes_add(c, &out, &s->list[i]);
         for (size_t k = 0; ok && !apart && k < both.count; k++) ok = fe_shapes_add(c, &out, &both.list[k]);
@@ -840,10 +860,14 @@ static bool conditional(compiler *c, shapes *s, const fe_json *schema, const fe_
     if (!then && !otherwise) return negative ? keep_types(s, 0), true : true;
     shapes yes = {0}, no = {0};
     bool ok = branch(c, s, schema_part(v, false), &yes) && branch(c, s, schema_part(v, true), &no);
-    if (then) ok = ok && fe_apply(c, &yes, schema_part(then, negative));
-    else if (negative) yes.count = 0;
-    if (otherwise) ok = ok && fe_apply(c, &no, schema_part(otherwise, negative));
-    else if (negative) no.count = 0;
+    if (then)
+        ok = ok && fe_apply(c, &yes, schema_part(then, negative));
+    else if (negative)
+        yes.count = 0;
+    if (otherwise)
+        ok = ok && fe_apply(c, &no, schema_part(otherwise, negative));
+    else if (negative)
+        no.count = 0;
     ok = ok && copy_shapes(c, &no, &yes);
     if (ok) replace(s, &yes);
     free(yes.list);
@@ -996,7 +1020,9 @@ bool fe_apply(compiler *c, shapes *s, part p) {
         return true;
     }
     if (v->type != FE_JSON_OBJECT) return invalid(c, v, NULL, "a schema is an object, true or false");
-    if (++c->depth > FE_APPLY_DEPTH) return fe_schema_fail(c, FERRUM_EUNSUPPORTED, v, NULL, "references lead round in a circle, or more than 60 schemas stand for one value");
+    if (++c->depth > FE_APPLY_DEPTH)
+        return fe_schema_fail(c, FERRUM_EUNSUPPORTED, v, NULL,
+                              "references lead round in a circle, or more than 60 schemas stand for one value");
     bool ok = p.negative ? apply_not_schema(c, s, v) : apply_schema(c, s, v);
     c->depth--;
     return ok && !c->rc;

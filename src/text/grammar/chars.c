@@ -62,7 +62,8 @@ static fe_re hex_between(fe_res *s, uint32_t lo, uint32_t hi, unsigned digits) {
     if (lo & rest) r = fe_re_cat(s, hex_digit(s, a, a), hex_between(s, lo & rest, rest, digits - 1)), a++;
     if ((hi & rest) != rest)
         r = fe_re_or(s, r, fe_re_cat(s, hex_digit(s, b, b), hex_between(s, 0, hi & rest, digits - 1))), b--;
-    if (a <= b && b <= hi >> shift) r = fe_re_or(s, r, fe_re_cat(s, hex_digit(s, a, b), hex_between(s, 0, rest, digits - 1)));
+    if (a <= b && b <= hi >> shift)
+        r = fe_re_or(s, r, fe_re_cat(s, hex_digit(s, a, b), hex_between(s, 0, rest, digits - 1)));
     return r;
 }
 

@@ -6,15 +6,17 @@
 static void begin(fe_grammar *g) {
     pthread_mutex_lock(&g->lock);
     g->failed = 0;
-    if (g->stack_count > FE_STACKS_MOST && g->constraints) fe_grammar_collect(g);
+    if (g->stack_count > g->collect_at && g->constraints) fe_grammar_collect(g);
 }
 
 /* Leaves the lock, with the sentence of what failed. */
 static int end(fe_grammar *g, ferrum_error *err) {
     int rc = fe_res_failed(g->res, err);
     if (!rc && g->failed == FERRUM_ELIMIT)
-        rc = fe_fail(err, FERRUM_ELIMIT, "the grammar is too ambiguous here, or nests too deep: its parse goes beyond its limits");
-    else if (!rc && g->failed) rc = fe_fail(err, g->failed, "out of memory for the parse of a grammar");
+        rc = fe_fail(err, FERRUM_ELIMIT,
+                     "the grammar is too ambiguous here, or nests too deep: its parse goes beyond its limits");
+    else if (!rc && g->failed)
+        rc = fe_fail(err, g->failed, "out of memory for the parse of a grammar");
     pthread_mutex_unlock(&g->lock);
     return rc;
 }
@@ -60,8 +62,10 @@ int fe_constraint_clone(fe_constraint **out, const fe_constraint *c, ferrum_erro
 void fe_constraint_close(fe_constraint *c) {
     if (!c) return;
     pthread_mutex_lock(&c->grammar->lock);
-    if (c->previous) c->previous->next = c->next;
-    else c->grammar->constraints = c->next;
+    if (c->previous)
+        c->previous->next = c->next;
+    else
+        c->grammar->constraints = c->next;
     if (c->next) c->next->previous = c->previous;
     pthread_mutex_unlock(&c->grammar->lock);
     free(c->history);
@@ -85,7 +89,8 @@ bool fe_constraint_may_end(const fe_constraint *c) {
 
 static bool load(fe_grammar *g, uint32_t at, pairs *p) {
     const place *x = &g->places[at];
-    if (!fe_grow((void **)&p->list, &p->capacity, x->count + 1, sizeof *p->list)) return fe_grammar_fail(g, FERRUM_ENOMEM);
+    if (!fe_grow((void **)&p->list, &p->capacity, x->count + 1, sizeof *p->list))
+        return fe_grammar_fail(g, FERRUM_ENOMEM);
     if (x->count) memcpy(p->list, g->place_pairs + x->first, x->count * sizeof *p->list);
     p->count = x->count;
     p->end = x->end;
@@ -126,7 +131,8 @@ int fe_constraint_accept_text(fe_constraint *c, const char *text, size_t len, fe
 
 int fe_constraint_accept(fe_constraint *c, uint32_t token, ferrum_error *err) {
     const fe_tokens *t = c->grammar->tokens;
-    if (token >= t->count) return fe_fail(err, FERRUM_EINVAL, "token %u is outside the vocabulary of %u", token, t->count);
+    if (token >= t->count)
+        return fe_fail(err, FERRUM_EINVAL, "token %u is outside the vocabulary of %u", token, t->count);
     for (uint32_t i = 0; i < t->end_count; i++) {
         if ((uint32_t)t->ends[i] != token) continue;
         if (!fe_constraint_may_end(c)) return fe_fail(err, FERRUM_EINVAL, "the answer may not end here");

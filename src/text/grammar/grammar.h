@@ -61,7 +61,7 @@ fe_node fe_node_object(fe_grammar *g, const fe_object_spec *spec);
 typedef struct fe_array_spec {
     const fe_node *first; /* of the first `count` items */
     size_t count;
-    fe_node rest;         /* of all others */
+    fe_node rest; /* of all others */
     uint32_t least, most;
     const fe_node *first_matching; /* the same with what `contains` asks for besides, or NULL */
     fe_node rest_matching;

@@ -7,14 +7,15 @@
 #include <pthread.h>
 
 enum {
-    FE_STACKS_MOST = 1 << 18, /* interned frames before they are collected */
+    FE_STACKS_MOST = 1 << 18, /* interned frames before they are collected, the first time */
+    FE_STACKS_LIMIT = 1 << 23,
     FE_DEPTH_MOST = 20000,    /* frames on one stack */
     FE_NESTED_MOST = 400,     /* rules that one opens in another without a byte between */
     FE_STEPS_MOST = 20000000, /* nodes of the vocabulary's tree that one mask may look at */
     FE_PAIRS_MOST = 20000,    /* ways in which a text may be read at once */
     FE_CACHED_MASKS = 128,
 };
-#define FE_RES_LIMIT ((size_t)256 << 20)
+#define FE_RES_LIMIT     ((size_t)256 << 20)
 #define FE_LEXMASK_LIMIT ((size_t)64 << 20)
 
 typedef enum node_kind { N_NEVER, N_EMPTY, N_TERM, N_SEQUENCE, N_CHOICE, N_REPEAT, N_OBJECT, N_ARRAY } node_kind;
@@ -22,18 +23,18 @@ typedef enum node_kind { N_NEVER, N_EMPTY, N_TERM, N_SEQUENCE, N_CHOICE, N_REPEA
 typedef struct rule {
     uint8_t kind;
     bool productive, nullable;
-    uint32_t a, b;   /* TERM: the expression; SEQUENCE, CHOICE: first of b args; REPEAT: the item; OBJECT, ARRAY: index */
+    uint32_t a, b; /* TERM: the expression; SEQUENCE, CHOICE: first of b args; REPEAT: the item; OBJECT, ARRAY: index */
     uint32_t lo, hi; /* REPEAT */
 } rule;
 
 typedef struct object {
     uint32_t count, words;
-    fe_trie keys;        /* quoted; ids are the indices of properties in the spec, `at` its inverse */
-    uint32_t *at;        /* [count] where a property stands among the sorted keys: sets are of these */
-    fe_node *value;      /* [count] by place */
-    uint64_t *required;  /* [words] by place, as all sets */
-    uint64_t *banned;    /* that have no value */
-    uint64_t **needs;    /* [count], each a set or NULL; NULL where there are none */
+    fe_trie keys;       /* quoted; ids are the indices of properties in the spec, `at` its inverse */
+    uint32_t *at;       /* [count] where a property stands among the sorted keys: sets are of these */
+    fe_node *value;     /* [count] by place */
+    uint64_t *required; /* [words] by place, as all sets */
+    uint64_t *banned;   /* that have no value */
+    uint64_t **needs;   /* [count], each a set or NULL; NULL where there are none */
     fe_extra *extras;
     uint32_t extra_count, least, most;
     bool ordered;
@@ -113,7 +114,7 @@ struct fe_grammar {
 
     pthread_mutex_t lock; /* guards all below, and res once the grammar is finished */
     stack *stacks;
-    size_t stack_count, stack_capacity;
+    size_t stack_count, stack_capacity, collect_at;
     uint32_t *stack_slots;
     size_t stack_mask;
     uint32_t *lists; /* of unions */
@@ -122,7 +123,7 @@ struct fe_grammar {
     size_t set_count, set_capacity;
     struct set {
         uint32_t first, words;
-    } *set_index;
+    } * set_index;
     size_t set_index_count, set_index_capacity;
     pair *pool; /* of closures */
     size_t pool_count, pool_capacity;

@@ -19,6 +19,7 @@ fe_grammar *fe_grammar_open(const fe_tokens *tokens, fe_space space) {
     if (!g) return NULL;
     g->tokens = tokens;
     g->json = &tokens->json[space];
+    g->collect_at = FE_STACKS_MOST;
     pthread_mutex_init(&g->lock, NULL);
     g->res = fe_res_open(tokens->base, FE_RES_LIMIT);
     g->scratch = calloc(tokens->words + 1, sizeof *g->scratch);
@@ -48,8 +49,9 @@ void fe_grammar_close(fe_grammar *g) {
     for (size_t i = 0; i < g->array_count; i++) free(g->arrays[i].first), free(g->arrays[i].first_matching);
     for (size_t i = 0; i < g->lexmask_capacity; i++) fe_lexmask_free(g->lexmasks[i]);
     for (size_t i = 0; i < FE_CACHED_MASKS; i++) free(g->cached[i]);
-    void *all[] = {g->nodes, g->args, g->objects, g->arrays, g->stacks, g->stack_slots, g->lists, g->sets, g->set_index, g->pool,
-                   g->places, g->place_pairs, g->place_slots, g->now.list, g->then.list, g->scratch, g->levels, g->lexmasks};
+    void *all[] = {g->nodes,       g->args,     g->objects,   g->arrays,  g->stacks, g->stack_slots,
+                   g->lists,       g->sets,     g->set_index, g->pool,    g->places, g->place_pairs,
+                   g->place_slots, g->now.list, g->then.list, g->scratch, g->levels, g->lexmasks};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     fe_res_close(g->res);
     pthread_mutex_destroy(&g->lock);
@@ -92,12 +94,16 @@ fe_node fe_node_choice(fe_grammar *g, const fe_node *items, size_t count) {
     }
     for (size_t i = 0; i < count; i++) {
         if (items[i] == FE_NODE_NEVER) continue;
-        if (g->nodes[items[i]].kind == N_TERM) terms[term_count++] = g->nodes[items[i]].a;
-        else list[n++] = items[i];
+        if (g->nodes[items[i]].kind == N_TERM)
+            terms[term_count++] = g->nodes[items[i]].a;
+        else
+            list[n++] = items[i];
     }
     if (term_count) list[n++] = fe_node_term(g, fe_re_or_of(g->res, terms, term_count));
-    if (n == 0) result = FE_NODE_NEVER;
-    else result = n == 1 ? list[0] : add_list(g, N_CHOICE, list, n);
+    if (n == 0)
+        result = FE_NODE_NEVER;
+    else
+        result = n == 1 ? list[0] : add_list(g, N_CHOICE, list, n);
     free(list), free(terms);
     return result;
 }
@@ -129,9 +135,12 @@ static fe_word *quote_keys(const fe_object_spec *spec, fe_text *blob) {
             unsigned char c = (unsigned char)spec->properties[i].name.data[k];
             const char *named = c ? strchr(names, c) : NULL;
             while (named && (named - names) % 2) named = strchr(named + 1, c);
-            if (named) fe_text_append(blob, (char[]){'\\', named[1]}, 2);
-            else if (c < 0x20) fe_text_append(blob, (char[]){'\\', 'u', '0', '0', digits[c >> 4], digits[c & 15]}, 6);
-            else fe_text_append(blob, (char *)&c, 1);
+            if (named)
+                fe_text_append(blob, (char[]){'\\', named[1]}, 2);
+            else if (c < 0x20)
+                fe_text_append(blob, (char[]){'\\', 'u', '0', '0', digits[c >> 4], digits[c & 15]}, 6);
+            else
+                fe_text_append(blob, (char *)&c, 1);
         }
         fe_text_puts(blob, "\"");
         words[i] = (fe_word){{NULL, blob->len - from}, (uint32_t)i};
@@ -170,8 +179,12 @@ fe_node fe_node_object(fe_grammar *g, const fe_object_spec *spec) {
     if (!fe_grow((void **)&g->objects, &g->object_capacity, g->object_count + 1, sizeof *g->objects))
         return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
     object *o = &g->objects[g->object_count++];
-    *o = (object){.count = (uint32_t)spec->count, .extra_count = (uint32_t)spec->extra_count, .least = spec->least,
-                  .most = spec->most, .ordered = spec->ordered, .words = (uint32_t)(spec->count + 63) / 64};
+    *o = (object){.count = (uint32_t)spec->count,
+                  .extra_count = (uint32_t)spec->extra_count,
+                  .least = spec->least,
+                  .most = spec->most,
+                  .ordered = spec->ordered,
+                  .words = (uint32_t)(spec->count + 63) / 64};
     o->at = malloc((spec->count + 1) * sizeof *o->at);
     o->value = malloc((spec->count + 1) * sizeof *o->value);
     o->required = calloc(o->words + 1, sizeof *o->required);
@@ -192,8 +205,12 @@ fe_node fe_node_array(fe_grammar *g, const fe_array_spec *spec) {
     if (!fe_grow((void **)&g->arrays, &g->array_capacity, g->array_count + 1, sizeof *g->arrays))
         return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
     array *a = &g->arrays[g->array_count++];
-    *a = (array){.rest = spec->rest, .rest_matching = spec->rest_matching, .count = (uint32_t)spec->count,
-                 .least = spec->least, .most = spec->most, .least_matching = spec->least_matching};
+    *a = (array){.rest = spec->rest,
+                 .rest_matching = spec->rest_matching,
+                 .count = (uint32_t)spec->count,
+                 .least = spec->least,
+                 .most = spec->most,
+                 .least_matching = spec->least_matching};
     a->first = copy_nodes(spec->first, spec->count);
     if (spec->least_matching) a->first_matching = copy_nodes(spec->first_matching, spec->count);
     if (!a->first || (spec->least_matching && !a->first_matching))
@@ -328,9 +345,12 @@ static fe_node find_left_recursion(fe_grammar *g) {
         while (depth && !found) {
             struct visit *v = &path[depth - 1];
             int64_t next = begins_with(g, &g->nodes[v->n], v->i++);
-            if (next < 0) colour[v->n] = 2, depth--;
-            else if (colour[next] == 1) found = (fe_node)next;
-            else if (!colour[next]) path[depth++] = (struct visit){(fe_node)next, 0}, colour[next] = 1;
+            if (next < 0)
+                colour[v->n] = 2, depth--;
+            else if (colour[next] == 1)
+                found = (fe_node)next;
+            else if (!colour[next])
+                path[depth++] = (struct visit){(fe_node)next, 0}, colour[next] = 1;
         }
     }
     free(path);
@@ -344,7 +364,8 @@ int fe_grammar_finish(fe_grammar *g, fe_node root, const char *(*name)(void *use
     fe_node left = g->failed ? FE_NODE_NEVER : find_left_recursion(g);
     int rc = fe_res_failed(g->res, err);
     if (rc) return rc;
-    if (g->failed == FERRUM_ELIMIT) return fe_fail(err, FERRUM_ELIMIT, "the grammar has more than %d rules", (int)NODES_MOST);
+    if (g->failed == FERRUM_ELIMIT)
+        return fe_fail(err, FERRUM_ELIMIT, "the grammar has more than %d rules", (int)NODES_MOST);
     if (g->failed) return fe_fail(err, g->failed, "out of memory for a grammar of %zu rules", g->node_count);
     if (left) {
         const char *known = name ? name(user, left) : NULL;

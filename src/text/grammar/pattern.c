@@ -73,7 +73,8 @@ static uint32_t next_char(parser *p) {
 static void put(parser *p, uint32_t lo, uint32_t hi) {
     if (!fe_grow((void **)&p->ranges, &p->range_capacity, p->range_count + 1, sizeof *p->ranges))
         complain(p, FERRUM_ENOMEM, "out of memory");
-    else p->ranges[p->range_count++] = (fe_range){lo, hi};
+    else
+        p->ranges[p->range_count++] = (fe_range){lo, hi};
 }
 
 static int compare_ranges(const void *a, const void *b) {
@@ -103,8 +104,9 @@ static void invert(parser *p, size_t from) {
 }
 
 static void put_class(parser *p, uint32_t letter) {
-    static const fe_range space[] = {{9, 13},         {32, 32},         {0xA0, 0xA0},     {0x1680, 0x1680}, {0x2000, 0x200A},
-                                     {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F}, {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
+    static const fe_range space[] = {{9, 13},          {32, 32},         {0xA0, 0xA0},     {0x1680, 0x1680},
+                                     {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F},
+                                     {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
     size_t from = p->range_count;
     switch (letter | 32) {
     case 'd': put(p, '0', '9'); break;
@@ -126,9 +128,10 @@ static const char *const category_names[] = {"Cn", "Lu", "Ll", "Lt", "Lm", "Lo",
 
 /* \p{Lu}, \p{L}, \p{Letter} …, behind the brace. */
 static void put_category(parser *p, bool negative) {
-    static const char *const longer[][2] = {{"Letter", "L"},      {"Uppercase_Letter", "Lu"}, {"Lowercase_Letter", "Ll"},
-                                            {"Mark", "M"},        {"Number", "N"},            {"Decimal_Number", "Nd"},
-                                            {"Punctuation", "P"}, {"Symbol", "S"},            {"Separator", "Z"}};
+    static const char *const longer[][2] = {
+        {"Letter", "L"},   {"Uppercase_Letter", "Lu"}, {"Lowercase_Letter", "Ll"}, {"Mark", "M"},
+        {"Number", "N"},   {"Decimal_Number", "Nd"},   {"Punctuation", "P"},       {"Symbol", "S"},
+        {"Separator", "Z"}};
     const char *close = memchr(p->text + p->at, '}', p->len - p->at);
     if (!close) {
         wrong(p, "\\p{ without its }");
@@ -188,8 +191,14 @@ static bool escape(parser *p, uint32_t *c, bool in_class) {
     if (!more(p)) return wrong(p, "a backslash at the end");
     *c = next_char(p);
     switch (*c) {
-    case 'd': case 'D': case 'w': case 'W': case 's': case 'S': put_class(p, *c); return false;
-    case 'p': case 'P':
+    case 'd':
+    case 'D':
+    case 'w':
+    case 'W':
+    case 's':
+    case 'S': put_class(p, *c); return false;
+    case 'p':
+    case 'P':
         if (take(p, "{")) return put_category(p, *c == 'P'), false;
         return wrong(p, "\\p is to be followed by {");
     case 't': *c = '\t'; return true;
@@ -229,10 +238,14 @@ static uint32_t read_class(parser *p) {
             p->at++;
             size_t before = p->range_count;
             bool end = take(p, "\\") ? escape(p, &hi, true) : (hi = next_char(p), true);
-            if (!end) put(p, lo, lo), put(p, '-', '-');
-            else if (hi < lo) return wrong(p, "a range whose end lies before its beginning");
-            else p->range_count = before, put(p, lo, hi);
-        } else if (single) put(p, lo, lo);
+            if (!end)
+                put(p, lo, lo), put(p, '-', '-');
+            else if (hi < lo)
+                return wrong(p, "a range whose end lies before its beginning");
+            else
+                p->range_count = before, put(p, lo, hi);
+        } else if (single)
+            put(p, lo, lo);
     }
     if (!take(p, "]")) return wrong(p, "[ without its ]");
     if (negative) invert(p, 0);
@@ -244,13 +257,17 @@ static uint32_t read_choice(parser *p);
 /* Behind "(". */
 static uint32_t read_group(parser *p) {
     node n = {.kind = CATENATION};
-    if (take(p, "?=")) n.kind = AHEAD;
-    else if (take(p, "?!")) n.kind = AHEAD, n.negative = true;
-    else if (take(p, "?<=") || take(p, "?<!")) return unknown(p, "looking behind is not held");
+    if (take(p, "?="))
+        n.kind = AHEAD;
+    else if (take(p, "?!"))
+        n.kind = AHEAD, n.negative = true;
+    else if (take(p, "?<=") || take(p, "?<!"))
+        return unknown(p, "looking behind is not held");
     else if (take(p, "?<") || take(p, "?P<")) {
         while (more(p) && peek(p) != '>') p->at++;
         if (!take(p, ">")) return wrong(p, "a group's name without its >");
-    } else if (take(p, "?") && !take(p, ":")) return unknown(p, "a kind of group that is not known");
+    } else if (take(p, "?") && !take(p, ":"))
+        return unknown(p, "a kind of group that is not known");
     if (++p->depth > MAX_DEPTH) return complain(p, FERRUM_ELIMIT, "groups nest more than 200 deep");
     n.child = read_choice(p);
     p->depth--;
@@ -308,15 +325,23 @@ static uint32_t read_repetition(parser *p) {
     uint32_t atom = read_atom(p);
     while (more(p)) {
         uint32_t lo = 0, hi = FE_RE_INF;
-        if (take(p, "*")) lo = 0;
-        else if (take(p, "+")) lo = 1;
-        else if (take(p, "?")) hi = 1;
-        else if (peek(p) != '{' || !read_braces(p, &lo, &hi)) break;
+        if (take(p, "*"))
+            lo = 0;
+        else if (take(p, "+"))
+            lo = 1;
+        else if (take(p, "?"))
+            hi = 1;
+        else if (peek(p) != '{' || !read_braces(p, &lo, &hi))
+            break;
         if (lo > hi) return wrong(p, "a repetition whose end lies before its beginning");
         take(p, "?");
         if (peek(p) == '+') return unknown(p, "possessive repetition is not held");
         const node *a = p->rc ? &(node){0} : &p->nodes[atom];
-        atom = add(p, (node){.kind = REPETITION, .child = atom, .lo = lo, .hi = hi, .nullable = lo == 0 || a->nullable,
+        atom = add(p, (node){.kind = REPETITION,
+                             .child = atom,
+                             .lo = lo,
+                             .hi = hi,
+                             .nullable = lo == 0 || a->nullable,
                              .anchored = a->anchored});
     }
     return atom;
@@ -327,8 +352,10 @@ static void link_child(parser *p, uint32_t list, uint32_t *last, uint32_t child,
     if (p->rc) return;
     node *l = &p->nodes[list];
     const node *c = &p->nodes[child];
-    if (*last) p->nodes[*last].next = child;
-    else l->child = child;
+    if (*last)
+        p->nodes[*last].next = child;
+    else
+        l->child = child;
     *last = child;
     l->nullable = all ? l->nullable && c->nullable : l->nullable || c->nullable;
     l->anchored |= c->anchored;
@@ -385,7 +412,8 @@ static bool read_row(parser *p, const node *list, row *r) {
 }
 
 static fe_re convert_ahead(parser *p, const node *n, fe_re rest, edge trail) {
-    if (trail == INNER) return unknown(p, "looking ahead inside a group that something follows is not held"), FE_RE_NEVER;
+    if (trail == INNER)
+        return unknown(p, "looking ahead inside a group that something follows is not held"), FE_RE_NEVER;
     fe_re r = convert(p, n->child, CLOSED, OPEN);
     return fe_re_and(p->s, n->negative ? fe_re_not(p->s, r) : r, rest);
 }
@@ -411,11 +439,14 @@ static fe_re convert_catenation(parser *p, const node *list, edge lead, edge tra
     fe_re rest = !consumes && back == OPEN ? p->any : FE_RE_EMPTY;
     for (size_t i = r.last; i-- > 0 && !p->rc;) {
         const node n = p->nodes[r.items[i]];
-        if (n.kind == AHEAD) rest = convert_ahead(p, &n, rest, trail);
-        else if (n.kind == START && i < r.first) continue;
+        if (n.kind == AHEAD)
+            rest = convert_ahead(p, &n, rest, trail);
+        else if (n.kind == START && i < r.first)
+            continue;
         else {
             if (n.anchored) check_inner(p, &r, i);
-            rest = fe_re_cat(p->s, convert(p, r.items[i], i == r.first ? front : INNER, i + 1 == r.last ? back : INNER), rest);
+            rest = fe_re_cat(p->s, convert(p, r.items[i], i == r.first ? front : INNER, i + 1 == r.last ? back : INNER),
+                             rest);
         }
     }
     free(r.items);
@@ -436,8 +467,10 @@ static fe_re convert_choice(parser *p, const node *list, edge lead, edge trail) 
     size_t n = 0, capacity = 0;
     for (uint32_t c = list->child; c && !p->rc; c = p->nodes[c].next) {
         r = convert(p, c, lead, trail);
-        if (!fe_grow((void **)&items, &capacity, n + 1, sizeof *items)) complain(p, FERRUM_ENOMEM, "out of memory");
-        else items[n++] = r;
+        if (!fe_grow((void **)&items, &capacity, n + 1, sizeof *items))
+            complain(p, FERRUM_ENOMEM, "out of memory");
+        else
+            items[n++] = r;
     }
     r = p->rc ? FE_RE_NEVER : fe_re_or_of(p->s, items, n);
     free(items);

@@ -6,12 +6,12 @@
 enum kind { NEVER, EMPTY, SET, CAT, OR, AND, NOT, REPEAT, MULTIPLE };
 
 enum {
-    NULLABLE = 1,  /* holds the empty string */
-    LOGICAL = 2,   /* has AND, NOT or MULTIPLE in it, and may hold nothing without being NEVER */
-    ALIVE = 4,     /* known to hold some string */
-    DEAD = 8,      /* known to hold none */
-    PRUNED = 16,   /* its row leads to no dead state */
-    VISITED = 32,  /* in the search for a string */
+    NULLABLE = 1, /* holds the empty string */
+    LOGICAL = 2,  /* has AND, NOT or MULTIPLE in it, and may hold nothing without being NEVER */
+    ALIVE = 4,    /* known to hold some string */
+    DEAD = 8,     /* known to hold none */
+    PRUNED = 16,  /* its row leads to no dead state */
+    VISITED = 32, /* in the search for a string */
     MAX_HEIGHT = 600,
     SEARCH_STEPS = 20000, /* states that a search for a string may look at */
     MEMO = 1 << 12,
@@ -21,7 +21,8 @@ enum {
 typedef struct node {
     uint8_t kind, flags;
     uint16_t height;
-    uint32_t a, b;   /* SET: the set; CAT: the two; NOT, REPEAT: a; OR, AND: first of b args; MULTIPLE: index of the numbers */
+    uint32_t a,
+        b; /* SET: the set; CAT: the two; NOT, REPEAT: a; OR, AND: first of b args; MULTIPLE: index of the numbers */
     uint32_t lo, hi; /* REPEAT */
 } node;
 
@@ -52,11 +53,11 @@ struct fe_res {
     struct {
         fe_re r, result;
         uint32_t byte;
-    } *memo; /* of derivatives */
+    } * memo; /* of derivatives */
     struct seen {
         fe_re r;
         uint32_t from; /* index of the state that led here */
-    } *seen;           /* of a search */
+    } * seen;          /* of a search */
     size_t seen_capacity;
     fe_re never_row[256];
 };
@@ -156,7 +157,9 @@ static bool rehash(fe_res *s) {
         key k = {x->kind, x->a, x->b, x->lo, x->hi, data_of(s, r), 0};
         if (k.data) {
             k.a = 0;
-            k.bytes = x->kind == SET ? sizeof(fe_byteset) : x->kind == MULTIPLE ? sizeof(multiple) : x->b * sizeof(uint32_t);
+            k.bytes = x->kind == SET        ? sizeof(fe_byteset)
+                      : x->kind == MULTIPLE ? sizeof(multiple)
+                                            : x->b * sizeof(uint32_t);
         }
         size_t i = hash_key(&k) & s->slot_mask;
         while (slots[i]) i = (i + 1) & s->slot_mask;
@@ -198,8 +201,7 @@ static fe_re intern(fe_res *s, const key *k, unsigned flags, unsigned height) {
         !fe_grow((void **)&s->rows, &s->row_capacity, s->count + 1, sizeof *s->rows) || !store(s, k, &a))
         return fail(s, FERRUM_ENOMEM), FE_RE_NEVER;
     fe_re r = s->first + (uint32_t)s->count;
-    s->nodes[s->count] =
-        (node){k->kind, (uint8_t)flags, (uint16_t)height, a, k->b, k->lo, k->hi};
+    s->nodes[s->count] = (node){k->kind, (uint8_t)flags, (uint16_t)height, a, k->b, k->lo, k->hi};
     s->rows[s->count++] = NULL;
     size_t i = h & s->slot_mask;
     while (s->slots[i]) i = (i + 1) & s->slot_mask;
@@ -246,8 +248,10 @@ int fe_res_seal(fe_res *s, ferrum_error *err) {
 
 int fe_res_failed(const fe_res *s, ferrum_error *err) {
     if (s->failed == FERRUM_ELIMIT)
-        return fe_fail(err, FERRUM_ELIMIT, "the regular expressions need more than their limit of %zu bytes of states, or nest "
-                       "more than %d deep", s->limit, (int)MAX_HEIGHT);
+        return fe_fail(err, FERRUM_ELIMIT,
+                       "the regular expressions need more than their limit of %zu bytes of states, or nest "
+                       "more than %d deep",
+                       s->limit, (int)MAX_HEIGHT);
     if (s->failed) return fe_fail(err, s->failed, "out of memory for the states of regular expressions");
     return 0;
 }
@@ -371,7 +375,13 @@ static size_t flatten(fe_res *s, enum kind kind, const fe_re *items, size_t coun
 }
 
 static size_t sort_unique(fe_re *list, size_t n) {
-    qsort(list, n, sizeof *list, compare_ids);
+    if (n > 32) qsort(list, n, sizeof *list, compare_ids);
+    for (size_t i = 1; i < n && n <= 32; i++) {
+        fe_re x = list[i];
+        size_t at = i;
+        for (; at && list[at - 1] > x; at--) list[at] = list[at - 1];
+        list[at] = x;
+    }
     size_t kept = 0;
     for (size_t i = 0; i < n; i++)
         if (i == 0 || list[i] != list[i - 1]) list[kept++] = list[i];
@@ -440,9 +450,12 @@ fe_re fe_re_or_of(fe_res *s, const fe_re *items, size_t count) {
         list[0] = FE_RE_EMPTY;
         n++;
     }
-    if (s->failed || n == 0) result = FE_RE_NEVER;
-    else if (all) result = FE_RE_ALL;
-    else result = n == 1 ? list[0] : intern_list(s, OR, list, n);
+    if (s->failed || n == 0)
+        result = FE_RE_NEVER;
+    else if (all)
+        result = FE_RE_ALL;
+    else
+        result = n == 1 ? list[0] : intern_list(s, OR, list, n);
     free(list);
     return result;
 }
@@ -452,7 +465,8 @@ static size_t drop_stars(fe_res *s, fe_re *list, size_t n) {
     for (size_t i = 0; i < n && n <= MAX_MERGED; i++)
         for (size_t j = 0; j < n; j++) {
             const node *x = get(s, list[i]), *y = get(s, list[j]);
-            if (i == j || x->kind != REPEAT || y->kind != REPEAT || x->a != y->a || x->lo || x->hi != FE_RE_INF) continue;
+            if (i == j || x->kind != REPEAT || y->kind != REPEAT || x->a != y->a || x->lo || x->hi != FE_RE_INF)
+                continue;
             list[i--] = list[--n];
             break;
         }
@@ -473,10 +487,14 @@ fe_re fe_re_and_of(fe_res *s, const fe_re *items, size_t count) {
         if (list[i] != FE_RE_ALL) list[kept++] = list[i];
     }
     n = sort_unique(list, drop_stars(s, list, kept));
-    if (s->failed || never) result = FE_RE_NEVER;
-    else if (empty) result = nullable ? FE_RE_EMPTY : FE_RE_NEVER;
-    else if (n == 0) result = FE_RE_ALL;
-    else result = n == 1 ? list[0] : intern_list(s, AND, list, n);
+    if (s->failed || never)
+        result = FE_RE_NEVER;
+    else if (empty)
+        result = nullable ? FE_RE_EMPTY : FE_RE_NEVER;
+    else if (n == 0)
+        result = FE_RE_ALL;
+    else
+        result = n == 1 ? list[0] : intern_list(s, AND, list, n);
     free(list);
     return result;
 }
@@ -639,29 +657,36 @@ static fe_re derive(fe_res *s, fe_re r, unsigned byte) {
 
 /* Bytes that no head of the expression tells apart have the same class. */
 typedef struct classes {
-    uint8_t of[256];
+    fe_byteset of[256];
     unsigned count;
+    const fe_byteset *last; /* that was split by: the same often comes again */
 } classes;
 
 static void split(classes *c, const fe_byteset *set) {
-    uint8_t to[256];
-    bool in[256] = {false}, out[256] = {false};
-    if (c->count == 256) return;
-    for (unsigned b = 0; b < 256; b++) (fe_byteset_has(set, b) ? in : out)[c->of[b]] = true;
-    unsigned count = c->count;
-    for (unsigned k = 0; k < c->count; k++) to[k] = (uint8_t)(in[k] && out[k] ? count++ : k);
-    if (count == c->count) return;
-    for (unsigned b = 0; b < 256; b++)
-        if (fe_byteset_has(set, b)) c->of[b] = to[c->of[b]];
-    c->count = count;
+    if (c->last == set) return;
+    c->last = set;
+    for (unsigned k = 0, before = c->count; k < before && c->count < 256; k++) {
+        fe_byteset in, *x = &c->of[k];
+        uint64_t any_in = 0, any_out = 0;
+        for (int w = 0; w < 4; w++) {
+            in.bits[w] = x->bits[w] & set->bits[w];
+            any_in |= in.bits[w];
+            any_out |= x->bits[w] & ~set->bits[w];
+        }
+        if (!any_in || !any_out) continue;
+        for (int w = 0; w < 4; w++) x->bits[w] &= ~set->bits[w];
+        c->of[c->count++] = in;
+    }
 }
 
 static void split_digits(classes *c) {
     for (unsigned b = '.'; b <= '9'; b++) {
         fe_byteset one = {{0}};
         fe_byteset_add(&one, b, b);
+        c->last = NULL;
         split(c, &one);
     }
+    c->last = NULL;
 }
 
 static void split_by_heads(const fe_res *s, fe_re r, classes *c) {
@@ -694,14 +719,16 @@ static const fe_re *raw_row(fe_res *s, fe_re r) {
     if (!charge(s, 256 * sizeof(fe_re))) return s->never_row;
     fe_re *row = malloc(256 * sizeof *row);
     if (!row) return fail(s, FERRUM_ENOMEM), s->never_row;
-    classes c = {{0}, 1};
+    classes c;
+    c.count = 1, c.last = NULL;
+    for (int w = 0; w < 4; w++) c.of[0].bits[w] = UINT64_MAX;
     split_by_heads(s, r, &c);
-    fe_re next[256];
-    bool made[256] = {false};
-    for (unsigned b = 0; b < 256; b++) {
-        unsigned k = c.of[b];
-        if (!made[k]) next[k] = derive(s, r, b), made[k] = true;
-        row[b] = next[k];
+    for (unsigned k = 0; k < c.count; k++) {
+        unsigned first = 0;
+        while (!c.of[k].bits[first]) first++;
+        fe_re next = derive(s, r, first * 64 + (unsigned)__builtin_ctzll(c.of[k].bits[first]));
+        for (unsigned w = first; w < 4; w++)
+            for (uint64_t v = c.of[k].bits[w]; v; v &= v - 1) row[w * 64 + (unsigned)__builtin_ctzll(v)] = next;
     }
     if (s->failed) return free(row), s->never_row;
     s->rows[r - s->first] = row;
@@ -744,8 +771,10 @@ static bool search(fe_res *s, fe_re start) {
     bool found = false;
     if (!see(s, &count, start, 0)) return false;
     for (; at < count && !found && !s->failed; at++) {
-        if (at == SEARCH_STEPS) fail(s, FERRUM_ELIMIT);
-        else found = look_around(s, &count, at);
+        if (at == SEARCH_STEPS)
+            fail(s, FERRUM_ELIMIT);
+        else
+            found = look_around(s, &count, at);
     }
     for (size_t i = 0; i < count; i++) {
         mark(s, s->seen[i].r, VISITED, false);

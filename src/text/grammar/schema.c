@@ -17,7 +17,8 @@ static bool find_path(const fe_json *v, const fe_json *wanted, fe_text *out, uns
     for (const fe_json *e = v->first; e; e = e->next, index++) {
         size_t before = out->len;
         fe_text_puts(out, "/");
-        if (v->type == FE_JSON_OBJECT) fe_text_append(out, e->key, e->key_len);
+        if (v->type == FE_JSON_OBJECT)
+            fe_text_append(out, e->key, e->key_len);
         else {
             char number[24];
             snprintf(number, sizeof number, "%zu", index);
@@ -52,11 +53,13 @@ void *fe_schema_alloc(compiler *c, size_t bytes) {
 }
 
 bool fe_schema_step(compiler *c) {
-    if (++c->steps > FE_SCHEMA_STEPS) fe_schema_fail(c, FERRUM_ELIMIT, NULL, NULL, "the schema takes too many steps to compile");
+    if (++c->steps > FE_SCHEMA_STEPS)
+        fe_schema_fail(c, FERRUM_ELIMIT, NULL, NULL, "the schema takes too many steps to compile");
     return !c->rc;
 }
 
-bool fe_schema_pattern(compiler *c, const fe_json *schema, const char *keyword, const char *text, size_t len, fe_re *out) {
+bool fe_schema_pattern(compiler *c, const fe_json *schema, const char *keyword, const char *text, size_t len,
+                       fe_re *out) {
     for (size_t i = 0; i < c->pattern_count; i++)
         if (c->patterns[i].len == len && !memcmp(c->patterns[i].text, text, len)) return *out = c->patterns[i].r, true;
     ferrum_error why;
@@ -132,8 +135,10 @@ static size_t unescape(const char *from, size_t len, char *to) {
             x = (char)(hex_value(from[i + 1]) * 16 + hex_value(from[i + 2]));
             i += 2;
         }
-        if (n && to[n - 1] == '~' && (x == '0' || x == '1')) to[n - 1] = x == '0' ? '\1' : '/';
-        else to[n++] = x;
+        if (n && to[n - 1] == '~' && (x == '0' || x == '1'))
+            to[n - 1] = x == '0' ? '\1' : '/';
+        else
+            to[n++] = x;
     }
     for (size_t i = 0; i < n; i++)
         if (to[i] == '\1') to[i] = '~';
@@ -160,7 +165,8 @@ const fe_json *fe_schema_resolve(compiler *c, const fe_json *schema, const fe_js
     const fe_json *v = uri.len ? NULL : c->root;
     for (size_t i = 0; i < c->anchor_count && !v; i++)
         if (names_document(c->anchors[i].id, uri)) v = c->anchors[i].schema;
-    if (v && fragment.len && *fragment.data == '/') v = follow_pointer(c, v, fragment);
+    if (v && fragment.len && *fragment.data == '/')
+        v = follow_pointer(c, v, fragment);
     else if (v && fragment.len) {
         v = NULL;
         for (size_t i = 0; i < c->anchor_count && !v; i++) {
@@ -185,11 +191,13 @@ bool fe_parts_add(compiler *c, parts *p, part x) {
         x.value = fe_schema_resolve(c, x.value, ref);
         if (!x.value) return false;
     }
-    bool all = !x.constant && !x.negative &&
-               ((x.value->type == FE_JSON_BOOL && x.value->truth) || (x.value->type == FE_JSON_OBJECT && !x.value->count));
+    bool all =
+        !x.constant && !x.negative &&
+        ((x.value->type == FE_JSON_BOOL && x.value->truth) || (x.value->type == FE_JSON_OBJECT && !x.value->count));
     if (all) return true;
     for (size_t i = 0; i < p->count; i++)
-        if (p->list[i].value == x.value && p->list[i].constant == x.constant && p->list[i].negative == x.negative) return true;
+        if (p->list[i].value == x.value && p->list[i].constant == x.constant && p->list[i].negative == x.negative)
+            return true;
     if (!fe_grow((void **)&p->list, &p->capacity, p->count + 1, sizeof *p->list))
         return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
     p->list[p->count++] = x;
@@ -239,7 +247,8 @@ static bool rehash(compiler *c) {
 static fe_node node_of(compiler *c, parts *p) {
     if (p->count > 1) qsort(p->list, p->count, sizeof *p->list, compare_parts);
     uint64_t h = hash_parts(p);
-    if (c->rc || ((!c->slots || c->conjunction_count * 2 >= c->slot_mask) && !rehash(c))) return free(p->list), FE_NODE_NEVER;
+    if (c->rc || ((!c->slots || c->conjunction_count * 2 >= c->slot_mask) && !rehash(c)))
+        return free(p->list), FE_NODE_NEVER;
     size_t i = h & c->slot_mask;
     for (; c->slots[i]; i = (i + 1) & c->slot_mask) {
         const conjunction *x = &c->conjunctions[c->slots[i] - 1];
@@ -247,7 +256,8 @@ static fe_node node_of(compiler *c, parts *p) {
     }
     if (c->conjunction_count == CONJUNCTIONS_MOST)
         fe_schema_fail(c, FERRUM_ELIMIT, NULL, NULL, "more than 100000 different combinations of schemas");
-    else if (!fe_grow((void **)&c->conjunctions, &c->conjunction_capacity, c->conjunction_count + 1, sizeof *c->conjunctions))
+    else if (!fe_grow((void **)&c->conjunctions, &c->conjunction_capacity, c->conjunction_count + 1,
+                      sizeof *c->conjunctions))
         fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
     if (c->rc) return free(p->list), FE_NODE_NEVER;
     fe_node node = fe_node_reserve(c->g);
@@ -354,11 +364,15 @@ static fe_re spell_names(compiler *c, const names *n) {
             unsigned char b = (unsigned char)name.data[k];
             plain &= b >= 0x20 && b < 0x7F && b != '"' && b != '\\';
         }
-        if (plain) words[count++] = name;
-        else r = fe_re_or(c->res, r, fe_re_spell(c->res, FE_JSON, name.data, name.len));
+        if (plain)
+            words[count++] = name;
+        else
+            r = fe_re_or(c->res, r, fe_re_spell(c->res, FE_JSON, name.data, name.len));
     }
-    if (words) r = fe_re_or(c->res, r, fe_re_words(c->res, words, count));
-    else fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
+    if (words)
+        r = fe_re_or(c->res, r, fe_re_words(c->res, words, count));
+    else
+        fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
     free(words);
     return r;
 }
@@ -376,7 +390,8 @@ static bool split_class(compiler *c, class *list, size_t *count, fe_re pattern) 
         fe_re with = fe_re_and(c->res, list[i].key, pattern), without = fe_re_minus(c->res, list[i].key, pattern);
         bool none = fe_re_is_empty(c->res, with);
         if (none) continue;
-        if (*count == CLASSES_MOST) return fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "patternProperties", "too many patterns overlap");
+        if (*count == CLASSES_MOST)
+            return fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "patternProperties", "too many patterns overlap");
         fe_re *patterns = fe_schema_alloc(c, (list[i].count + 1) * sizeof *patterns);
         if (!patterns) return false;
         if (list[i].count) memcpy(patterns, list[i].patterns, list[i].count * sizeof *patterns);
@@ -408,7 +423,9 @@ static bool parts_of_class(compiler *c, const shape *s, const class *k, parts *o
 
 static bool never_fits(const parts *p) {
     for (size_t i = 0; i < p->count; i++)
-        if (!p->list[i].constant && p->list[i].value->type == FE_JSON_BOOL && p->list[i].value->truth == p->list[i].negative) return true;
+        if (!p->list[i].constant && p->list[i].value->type == FE_JSON_BOOL &&
+            p->list[i].value->truth == p->list[i].negative)
+            return true;
     return false;
 }
 
@@ -431,8 +448,10 @@ static bool make_extras(compiler *c, const shape *s, const names *n, fe_extra *o
         parts p = {0};
         if (list[i].key == FE_RE_NEVER) continue;
         if (!parts_of_class(c, s, &list[i], &p)) return free(p.list), false;
-        if (never_fits(&p)) free(p.list);
-        else out[(*count)++] = (fe_extra){quote(c, list[i].key), node_of(c, &p)};
+        if (never_fits(&p))
+            free(p.list);
+        else
+            out[(*count)++] = (fe_extra){quote(c, list[i].key), node_of(c, &p)};
     }
     return !c->rc;
 }
@@ -447,11 +466,16 @@ static fe_node make_object(compiler *c, const shape *s) {
     for (size_t i = 0; i < n.count; i++) required += n.list[i].required;
     /* A key that is no property's may come twice, and is then one member. */
     if (ok && extra_count && s->members_least > 1 && required < s->members_least)
-        ok = fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "minProperties", "more than 1 is not held where keys are free");
+        ok = fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "minProperties",
+                            "more than 1 is not held where keys are free");
     if (ok)
-        node = fe_node_object(c->g, &(fe_object_spec){.properties = n.list, .count = n.count, .extras = extras,
-                                                      .extra_count = extra_count, .least = s->members_least,
-                                                      .most = s->members_most, .ordered = c->options.ordered});
+        node = fe_node_object(c->g, &(fe_object_spec){.properties = n.list,
+                                                      .count = n.count,
+                                                      .extras = extras,
+                                                      .extra_count = extra_count,
+                                                      .least = s->members_least,
+                                                      .most = s->members_most,
+                                                      .ordered = c->options.ordered});
     free(n.list);
     free(n.slots);
     return node;
@@ -461,7 +485,8 @@ static fe_node make_object(compiler *c, const shape *s) {
 
 static bool make_item(compiler *c, const shape *s, size_t index, bool matching, fe_node *out) {
     parts p = {0};
-    if (!fe_parts_of_item(c, s, index, &p) || (matching && !fe_parts_add(c, &p, s->contains))) return free(p.list), false;
+    if (!fe_parts_of_item(c, s, index, &p) || (matching && !fe_parts_add(c, &p, s->contains)))
+        return free(p.list), false;
     *out = node_of(c, &p);
     return !c->rc;
 }
@@ -471,8 +496,11 @@ static fe_node make_array(compiler *c, const shape *s) {
     for (const row *r = s->rows; r; r = r->next) count = fe_max(count, r->count);
     count = fe_min(count, s->items_most);
     if (s->unique && s->items_most > 1)
-        return fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "uniqueItems", "not held where there may be two items"), FE_NODE_NEVER;
-    fe_array_spec spec = {.count = count, .least = s->items_least, .most = s->items_most,
+        return fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "uniqueItems", "not held where there may be two items"),
+               FE_NODE_NEVER;
+    fe_array_spec spec = {.count = count,
+                          .least = s->items_least,
+                          .most = s->items_most,
                           .least_matching = s->has_contains ? s->contains_least : 0};
     fe_node *first = fe_schema_alloc(c, (count + 1) * 2 * sizeof *first);
     bool ok = first != NULL;
@@ -490,8 +518,10 @@ static fe_re make_scalar(compiler *c, const shape *s) {
     fe_re list[5];
     size_t n = 0;
     if (s->types & T_NULL) list[n++] = c->tokens->null;
-    if (s->types & T_TRUE && s->types & T_FALSE) list[n++] = c->tokens->boolean;
-    else if (s->types & (T_TRUE | T_FALSE)) list[n++] = fe_re_text(c->res, s->types & T_TRUE ? "true" : "false");
+    if (s->types & T_TRUE && s->types & T_FALSE)
+        list[n++] = c->tokens->boolean;
+    else if (s->types & (T_TRUE | T_FALSE))
+        list[n++] = fe_re_text(c->res, s->types & T_TRUE ? "true" : "false");
     if (s->types & T_NUMBER) list[n++] = s->number;
     if (s->types & T_STRING) list[n++] = quote(c, fe_shape_string(c, s));
     return n ? fe_re_or_of(c->res, list, n) : FE_RE_NEVER;
@@ -554,7 +584,11 @@ static int compile(compiler *c) {
 
 int fe_schema_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, const char *name,
                       const fe_schema_options *options, fe_text *notes, ferrum_error *err) {
-    compiler c = {.tokens = tokens, .name = name, .options = *options, .notes = notes, .err = err,
+    compiler c = {.tokens = tokens,
+                  .name = name,
+                  .options = *options,
+                  .notes = notes,
+                  .err = err,
                   .arena = fe_arena_make(ARENA_LIMIT)};
     *out = NULL;
     int rc = fe_json_parse(&c.root, text, len, name, NULL, &c.arena, err);
@@ -574,7 +608,9 @@ int fe_schema_compile(fe_grammar **out, const fe_tokens *tokens, const char *tex
     free(c.anchors);
     free(c.patterns);
     fe_arena_free(&c.arena);
-    if (rc) fe_grammar_close(c.g);
-    else *out = c.g;
+    if (rc)
+        fe_grammar_close(c.g);
+    else
+        *out = c.g;
     return rc;
 }

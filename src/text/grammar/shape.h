@@ -22,10 +22,10 @@ enum {
 };
 
 enum {
-    FE_SHAPES_MOST = 3000,   /* alternatives of one conjunction */
-    FE_APPLY_DEPTH = 60,     /* schemas in one another that speak about the same value */
-    FE_PROOF_DEPTH = 3,      /* levels of values that a proof of emptiness looks into */
-    FE_CLASSES_MOST = 12,    /* patterns of keys in one object that may overlap */
+    FE_SHAPES_MOST = 3000, /* alternatives of one conjunction */
+    FE_APPLY_DEPTH = 60,   /* schemas in one another that speak about the same value */
+    FE_PROOF_DEPTH = 3,    /* levels of values that a proof of emptiness looks into */
+    FE_CLASSES_MOST = 12,  /* patterns of keys in one object that may overlap */
     FE_SCHEMA_STEPS = 3000000,
 };
 
@@ -58,7 +58,7 @@ typedef struct layer { /* what one schema says about members: `other` of those t
     const struct layer *next;
 } layer;
 
-typedef struct row { /* what one schema says about items */
+typedef struct row {      /* what one schema says about items */
     const fe_json *first; /* schemas, or constants, linked by next */
     size_t count;
     bool constant; /* of first */
@@ -126,9 +126,9 @@ typedef struct compiler {
         const char *text;
         size_t len;
         fe_re r;
-    } *patterns;
+    } * patterns;
     size_t pattern_count, pattern_capacity;
-    fe_re content; /* of any string */
+    fe_re content;  /* of any string */
     unsigned depth; /* of apply */
     size_t steps;
     int rc;
@@ -140,7 +140,8 @@ typedef struct compiler {
 bool fe_schema_fail(compiler *c, int code, const fe_json *where, const char *keyword, const char *what);
 void *fe_schema_alloc(compiler *c, size_t bytes);
 bool fe_schema_step(compiler *c);
-bool fe_schema_pattern(compiler *c, const fe_json *schema, const char *keyword, const char *text, size_t len, fe_re *out);
+bool fe_schema_pattern(compiler *c, const fe_json *schema, const char *keyword, const char *text, size_t len,
+                       fe_re *out);
 const fe_json *fe_schema_resolve(compiler *c, const fe_json *schema, const fe_json *ref);
 bool fe_parts_add(compiler *c, parts *p, part x);
 
@@ -150,9 +151,9 @@ shape fe_shape_any(const compiler *c);
 bool fe_shapes_add(compiler *c, shapes *s, const shape *x);
 
 /* prove.c */
-void fe_shape_prune(compiler *c, shape *s, unsigned depth); /* takes away the types that no value can have */
+void fe_shape_prune(compiler *c, shape *s, unsigned depth);   /* takes away the types that no value can have */
 bool fe_shapes_prune(compiler *c, shapes *s, unsigned depth); /* false: none is left */
-fe_re fe_shape_string(compiler *c, const shape *s); /* between the quotes */
+fe_re fe_shape_string(compiler *c, const shape *s);           /* between the quotes */
 bool fe_parts_of_key(compiler *c, const shape *s, ferrum_str name, parts *out);
 bool fe_parts_of_item(compiler *c, const shape *s, size_t index, parts *out);
 

@@ -47,10 +47,11 @@ static uint32_t intern(fe_grammar *g, stack s) {
     size_t i = hash_stack(g, &s) & g->stack_mask;
     for (; g->stack_slots[i]; i = (i + 1) & g->stack_mask)
         if (same_stack(g, &g->stacks[g->stack_slots[i] - 1], &s)) {
-            if (s.kind == F_UNION && s.a + s.b == g->list_count) g->list_count = s.a; /* its list stands there already */
+            if (s.kind == F_UNION && s.a + s.b == g->list_count)
+                g->list_count = s.a; /* its list stands there already */
             return g->stack_slots[i] - 1;
         }
-    if (s.depth > FE_DEPTH_MOST || g->stack_count >= 4 * FE_STACKS_MOST) return fe_grammar_fail(g, FERRUM_ELIMIT), 0;
+    if (s.depth > FE_DEPTH_MOST || g->stack_count >= FE_STACKS_LIMIT) return fe_grammar_fail(g, FERRUM_ELIMIT), 0;
     if (!fe_grow((void **)&g->stacks, &g->stack_capacity, g->stack_count + 1, sizeof *g->stacks))
         return fe_grammar_fail(g, FERRUM_ENOMEM), 0;
     g->stacks[g->stack_count] = s;
@@ -58,7 +59,8 @@ static uint32_t intern(fe_grammar *g, stack s) {
     return (uint32_t)g->stack_count - 1;
 }
 
-uint32_t fe_stack_push(fe_grammar *g, frame_kind kind, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t parent) {
+uint32_t fe_stack_push(fe_grammar *g, frame_kind kind, uint32_t a, uint32_t b, uint32_t c, uint32_t d,
+                       uint32_t parent) {
     uint32_t depth = kind == F_END ? 0 : g->stacks[parent].depth + 1;
     return intern(g, (stack){.kind = (uint8_t)kind, .a = a, .b = b, .c = c, .d = d, .parent = parent, .depth = depth});
 }
@@ -66,8 +68,8 @@ uint32_t fe_stack_push(fe_grammar *g, frame_kind kind, uint32_t a, uint32_t b, u
 static uint32_t merge(fe_grammar *g, uint32_t x, uint32_t y);
 
 static bool same_top(const stack *x, const stack *y) {
-    return x->kind == y->kind && x->kind != F_END && x->kind != F_UNION && x->a == y->a && x->b == y->b && x->c == y->c &&
-           x->d == y->d;
+    return x->kind == y->kind && x->kind != F_END && x->kind != F_UNION && x->a == y->a && x->b == y->b &&
+           x->c == y->c && x->d == y->d;
 }
 
 /* Puts the stack into the list of a union: into one with the same top, if there is one. */
@@ -105,7 +107,8 @@ static uint32_t merge(fe_grammar *g, uint32_t x, uint32_t y) {
     }
     g->nesting--;
     uint32_t result = x;
-    if (!g->failed && count == 1) result = list[0];
+    if (!g->failed && count == 1)
+        result = list[0];
     else if (!g->failed) {
         qsort(list, count, sizeof *list, compare_ids);
         uint32_t depth = 0, at = (uint32_t)g->list_count;
@@ -127,12 +130,19 @@ static uint32_t merge(fe_grammar *g, uint32_t x, uint32_t y) {
 
 static const uint64_t *set_at(const fe_grammar *g, uint32_t set) { return g->sets + g->set_index[set].first; }
 
+/* Of no words there may be no array. */
+static bool same_words(const uint64_t *a, const uint64_t *b, uint32_t words) {
+    for (uint32_t w = 0; w < words; w++)
+        if (a[w] != b[w]) return false;
+    return true;
+}
+
 static uint32_t intern_set(fe_grammar *g, const uint64_t *bits, uint32_t words) {
     /* The last ones first: they are the likeliest. */
     for (size_t i = g->set_index_count; i-- > 0 && i + 64 > g->set_index_count;)
-        if (g->set_index[i].words == words && !memcmp(set_at(g, (uint32_t)i), bits, words * sizeof *bits)) return (uint32_t)i;
+        if (g->set_index[i].words == words && same_words(set_at(g, (uint32_t)i), bits, words)) return (uint32_t)i;
     for (size_t i = 0; i < g->set_index_count && i < 64; i++)
-        if (g->set_index[i].words == words && !memcmp(set_at(g, (uint32_t)i), bits, words * sizeof *bits)) return (uint32_t)i;
+        if (g->set_index[i].words == words && same_words(set_at(g, (uint32_t)i), bits, words)) return (uint32_t)i;
     if (!fe_grow((void **)&g->sets, &g->set_capacity, g->set_count + words, sizeof *g->sets) ||
         !fe_grow((void **)&g->set_index, &g->set_index_capacity, g->set_index_count + 1, sizeof *g->set_index))
         return fe_grammar_fail(g, FERRUM_ENOMEM), 0;
@@ -159,10 +169,12 @@ static void run(fe_grammar *g, uint32_t k, pairs *out);
 
 static void add_pair(fe_grammar *g, pairs *out, uint32_t state, uint32_t k) {
     if (g->failed) return;
-    if (out->count >= FE_PAIRS_MOST) fe_grammar_fail(g, FERRUM_ELIMIT);
+    if (out->count >= FE_PAIRS_MOST)
+        fe_grammar_fail(g, FERRUM_ELIMIT);
     else if (!fe_grow((void **)&out->list, &out->capacity, out->count + 1, sizeof *out->list))
         fe_grammar_fail(g, FERRUM_ENOMEM);
-    else out->list[out->count++] = (pair){state, k};
+    else
+        out->list[out->count++] = (pair){state, k};
 }
 
 static void lexeme(fe_grammar *g, fe_re r, uint32_t k, pairs *out) {
@@ -300,7 +312,9 @@ static void run_item(fe_grammar *g, const stack *s, const array *a, pairs *out) 
     fe_node item = first ? a->first[s->b] : a->rest;
     fe_node matching = !a->least_matching ? FE_NODE_NEVER : first ? a->first_matching[s->b] : a->rest_matching;
     bool wanted = s->c < a->least_matching;
-    expand(g, item, fe_stack_push(g, F_BEHIND, s->a, count, s->c, 0, s->parent), out);
+    /* Those that still have to match need room. */
+    bool room = a->most == FE_RE_INF || (uint64_t)a->least_matching + s->b + 1 <= (uint64_t)s->c + a->most;
+    if (!wanted || room) expand(g, item, fe_stack_push(g, F_BEHIND, s->a, count, s->c, 0, s->parent), out);
     if (wanted) expand(g, matching, fe_stack_push(g, F_BEHIND, s->a, count, s->c + 1, 0, s->parent), out);
 }
 
@@ -308,8 +322,6 @@ static void run_items(fe_grammar *g, uint32_t self, pairs *out) {
     const stack s = g->stacks[self];
     const array a = g->arrays[g->nodes[s.a].a];
     bool closes = s.b >= a.least && s.c >= a.least_matching, more = s.b < a.most;
-    /* Those that still have to match need room. */
-    if (s.c < a.least_matching && a.most != FE_RE_INF && a.least_matching - s.c > a.most - s.b) return;
     if (s.kind == F_BEHIND) {
         if (more) lexeme(g, g->json->comma, fe_stack_push(g, F_ITEM, s.a, s.b, s.c, 0, s.parent), out);
         if (closes) lexeme(g, g->json->close_array, s.parent, out);
@@ -363,7 +375,8 @@ static void normalise(fe_grammar *g, pairs *p) {
         /* Inside keys the stack tells which ones: those are never merged. */
         if (p->list[i].state != last->state || (last->state & FE_KEY)) {
             if (p->list[i].state != last->state || p->list[i].stack != last->stack) p->list[n++] = p->list[i];
-        } else last->stack = merge(g, last->stack, p->list[i].stack);
+        } else
+            last->stack = merge(g, last->stack, p->list[i].stack);
     }
     p->count = n;
 }
@@ -386,7 +399,8 @@ uint32_t fe_stack_closure(fe_grammar *g, uint32_t k, uint32_t *first, bool *end)
             s->pairs = (uint32_t)g->pool_count, s->pair_count = (uint32_t)p.count;
             s->end = p.end, s->expanded = true;
             g->pool_count += p.count;
-        } else fe_grammar_fail(g, FERRUM_ENOMEM);
+        } else
+            fe_grammar_fail(g, FERRUM_ENOMEM);
         free(p.list);
     }
     *first = g->stacks[k].pairs;
@@ -416,8 +430,10 @@ static void step_key(fe_grammar *g, pair p, uint8_t byte, pairs *to) {
     const fe_trie *keys = &fe_object_of(g, s->a)->keys;
     uint32_t child = fe_trie_child(keys, p.state & ~FE_KEY, byte);
     if (!child || !fe_keys_any(g, s->d, keys->first_id[child], keys->first_id[keys->end[child]])) return;
-    if (keys->end[child] > child + 1) add_pair(g, to, FE_KEY | child, p.stack);
-    else take_closure(g, fe_stack_behind_key(g, p.stack, keys->first_id[child]), to);
+    if (keys->end[child] > child + 1)
+        add_pair(g, to, FE_KEY | child, p.stack);
+    else
+        take_closure(g, fe_stack_behind_key(g, p.stack, keys->first_id[child]), to);
 }
 
 bool fe_pairs_step(fe_grammar *g, const pairs *from, uint8_t byte, pairs *to) {
@@ -496,25 +512,28 @@ static void collect_stacks(fe_grammar *g, uint8_t *live, uint32_t *to) {
         if (!live[k]) continue;
         if (s->kind == F_UNION)
             for (uint32_t i = 0; i < s->b; i++) mark_stack(live, g->lists[s->a + i]);
-        else mark_stack(live, s->parent);
+        else
+            mark_stack(live, s->parent);
     }
     uint32_t n = 0, lists = 0;
     for (size_t k = 0; k < g->stack_count; k++) {
         if (!live[k]) continue;
         stack s = g->stacks[k];
         s.expanded = false, s.mark = 0;
+        to[k] = n; /* the end is its own parent */
         if (s.kind == F_UNION) {
             uint32_t at = lists;
             for (uint32_t i = 0; i < s.b; i++) g->lists[lists++] = to[g->lists[s.a + i]];
             s.a = at;
-        } else s.parent = to[s.parent];
-        to[k] = n;
+        } else
+            s.parent = to[s.parent];
         g->stacks[n++] = s;
     }
     g->stack_count = n;
     g->list_count = lists;
     g->pool_count = 0;
     g->epoch = 0;
+    g->collect_at = n > FE_STACKS_MOST / 2 ? 2 * (size_t)n : FE_STACKS_MOST;
     rehash_stacks(g, g->stack_mask + 1);
 }
 

@@ -36,7 +36,8 @@ static void cross(maker *m, uint32_t node) {
     if (m->nodes) node = m->nodes[node];
     if (fe_grow((void **)&m->crossings, &m->crossing_capacity, m->crossing_count + 1, sizeof *m->crossings))
         m->crossings[m->crossing_count++] = node;
-    else m->failed = true;
+    else
+        m->failed = true;
 }
 
 typedef struct level {
@@ -83,8 +84,7 @@ static void walk_differences(maker *m, const fe_trie *t, fe_re r, fe_re like, le
         take_ids(m, t, t->first_id[i], t->first_id[i + 1]);
         if (t->end[i] > i + 1) {
             if (next & FE_RE_ENDS) cross(m, i);
-            stack[++top] =
-                (level){fe_re_row(m->s, fe_re_state(next)), fe_re_row(m->s, fe_re_state(other)), t->end[i]};
+            stack[++top] = (level){fe_re_row(m->s, fe_re_state(next)), fe_re_row(m->s, fe_re_state(other)), t->end[i]};
         }
         i++;
     }
@@ -150,7 +150,8 @@ fe_lexmask *fe_lexmask_make(const fe_tokens *t, fe_res *s, fe_re r) {
     uint32_t most;
     bool shared = false;
     const fe_lexmask *body = t->masks ? t->masks[t->string_body] : NULL;
-    if (!m.bits || !stack) m.failed = true;
+    if (!m.bits || !stack)
+        m.failed = true;
     else if (plain_run(&m, r, &most)) {
         uint32_t cut = most < FE_PLAIN_LENGTHS ? most : FE_PLAIN_LENGTHS - 1;
         memcpy(m.bits, t->plain[cut], t->words * sizeof *m.bits);
@@ -162,7 +163,8 @@ fe_lexmask *fe_lexmask_make(const fe_tokens *t, fe_res *s, fe_re r) {
         shared = true;
         memcpy(m.bits, body->bits, t->words * sizeof *m.bits);
         walk_differences(&m, &t->all, r, t->string_body, stack);
-    } else walk(&m, &t->all, r, stack);
+    } else
+        walk(&m, &t->all, r, stack);
     free(stack);
     fe_lexmask *x = finish(&m);
     if (x && shared) x->after = &t->body_after;
@@ -204,8 +206,10 @@ static int open_plain(fe_tokens *t, const fe_word *words, size_t count, fe_word 
     if (!t->long_ids || !t->long_lengths) return fe_fail_memory(err, count * 8, "long tokens");
     for (size_t i = 0; i < count; i++) {
         size_t n = plain_length(words[i].text);
-        if (n == 0) rest[(*rest_count)++] = words[i];
-        else if (n >= FE_PLAIN_LENGTHS) t->long_ids[t->long_count] = words[i].id, t->long_lengths[t->long_count++] = (uint32_t)n;
+        if (n == 0)
+            rest[(*rest_count)++] = words[i];
+        else if (n >= FE_PLAIN_LENGTHS)
+            t->long_ids[t->long_count] = words[i].id, t->long_lengths[t->long_count++] = (uint32_t)n;
         else
             for (size_t k = n; k < FE_PLAIN_LENGTHS; k++)
                 t->plain[k][words[i].id >> 6] |= (uint64_t)1 << (words[i].id & 63);
@@ -243,8 +247,10 @@ static void open_json(fe_tokens *t, fe_space mode, fe_re before, fe_re behind, f
     j->open_array = fe_re_cat(s, fe_re_text(s, "["), before);
     j->close_object = fe_re_cat(s, before, fe_re_text(s, "}"));
     j->close_array = fe_re_cat(s, before, fe_re_text(s, "]"));
-    j->comma = mode == FE_SPACE_ANY ? cat3(s, before, fe_re_text(s, ","), before) : fe_re_cat(s, fe_re_text(s, ","), separator);
-    j->colon = mode == FE_SPACE_ANY ? cat3(s, before, fe_re_text(s, ":"), before) : fe_re_cat(s, fe_re_text(s, ":"), behind);
+    j->comma = mode == FE_SPACE_ANY ? cat3(s, before, fe_re_text(s, ","), before)
+                                    : fe_re_cat(s, fe_re_text(s, ","), separator);
+    j->colon =
+        mode == FE_SPACE_ANY ? cat3(s, before, fe_re_text(s, ":"), before) : fe_re_cat(s, fe_re_text(s, ":"), behind);
     j->brace = fe_re_text(s, "}");
     j->bracket = fe_re_text(s, "]");
 }
@@ -285,8 +291,8 @@ static int open_base(fe_tokens *t, ferrum_error *err) {
 }
 
 /* The rests of tokens behind the crossings, each once. */
-static int merge_crossings(const fe_tokens *t, const fe_word *words, const uint32_t *position, fe_lexmask *m, fe_trie *out,
-                           ferrum_error *err) {
+static int merge_crossings(const fe_tokens *t, const fe_word *words, const uint32_t *position, fe_lexmask *m,
+                           fe_trie *out, ferrum_error *err) {
     size_t total = 0, n = 0;
     for (uint32_t i = 0; i < m->crossing_count; i++)
         total += t->all.first_id[t->all.end[m->crossings[i]]] - t->all.first_id[m->crossings[i]];
@@ -328,7 +334,7 @@ static int open_masks(fe_tokens *t, const fe_word *words, const uint32_t *positi
         size_t count = 4;
         for (int i = 0; i < FE_SPACES; i++) {
             const fe_json_terms *j = &t->json[i];
-            const fe_re list[] = {j->open_object, j->open_array, j->comma,   j->colon,
+            const fe_re list[] = {j->open_object,  j->open_array,  j->comma, j->colon,
                                   j->close_object, j->close_array, j->brace, j->bracket};
             memcpy(starts + count, list, sizeof list);
             count += 8;
@@ -339,8 +345,10 @@ static int open_masks(fe_tokens *t, const fe_word *words, const uint32_t *positi
     for (uint32_t i = 0; i < n && !rc; i++) {
         fe_lexmask *m = t->masks[queue[i]] = fe_lexmask_make(t, t->base, queue[i]);
         fe_trie *after = queue[i] == t->string_body ? &t->body_after : m ? calloc(1, sizeof *after) : NULL;
-        if (!m || !after) rc = fe_fail_memory(err, t->words * 8, "masks");
-        else rc = merge_crossings(t, words, position, m, after, err);
+        if (!m || !after)
+            rc = fe_fail_memory(err, t->words * 8, "masks");
+        else
+            rc = merge_crossings(t, words, position, m, after, err);
         if (after && after != &t->body_after && (rc || m->after != after)) fe_trie_close(after), free(after);
         const fe_re *row = fe_re_row(t->base, queue[i]);
         for (unsigned b = 0; b < 256; b++) {
@@ -373,7 +381,8 @@ static int open_tries(fe_tokens *t, fe_word *words, fe_word *rest, uint32_t *pos
 static int copy_words(fe_tokens *t, const ferrum_str *source, ferrum_error *err) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < t->count; i++) bytes += source[i].len;
-    if (bytes >= UINT32_MAX / 4) return fe_fail(err, FERRUM_ELIMIT, "a vocabulary of %zu bytes is too large", (size_t)bytes);
+    if (bytes >= UINT32_MAX / 4)
+        return fe_fail(err, FERRUM_ELIMIT, "a vocabulary of %zu bytes is too large", (size_t)bytes);
     t->text = malloc(bytes + 1);
     t->text_start = malloc(((size_t)t->count + 1) * sizeof *t->text_start);
     if (!t->text || !t->text_start) return fe_fail_memory(err, bytes, "a vocabulary");

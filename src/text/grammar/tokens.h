@@ -11,9 +11,9 @@
 
 /* Terminals that every grammar of JSON uses: their states and tokens are made once, with the vocabulary. */
 typedef struct fe_json_terms {
-    fe_re space;               /* between tokens of JSON */
+    fe_re space;                                                            /* between tokens of JSON */
     fe_re open_object, open_array, comma, colon, close_object, close_array; /* each with the space inside it */
-    fe_re brace, bracket;      /* } and ] without space before them */
+    fe_re brace, bracket;                                                   /* } and ] without space before them */
 } fe_json_terms;
 
 typedef enum fe_space {
@@ -24,8 +24,8 @@ typedef enum fe_space {
 } fe_space;
 
 typedef struct fe_lexmask {
-    uint32_t dense;   /* 1: bits; 0: ids */
-    uint32_t count;   /* of ids */
+    uint32_t dense; /* 1: bits; 0: ids */
+    uint32_t count; /* of ids */
     uint64_t *bits;
     uint32_t *ids;
     const fe_trie *after; /* the rests of tokens behind the lexeme's end, or NULL */
@@ -39,9 +39,9 @@ typedef struct fe_lexmask {
 enum { FE_PLAIN_LENGTHS = 33 };
 
 typedef struct fe_tokens {
-    uint32_t count;       /* of the vocabulary */
-    uint32_t words;       /* 64-bit words of a mask */
-    int32_t *ends;        /* tokens that end an answer */
+    uint32_t count; /* of the vocabulary */
+    uint32_t words; /* 64-bit words of a mask */
+    int32_t *ends;  /* tokens that end an answer */
     uint32_t end_count;
     fe_trie all;
     uint32_t root_child[256]; /* of `all` */
@@ -49,7 +49,8 @@ typedef struct fe_tokens {
     uint32_t *text_start;     /* [count + 1] */
     fe_trie rest;             /* those that are not plain */
     uint32_t *rest_node;      /* where the nodes of `rest` stand in `all` */
-    uint64_t *plain[FE_PLAIN_LENGTHS]; /* tokens of at most so many characters, all of them plain: such as a JSON string has
+    uint64_t
+        *plain[FE_PLAIN_LENGTHS]; /* tokens of at most so many characters, all of them plain: such as a JSON string has
                                           unescaped */
     uint32_t *long_ids, *long_lengths, long_count; /* plain tokens of more characters */
     fe_res *base;

@@ -11,9 +11,9 @@ typedef struct fe_word {
 } fe_word;
 
 typedef struct fe_trie {
-    uint32_t count; /* nodes; node 0 is the empty word */
-    uint8_t *byte;  /* the last byte of each node's word */
-    uint32_t *end;  /* behind the last node of its subtree: its next sibling, if it has one */
+    uint32_t count;     /* nodes; node 0 is the empty word */
+    uint8_t *byte;      /* the last byte of each node's word */
+    uint32_t *end;      /* behind the last node of its subtree: its next sibling, if it has one */
     uint32_t *first_id; /* [count + 1]: the ids of its own word, then those of its subtree, stand from here in ids */
     uint32_t *ids;
     uint32_t depth; /* bytes of the longest word */

@@ -32,8 +32,10 @@ static void walk_key_child(walker *w, const fe_trie *keys, uint32_t node, uint32
     if (!fe_keys_any(w->g, w->g->stacks[k].d, keys->first_id[key], keys->first_id[keys->end[key]])) return;
     take(w, node);
     if (w->trie->end[node] == node + 1) return;
-    if (keys->end[key] > key + 1) walk_key(w, node, key, k);
-    else cross(w, node, fe_stack_behind_key(w->g, k, keys->first_id[key]));
+    if (keys->end[key] > key + 1)
+        walk_key(w, node, key, k);
+    else
+        cross(w, node, fe_stack_behind_key(w->g, k, keys->first_id[key]));
 }
 
 /* Both trees' children stand in the order of their bytes. */
@@ -48,8 +50,10 @@ static void walk_key(walker *w, uint32_t node, uint32_t key, uint32_t k) {
         return;
     }
     for (key++; child < end && key < key_end && !w->g->failed;) {
-        if (t->byte[child] < keys->byte[key]) child = t->end[child];
-        else if (t->byte[child] > keys->byte[key]) key = keys->end[key];
+        if (t->byte[child] < keys->byte[key])
+            child = t->end[child];
+        else if (t->byte[child] > keys->byte[key])
+            key = keys->end[key];
         else {
             w->g->steps++;
             walk_key_child(w, keys, child, key, k);
@@ -88,8 +92,10 @@ static void walk_lexeme(walker *w, uint32_t node, pair p) {
 
 /* Takes the tokens below the node that the pair lives through. */
 static void walk(walker *w, uint32_t node, pair p) {
-    if (p.state & FE_KEY) walk_key(w, node, p.state & ~FE_KEY, p.stack);
-    else walk_lexeme(w, node, p);
+    if (p.state & FE_KEY)
+        walk_key(w, node, p.state & ~FE_KEY, p.stack);
+    else
+        walk_lexeme(w, node, p);
 }
 
 /* ---- States of lexemes ------------------------------------------------------------------------------------------- */
@@ -127,7 +133,8 @@ static void take_rests(fe_grammar *g, const fe_lexmask *m, pair p, uint64_t *mas
     walker w = {.g = g, .trie = m->after, .bits = bits};
     cross(&w, 0, p.stack);
     if (!m->excluded_count) return;
-    for (uint32_t i = 0; i < m->excluded_count; i++) bits[m->excluded[i] >> 6] &= ~((uint64_t)1 << (m->excluded[i] & 63));
+    for (uint32_t i = 0; i < m->excluded_count; i++)
+        bits[m->excluded[i] >> 6] &= ~((uint64_t)1 << (m->excluded[i] & 63));
     for (uint32_t i = 0; i < words; i++) mask[i] |= bits[i];
 }
 
@@ -157,7 +164,8 @@ bool fe_place_mask(fe_grammar *g, uint32_t at, uint64_t *mask) {
         if (p.state & FE_KEY) {
             walker w = {.g = g, .trie = &t->all, .bits = mask};
             walk_key(&w, 0, p.state & ~FE_KEY, p.stack);
-        } else add_lexeme(g, p, mask);
+        } else
+            add_lexeme(g, p, mask);
     }
     for (uint32_t i = 0; g->places[at].end && i < t->end_count; i++)
         mask[(uint32_t)t->ends[i] >> 6] |= (uint64_t)1 << (t->ends[i] & 63);
