@@ -33,7 +33,7 @@ static int answer(const ferrum_model *model, ferrum_session *session, ferrum_mes
     printf("\n");
     size_t count, len;
     const int32_t *ids = ferrum_session_answer(session, &count);
-    int rc = n < 0 ? n : ferrum_detokenize(model, ids, count, false, &text, &len, err);
+    int rc = n < 0 ? n : ferrum_detokenize(ferrum_model_tokenizer(model), ids, count, false, &text, &len, err);
     if (rc == 0) *message = (ferrum_message){"assistant", text};
     return rc;
 }
@@ -45,8 +45,8 @@ static int turn(const ferrum_model *model, ferrum_session *session, size_t count
     size_t id_count;
     int rc = ferrum_chat_format(model, messages, count, true, &prompt, err);
     if (rc < 0) return rc;
-    rc =
-        ferrum_tokenize(model, prompt, strlen(prompt), FERRUM_ADD_SPECIAL | FERRUM_PARSE_SPECIAL, &ids, &id_count, err);
+    rc = ferrum_tokenize(ferrum_model_tokenizer(model), prompt, strlen(prompt),
+                         FERRUM_ADD_SPECIAL | FERRUM_PARSE_SPECIAL, &ids, &id_count, err);
     ferrum_free(prompt);
     if (rc < 0) return rc;
     rc = evaluate(session, ids, id_count, err);

@@ -12,7 +12,8 @@ static int generate(const ferrum_model *model, const char *prompt, ferrum_error 
     /* Text to ids: with the begin token where the model wants one. */
     int32_t *ids;
     size_t count;
-    int rc = ferrum_tokenize(model, prompt, strlen(prompt), FERRUM_ADD_SPECIAL, &ids, &count, err);
+    int rc =
+        ferrum_tokenize(ferrum_model_tokenizer(model), prompt, strlen(prompt), FERRUM_ADD_SPECIAL, &ids, &count, err);
     if (rc < 0) return rc;
 
     /* A session is one timeline: its KV cache and its sampler. */

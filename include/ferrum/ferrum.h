@@ -1,7 +1,7 @@
 /* ferrum/ferrum.h: running a language model from a GGUF file.
  *
  *     ferrum_model_open(&model, "qwen3-8b.gguf", NULL, &err);       // mapped; shared by any number of sessions and threads
- *     ferrum_tokenize(model, text, strlen(text), FERRUM_ADD_SPECIAL, &ids, &n, &err);
+ *     ferrum_tokenize(ferrum_model_tokenizer(model), text, strlen(text), FERRUM_ADD_SPECIAL, &ids, &n, &err);
  *     ferrum_session_open(&chat, model, NULL, &err);                // one timeline: its KV cache, its sampler
  *     ferrum_session_append(chat, ids, n, &err);                    // prefill
  *     while ((got = ferrum_session_next(chat, piece, sizeof piece, &err)) > 0) fwrite(piece, 1, (size_t)got, stdout);
@@ -27,6 +27,7 @@ typedef struct ferrum_model ferrum_model;
 typedef struct ferrum_model_options {
     const char *device;        /* "cpu" (also NULL), "metal" or "ref" */
     ferrum_device_options cpu; /* threads and cap of the CPU device */
+    const char *pre;           /* as in ferrum_tokenizer_open; must outlive the model; NULL: as the file says */
     ferrum_log_fn log;         /* warnings and notes while opening; NULL: none */
     void *log_user;
 } ferrum_model_options;
@@ -77,26 +78,76 @@ typedef struct ferrum_memory {
 } ferrum_memory;
 FERRUM_API void ferrum_model_memory(const ferrum_model *model, uint32_t context, ferrum_kv kv, ferrum_memory *out);
 
-/* ---- Tokens ------------------------------------------------------------------------------------------------------ */
+/* ---- Tokens ------------------------------------------------------------------------------------------------------
+ *
+ *     ferrum_tokenizer_open(&t, "qwen3-8b.gguf", NULL, &err);   // alone; or t = ferrum_model_tokenizer(model)
+ *     ferrum_tokenize(t, text, strlen(text), FERRUM_ADD_SPECIAL, &ids, &count, &err);
+ *
+ * A tokenizer is immutable once open and may be used from any thread. */
+
+typedef struct ferrum_tokenizer ferrum_tokenizer;
+
+/* Opens the tokenizer of a file, which needs nothing else: no tensors, no architecture that is known. pre: cut text into words
+ * as the tokenizer.ggml.pre of that name does, whatever the file says; NULL: as the file says.
+ * Errors: those of ferrum_gguf_open; FERRUM_EUNSUPPORTED: the file has no tokenizer, or one of an unknown kind, or an unknown
+ * pre-tokenizer; FERRUM_EINVAL: pre is given for a tokenizer that has none; FERRUM_EFORMAT names the key that is wrong. */
+FERRUM_API int ferrum_tokenizer_open(ferrum_tokenizer **out, const char *path, const char *pre, ferrum_error *err);
+FERRUM_API void ferrum_tokenizer_close(ferrum_tokenizer *t);
+
+/* The model's own: do not close it. NULL where the file has none (tokenizer.ggml.model is no_vocab or absent). */
+FERRUM_API const ferrum_tokenizer *ferrum_model_tokenizer(const ferrum_model *model);
+
+typedef struct ferrum_tokenizer_info {
+    const char *kind;                                    /* "bpe", "spm", "wpm" */
+    const char *pre;                                     /* the name of its pre-tokenizer; "": it has none */
+    uint32_t size;                                       /* tokens; ids are 0 … size-1 */
+    uint32_t longest;                                    /* bytes of the longest token */
+    int32_t bos, eos, unknown, separator, padding, mask; /* -1: none */
+    bool add_bos, add_eos;                               /* what FERRUM_ADD_SPECIAL adds */
+} ferrum_tokenizer_info;
+FERRUM_API void ferrum_tokenizer_get_info(const ferrum_tokenizer *t, ferrum_tokenizer_info *info);
 
 enum ferrum_tokenize_flags {
     FERRUM_ADD_SPECIAL = 1,   /* the begin (and end) token where the model's metadata asks for it */
     FERRUM_PARSE_SPECIAL = 2, /* text such as <|im_end|> becomes its control token; without it, it stays text */
 };
 
-/* *ids: `*count` ids; release with ferrum_free. Text need not be valid UTF-8 and may hold NULs: every byte has a token,
- * or becomes the unknown token where the vocabulary lacks it. FERRUM_EUNSUPPORTED without a tokenizer. */
-FERRUM_API int ferrum_tokenize(const ferrum_model *model, const char *text, size_t len, unsigned flags, int32_t **ids,
+/* *ids: `*count` ids; release with ferrum_free. Special tokens are cut out first, the longest at each place: user-defined ones
+ * always, control tokens and the unknown token with FERRUM_PARSE_SPECIAL. With both flags a text that spells the begin token at
+ * its start gets no second one. Text need not be valid UTF-8 and may hold NULs: every byte has a token, or becomes the unknown
+ * token where the vocabulary lacks it. Takes time and memory in proportion to the text.
+ * FERRUM_ELIMIT for 2 GiB and more; FERRUM_EUNSUPPORTED names a byte that has no token where there is no unknown one; the same
+ * where t is NULL. */
+FERRUM_API int ferrum_tokenize(const ferrum_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **ids,
                                size_t *count, ferrum_error *err);
 
 /* The bytes that the ids stand for: *text is NUL-terminated, `*len` long without the NUL; release with ferrum_free. Control
  * tokens give nothing unless `special`. Not always whole UTF-8: a token may end inside a sequence.
- * FERRUM_EINVAL names an id outside the vocabulary. */
-FERRUM_API int ferrum_detokenize(const ferrum_model *model, const int32_t *ids, size_t count, bool special, char **text,
+ * FERRUM_EINVAL names an id outside the vocabulary; FERRUM_EUNSUPPORTED: t is NULL. */
+FERRUM_API int ferrum_detokenize(const ferrum_tokenizer *t, const int32_t *ids, size_t count, bool special, char **text,
                                  size_t *len, ferrum_error *err);
 
-/* Does the token end an answer? False for ids outside the vocabulary. */
-FERRUM_API bool ferrum_token_is_end(const ferrum_model *model, int32_t id);
+/* The bytes of one token, as they stand inside a text; of control tokens, their spelling. Their number is returned, and `size`
+ * of them at most are written; 0 for ids outside the vocabulary. info.longest bytes are always enough. */
+FERRUM_API size_t ferrum_token_bytes(const ferrum_tokenizer *t, int32_t id, char *bytes, size_t size);
+
+/* With the numbers of tokenizer.ggml.token_type. */
+typedef enum ferrum_token_kind {
+    FERRUM_TOKEN_NONE = 0, /* outside the vocabulary */
+    FERRUM_TOKEN_NORMAL = 1,
+    FERRUM_TOKEN_UNKNOWN = 2,
+    FERRUM_TOKEN_CONTROL = 3,
+    FERRUM_TOKEN_USER = 4, /* user-defined: text that is always this token */
+    FERRUM_TOKEN_UNUSED = 5,
+    FERRUM_TOKEN_BYTE = 6,
+} ferrum_token_kind;
+FERRUM_API ferrum_token_kind ferrum_token_get_kind(const ferrum_tokenizer *t, int32_t id);
+
+/* The token that the vocabulary spells exactly so, or -1. */
+FERRUM_API int32_t ferrum_token_find(const ferrum_tokenizer *t, const char *spelling, size_t len);
+
+/* Does the token end an answer? EOS, EOT, EOM and the well-known end-of-turn tokens. False for ids outside the vocabulary. */
+FERRUM_API bool ferrum_token_is_end(const ferrum_tokenizer *t, int32_t id);
 
 /* ---- Chat -------------------------------------------------------------------------------------------------------- */
 

@@ -374,7 +374,7 @@ static int parse(bench *b, bench_options *o, int argc, char **argv, const char *
     if ((args.count == 0) == (o->shape == NULL))
         return cli_fail(CLI_USAGE, "%s (usage: ferrum bench [OPTION]... MODEL, or --shape NAME)",
                         o->shape ? "--shape is given beside MODEL" : "an argument is missing");
-    *model = args.items[0];
+    *model = args.count ? args.items[0] : NULL;
     status = parse_sizes("n-prompt", o->prompt ? o->prompt : "512", &b->prompts);
     if (status == CLI_GO_ON) status = parse_sizes("n-gen", o->generate ? o->generate : "128", &b->answers);
     if (status == CLI_GO_ON) status = parse_sizes("n-depth", o->depth ? o->depth : "0", &b->depths);

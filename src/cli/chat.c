@@ -123,12 +123,12 @@ static int tokenize_conversation(const chat *c, int32_t **ids, size_t *count, fe
     const unsigned flags = FERRUM_ADD_SPECIAL | FERRUM_PARSE_SPECIAL;
     if (!c->a->chat) {
         const char *line = c->messages[c->count - 1].content;
-        return ferrum_tokenize(c->a->model, line, strlen(line), flags, ids, count, err);
+        return ferrum_tokenize(ferrum_model_tokenizer(c->a->model), line, strlen(line), flags, ids, count, err);
     }
     char *text;
     int rc = ferrum_chat_format(c->a->model, c->messages, c->count, true, &text, err);
     if (rc != 0) return rc;
-    rc = ferrum_tokenize(c->a->model, text, strlen(text), flags, ids, count, err);
+    rc = ferrum_tokenize(ferrum_model_tokenizer(c->a->model), text, strlen(text), flags, ids, count, err);
     ferrum_free(text);
     return rc;
 }

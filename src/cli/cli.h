@@ -23,7 +23,7 @@ typedef struct cli_seed {
     uint64_t value;
 } cli_seed;
 
-enum { CLI_STRINGS_MAX = 32, CLI_ARGS_MAX = 2 };
+enum { CLI_STRINGS_MAX = 32 };
 typedef struct cli_strings {
     const char *items[CLI_STRINGS_MAX];
     size_t count;
@@ -53,10 +53,11 @@ typedef struct cli_command {
     int (*main)(int argc, char **argv); /* argv[0] is the command's name */
 } cli_command;
 
-extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command, cli_bench_command;
+extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command, cli_bench_command,
+    cli_tokenize_command, cli_detokenize_command, cli_pull_command;
 
 typedef struct cli_args {
-    const char *items[CLI_ARGS_MAX];
+    char **items; /* argv's own room */
     size_t count;
 } cli_args;
 
@@ -72,12 +73,13 @@ const char *cli_nearest(const char *name, const char *(*known)(const void *user,
 /* What every command that opens a model takes. */
 typedef struct cli_model_options {
     uint32_t threads;
-    const char *device, *cpu, *kv;
+    const char *device, *cpu, *kv, *pre;
     bool verbose;
 } cli_model_options;
 
 extern const char *const cli_devices[], *const cli_kvs[];
 
+#define CLI_PRE_HELP "cut text into words as the tokenizer.ggml.pre of that name does, whatever the file says"
 #define CLI_MODEL_OPTIONS(type, field)                                                                                \
     CLI_OPTION("threads", 't', CLI_COUNT, offsetof(type, field.threads), "N", "CPU threads; default: one a core",     \
                .min = 1, .max = 1024),                                                                                \
@@ -91,15 +93,19 @@ extern const char *const cli_devices[], *const cli_kvs[];
                    "numbers of the KV cache: f16 (default; with ref fp32), or q8_0: half the memory, and faster "     \
                    "behind many tokens",                                                                              \
                    .choices = cli_kvs),                                                                               \
+        CLI_OPTION("pre", 0, CLI_STRING, offsetof(type, field.pre), "NAME", CLI_PRE_HELP),                            \
         CLI_OPTION("verbose", 0, CLI_FLAG, offsetof(type, field.verbose), NULL,                                       \
                    "tell about the model, speed and memory on standard error")
 
 /* What --kv stands for. */
 ferrum_kv cli_kv(const cli_model_options *options);
 
-/* The file that MODEL stands for: a path, or a known name, whose file is fetched if it is not cached. *path: release with
+/* The file that MODEL stands for: a path, or the name of a model, whose file is fetched if it is not cached. *path: release with
  * free. CLI_GO_ON, or the status to exit with. */
 int cli_model_path(const char *model, char **path);
+
+/* The same, but a name alone, and the hub is asked whether it has a newer one. */
+int cli_model_pull(const char *model, char **path);
 void cli_print_known_models(void);
 
 /* Opens the file as the options say, with FERRUM_CPU where --cpu is not given. */
@@ -150,6 +156,10 @@ int cli_print_json(json_t *object, size_t digits);
 json_t *cli_json_text(const char *data, size_t len);
 json_t *cli_json_ids(const int32_t *ids, size_t count);
 json_t *cli_json_logprobs(const ferrum_logprob *pairs, size_t count);
+
+/* Whole numbers with blanks between. *ids: release with free. `name` is what a message calls the text. CLI_GO_ON, or the status
+ * to exit with. */
+int cli_parse_ids(const char *name, const char *text, size_t len, int32_t **ids, size_t *count);
 
 /* A whole file, or standard input for "-". *data is NUL-terminated; release with free. */
 int cli_read_file(const char *path, char **data, size_t *len);

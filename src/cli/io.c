@@ -1,6 +1,7 @@
 /* Messages, JSON, whole files and signals. */
 #include "cli.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -103,6 +104,31 @@ json_t *cli_json_logprobs(const ferrum_logprob *pairs, size_t count) {
         if (json_array_append_new(list, pair) != 0) return json_decref(list), NULL;
     }
     return list;
+}
+
+int cli_parse_ids(const char *name, const char *text, size_t len, int32_t **ids, size_t *count) {
+    *count = 0;
+    *ids = malloc((len / 2 + 1) * sizeof **ids);
+    if (!*ids) return cli_fail(CLI_FAILED, "out of memory for the ids");
+    for (const char *at = text; at < text + len;) {
+        if (isspace((unsigned char)*at)) {
+            at++;
+            continue;
+        }
+        size_t word = strcspn(at, " \t\r\n\v\f");
+        char *end;
+        errno = 0;
+        long id = strtol(at, &end, 10);
+        if (word == 0 || errno != 0 || end != at + word || id < INT32_MIN || id > INT32_MAX) {
+            free(*ids);
+            *ids = NULL;
+            return cli_fail(CLI_FAILED, "%s: id number %zu is no whole number: %.*s", name, *count,
+                            (int)(word < 40 ? word : 40), at);
+        }
+        (*ids)[(*count)++] = (int32_t)id;
+        at += word;
+    }
+    return CLI_GO_ON;
 }
 
 static int read_all(int fd, const char *name, char **data, size_t *len) {

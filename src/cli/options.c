@@ -189,7 +189,7 @@ static int parse_short(const cli_command *command, int argc, char **argv, int *i
     return set_value(o, value, values);
 }
 
-static int add_argument(const cli_command *command, const char *text, cli_args *args) {
+static int add_argument(const cli_command *command, char *text, cli_args *args) {
     if (args->count == command->max_args)
         return cli_fail(CLI_USAGE, "one argument too many: %s (usage: ferrum %s [OPTION]... %s)", text, command->name,
                         command->arguments);
@@ -199,9 +199,10 @@ static int add_argument(const cli_command *command, const char *text, cli_args *
 
 int cli_parse(const cli_command *command, int argc, char **argv, void *values, cli_args *args) {
     bool options = true;
+    *args = (cli_args){.items = argv}; /* of which the first are read by the time that an argument is kept there */
     for (int i = 1; i < argc; i++) {
         int status;
-        const char *text = argv[i];
+        char *text = argv[i];
         if (options && strcmp(text, "--") == 0) {
             options = false;
             continue;
@@ -250,6 +251,6 @@ void cli_print_help(const cli_command *command) {
     for (const cli_option *o = command->options; o->name; o++) print_option(o);
     print_option(&help_option);
     printf("\n%s", command->details);
-    cli_print_known_models();
+    if (strstr(command->arguments, "MODEL")) cli_print_known_models();
     printf("\nExit status: 0; 1 failed; 2 wrong usage; 130 interrupted.\n");
 }

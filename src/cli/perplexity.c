@@ -1,8 +1,6 @@
 /* ferrum perplexity: how likely a model finds a text. */
 #include "cli.h"
 
-#include <ctype.h>
-#include <errno.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -75,31 +73,6 @@ static void on_logits(void *user, size_t index, const float *logits, size_t voca
     }
 }
 
-static int parse_ids(const char *name, const char *text, size_t len, int32_t **ids, size_t *count) {
-    *count = 0;
-    *ids = malloc((len / 2 + 1) * sizeof **ids);
-    if (!*ids) return cli_fail(CLI_FAILED, "out of memory for the ids");
-    for (const char *at = text; at < text + len;) {
-        if (isspace((unsigned char)*at)) {
-            at++;
-            continue;
-        }
-        size_t word = strcspn(at, " \t\r\n\v\f");
-        char *end;
-        errno = 0;
-        long id = strtol(at, &end, 10);
-        if (word == 0 || errno != 0 || end != at + word || id < INT32_MIN || id > INT32_MAX) {
-            free(*ids);
-            *ids = NULL;
-            return cli_fail(CLI_FAILED, "%s: id number %zu is no whole number: %.*s", name, *count,
-                            (int)(word < 40 ? word : 40), at);
-        }
-        (*ids)[(*count)++] = (int32_t)id;
-        at += word;
-    }
-    return CLI_GO_ON;
-}
-
 /* The library's ids are the library's to free. */
 static void free_ids(const perplexity_options *o, int32_t *ids) {
     if (o->ids)
@@ -117,8 +90,8 @@ static int read_ids(const ferrum_model *model, const perplexity_options *o, cons
     if (status != CLI_GO_ON) return status;
     ferrum_error err;
     if (o->ids)
-        status = parse_ids(file, text, len, ids, count);
-    else if (ferrum_tokenize(model, text, len, FERRUM_ADD_SPECIAL, ids, count, &err) != 0)
+        status = cli_parse_ids(file, text, len, ids, count);
+    else if (ferrum_tokenize(ferrum_model_tokenizer(model), text, len, FERRUM_ADD_SPECIAL, ids, count, &err) != 0)
         status = cli_fail_library(&err);
     free(text);
     if (status != CLI_GO_ON) return status;

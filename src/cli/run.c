@@ -144,7 +144,8 @@ static int tokenize_prompt(const cli_answerer *a, const char *prompt, size_t len
         prompt = formatted;
         len = strlen(formatted);
     }
-    int rc = ferrum_tokenize(a->model, prompt, len, FERRUM_ADD_SPECIAL | FERRUM_PARSE_SPECIAL, ids, count, &err);
+    int rc = ferrum_tokenize(ferrum_model_tokenizer(a->model), prompt, len, FERRUM_ADD_SPECIAL | FERRUM_PARSE_SPECIAL,
+                             ids, count, &err);
     ferrum_free(formatted);
     if (rc != 0) return cli_fail_library(&err);
     if (*count > 0) return CLI_GO_ON;

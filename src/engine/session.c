@@ -274,7 +274,7 @@ static int draw(ferrum_session *s, ferrum_error *err) {
     if (id < 0) return fe_fail(err, FERRUM_EFORMAT, "the model gave no number for any token: its weights are broken");
     s->tokens[drawn] = id;
     s->answer_count++;
-    bool end = ferrum_token_is_end(s->model, id);
+    bool end = ferrum_token_is_end(s->model->tokenizer, id);
     if (end && !s->options.ignore_end) {
         end_answer(s, FERRUM_FINISH_STOP);
     } else if (s->model->tokenizer) {

@@ -31,7 +31,7 @@ static int read_arch(ferrum_model *m, ferrum_error *err) {
 }
 
 /* The embedding says how many tokens there are; the tokenizer must agree. */
-static int read_vocab(ferrum_model *m, ferrum_error *err) {
+static int read_vocab(ferrum_model *m, const char *pre, ferrum_error *err) {
     const char *path = ferrum_gguf_path(m->gguf);
     const ferrum_gguf_tensor *t = ferrum_gguf_find_tensor(m->gguf, "token_embd.weight");
     if (!t) return fe_fail(err, FERRUM_EFORMAT, "%s: tensor token_embd.weight is missing", path);
@@ -40,7 +40,7 @@ static int read_vocab(ferrum_model *m, ferrum_error *err) {
                        "%s: tensor token_embd.weight has %u dimensions and %llu rows; it must have 2 and a row a token",
                        path, t->rank, (unsigned long long)t->shape[1]);
     m->h.vocab = (uint32_t)t->shape[1];
-    int rc = fe_tokenizer_open(&m->tokenizer, m->gguf, err);
+    int rc = fe_tokenizer_open(&m->tokenizer, m->gguf, pre, err);
     if (rc) return rc;
     if (m->tokenizer && fe_tokenizer_size(m->tokenizer) != m->h.vocab)
         return fe_fail(err, FERRUM_EFORMAT,
@@ -85,7 +85,7 @@ static int open_over(ferrum_model **out, ferrum_gguf *gguf, const ferrum_model_o
     int rc = ferrum_device_open(&m->device, options->device ? options->device : "cpu", &options->cpu, err);
     if (!rc) rc = wrap_parts(m, err);
     if (!rc) rc = read_arch(m, err);
-    if (!rc) rc = read_vocab(m, err);
+    if (!rc) rc = read_vocab(m, options->pre, err);
     if (!rc) rc = fe_weights_bind(&m->w, m, err);
     if (!rc) rc = read_name(m, ferrum_gguf_path(gguf), err);
     if (!rc) rc = read_chat(m, err);
@@ -116,8 +116,8 @@ int ferrum_model_open_memory(ferrum_model **out, const void *data, size_t bytes,
 void ferrum_model_close(ferrum_model *m) {
     if (!m) return;
     free(m->name);
-    free(m->w.layers);
-    fe_tokenizer_close(m->tokenizer);
+    fe_weights_free(&m->w);
+    ferrum_tokenizer_close(m->tokenizer);
     for (uint32_t i = 0; i < m->buffer_count; i++) ferrum_buffer_free(m->buffers[i]);
     free(m->buffers);
     ferrum_device_close(m->device);
@@ -160,47 +160,13 @@ void ferrum_model_memory(const ferrum_model *m, uint32_t context, ferrum_kv kv, 
     out->scratch = fe_pass_memory(m, (uint32_t)fe_min(FE_PASS_ROWS, context));
 }
 
-/* ---- Tokens ---- */
-
-static int no_tokenizer(const ferrum_model *m, ferrum_error *err) {
-    return fe_fail(err, FERRUM_EUNSUPPORTED, "%s: the file has no tokenizer; the model runs on token ids alone",
-                   ferrum_gguf_path(m->gguf));
-}
-
-int ferrum_tokenize(const ferrum_model *m, const char *text, size_t len, unsigned flags, int32_t **ids, size_t *count,
-                    ferrum_error *err) {
-    if (!m->tokenizer) return no_tokenizer(m, err);
-    return fe_tokenizer_encode(m->tokenizer, text, len, flags, ids, count, err);
-}
-
-int ferrum_detokenize(const ferrum_model *m, const int32_t *ids, size_t count, bool special, char **text, size_t *len,
-                      ferrum_error *err) {
-    if (!m->tokenizer) return no_tokenizer(m, err);
-    fe_text out = {0};
-    fe_text_append(&out, "", 0);
-    for (size_t i = 0; i < count; i++) {
-        if (ids[i] < 0 || (uint32_t)ids[i] >= m->h.vocab) {
-            fe_text_free(&out);
-            return fe_fail(err, FERRUM_EINVAL, "token id %d is outside the vocabulary of %u", ids[i], m->h.vocab);
-        }
-        fe_tokenizer_decode(m->tokenizer, ids[i], special, i == 0, &out);
-    }
-    if (out.failed) {
-        fe_text_free(&out);
-        return fe_fail_memory(err, out.capacity, "text");
-    }
-    *text = out.data;
-    *len = out.len;
-    return 0;
-}
-
-bool ferrum_token_is_end(const ferrum_model *m, int32_t id) {
-    return m->tokenizer && id >= 0 && (uint32_t)id < m->h.vocab && fe_tokenizer_is_end(m->tokenizer, id);
-}
+const ferrum_tokenizer *ferrum_model_tokenizer(const ferrum_model *m) { return m->tokenizer; }
 
 int ferrum_chat_format(const ferrum_model *m, const ferrum_message *messages, size_t count, bool answer, char **text,
                        ferrum_error *err) {
-    if (!m->tokenizer) return no_tokenizer(m, err);
+    if (!m->tokenizer)
+        return fe_fail(err, FERRUM_EUNSUPPORTED, "%s: the file has no tokenizer; the model runs on token ids alone",
+                       ferrum_gguf_path(m->gguf));
     if (m->chat == FE_CHAT_NONE)
         return fe_fail(err, FERRUM_EUNSUPPORTED,
                        m->chat_template.len ? "%s: its chat template is of no known kind"

@@ -8,42 +8,75 @@
 
 /* What sets an architecture apart from llama. A new one is a row in arch.c and, at most, one new function. */
 typedef struct fe_arch {
-    const char *name;       /* general.architecture */
-    bool rope_interleaved;  /* pairs (2j, 2j+1), else (j, j + dims/2) */
-    bool qkv_bias;          /* biases on q, k, v: required; elsewhere taken where the file has them */
-    bool qk_norm;           /* RMSNorm of each head's q and k */
-    bool post_norm;         /* RMSNorm behind attention and behind the feed-forward, before the residual add */
-    bool geglu;             /* GELU in place of SiLU */
-    bool embedding_scale;   /* embeddings times sqrt(width) */
-    bool experts;           /* mixture of experts in place of the feed-forward */
-    uint32_t window_period; /* n > 0: every n-th layer sees everything, those between the sliding window */
-    float local_rope_base;  /* of the layers with a window, unless the file has another; 0: the same base */
+    const char *name;      /* general.architecture */
+    bool rope_interleaved; /* pairs (2j, 2j+1), else (j, j + dims/2) */
+    bool qkv_bias;         /* biases on q, k, v: required; elsewhere taken where the file has them */
+    /* RMSNorm of q and k: of each head, or of all heads of a row at once */
+    enum { FE_NORM_NONE, FE_NORM_HEADS, FE_NORM_ROWS } qk_norm;
+    /* RMSNorm of what goes into attention and into the feed-forward, of what comes out before the residual add, or both */
+    enum { FE_NORMS_BEFORE, FE_NORMS_BEHIND, FE_NORMS_AROUND } norms;
+    bool geglu;              /* GELU in place of SiLU */
+    bool gate_in_up;         /* the tensor ffn_up holds the rows of the gate, and then its own */
+    bool embedding_scale;    /* embeddings times sqrt(width) */
+    bool multipliers;        /* embeddings, what is added to the residual, and logits are scaled as the file says */
+    bool softcaps;           /* of attention's scores and of logits: required; elsewhere as the file says */
+    bool experts;            /* mixture of experts: required; elsewhere where the file has them */
+    bool experts_in_ffn;     /* their width is feed_forward_length */
+    bool shared_expert;      /* and one that every token goes through, behind a gate of its own */
+    bool raw_expert_weights; /* weights of the chosen experts are not made to sum to 1, unless the file says so */
+    enum { FE_WINDOW_ALL, FE_WINDOW_OPTIONAL, FE_WINDOW_REQUIRED } window; /* ALL: of all layers, where there is one */
+    uint32_t window_period; /* every n-th layer sees everything, unless the file tells which do */
+    bool plain_local_rope;  /* layers with a window turn without scaling, by a base of their own */
+    float local_rope_base;  /* which is this, unless the file has another; 0: the same base */
+    uint32_t nope_period;   /* n > 0: every n-th layer has no RoPE */
+    uint32_t
+        layers_scaled_by_width; /* models of so many layers divide scores by sqrt(width / heads), not sqrt(head_dim) */
 } fe_arch;
 
 /* NULL and a sentence with the known names where there is none. */
 const fe_arch *fe_arch_find(const char *name, size_t len, const char *path, ferrum_error *err);
 
+/* How RoPE reaches beyond the context of training. */
+typedef struct fe_rope_scaling {
+    enum { FE_ROPE_PLAIN, FE_ROPE_LINEAR, FE_ROPE_YARN, FE_ROPE_LONG } kind;
+    float factor;               /* LINEAR and YARN: positions are divided by it */
+    uint32_t original;          /* YARN, LONG: the context before; 0: not told */
+    float beta_fast, beta_slow; /* YARN: turns in that context between which pairs go from unscaled to scaled */
+    float magnitude;            /* of queries and keys */
+    float temperature;          /* of queries, with temperature_length: see ferrum_rope_params */
+    uint32_t temperature_length;
+} fe_rope_scaling;
+
 typedef struct fe_hparams {
     uint32_t context_length, vocab, width, layers, heads, kv_heads, head_dim, ffn;
-    uint32_t rope_dims, window; /* window 0: none */
-    uint32_t experts, experts_used, expert_ffn;
+    uint32_t window, window_period;      /* window 0: none; period 0: in all layers */
+    const unsigned char *window_pattern; /* [layers]: not 0: the layer has the window; NULL: by period */
+    uint32_t experts, experts_used, expert_ffn, shared_ffn; /* experts 0, shared_ffn 0: none */
     bool expert_renormalise;
-    float norm_eps, rope_base, rope_scale, local_rope_base; /* scale multiplies positions, in layers without a window */
-    float attention_scale, embedding_scale;
+    float expert_scale; /* of the experts' weights */
+    uint32_t rope_dims;
+    float norm_eps, rope_base, local_rope_base;
+    fe_rope_scaling rope;
+    float attention_scale, embedding_scale, residual_scale, logit_scale; /* all of them factors */
+    float attention_softcap, logit_softcap;                              /* 0: none */
 } fe_hparams;
 
 int fe_hparams_read(fe_hparams *h, const fe_arch *arch, const ferrum_gguf *g, ferrum_error *err);
 
 /* Shapes as the forward pass sees them: [rows, cols] = [out, in]. buffer is NULL where a weight is absent. */
 typedef struct fe_layer {
-    ferrum_tensor attn_norm, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, attn_out, attn_post_norm;
-    ferrum_tensor ffn_norm, gate, up, down, ffn_post_norm;
+    ferrum_tensor attn_norm, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, attn_out, attn_out_bias, attn_post_norm;
+    ferrum_tensor ffn_norm, gate, up, down, gate_bias, up_bias, down_bias, ffn_post_norm;
     ferrum_tensor router, gate_experts, up_experts, down_experts;
-    bool local; /* sees the sliding window only */
+    ferrum_tensor shared_router, shared_gate, shared_up, shared_down;
+    bool local;  /* sees the sliding window only */
+    bool turned; /* has RoPE */
 } fe_layer;
 
 typedef struct fe_weights {
-    ferrum_tensor embedding, output_norm, output, rope_factors;
+    ferrum_tensor embedding, output_norm, output;
+    ferrum_tensor rope_factors[2]; /* [1]: of sequences that are longer than the original context */
+    ferrum_buffer *rope_buffer;    /* of factors that were worked out; else NULL */
     fe_layer *layers;
     uint64_t parameters, bytes;
 } fe_weights;
@@ -62,8 +95,9 @@ struct ferrum_model {
     char *name;
 };
 
-/* Binds every tensor that the architecture needs, checking shape and type. w->layers is freed by the caller either way. */
+/* Binds every tensor that the architecture needs, checking shape and type. fe_weights_free is called either way. */
 int fe_weights_bind(fe_weights *w, const ferrum_model *model, ferrum_error *err);
+void fe_weights_free(fe_weights *w);
 /* What is read for a token when they come one by one: one row of the embedding, the experts that are used. */
 uint64_t fe_weights_token_bytes(const ferrum_model *model);
 /* What each token of a prompt is multiplied by, in elements. */
@@ -75,6 +109,7 @@ uint64_t fe_weights_prompt_parameters(const ferrum_model *model);
 typedef struct fe_cache {
     ferrum_buffer *buffer;
     ferrum_tensor *k, *v; /* one a layer */
+    bool is_long;         /* has room beyond the original context: all its positions turn by other factors */
 } fe_cache;
 
 int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferrum_kv kv, ferrum_error *err);
@@ -88,6 +123,7 @@ typedef struct fe_pass {
     uint32_t rows;         /* most in a pass */
     uint32_t logit_rows;   /* most rows of logits */
     ferrum_tensor x, h, q, k, v, attn, gate, up, logits, router, ids, weights, y;
+    ferrum_tensor shared, shared_gate, shared_up, shared_logit, shared_id, shared_weight;
     int32_t *at;           /* [rows] positions */
     ferrum_kv_span *spans; /* [rows] at most: those of the layer that is recorded */
 } fe_pass;

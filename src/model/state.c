@@ -18,8 +18,7 @@ static ferrum_tensor take(const fe_pass *p, size_t *offset, size_t rows, size_t 
 /* Lays the scratch tensors out; the bytes that they take in all. */
 static size_t lay_out(fe_pass *p, const ferrum_model *model, uint32_t rows) {
     const fe_hparams *h = &model->h;
-    size_t offset = 0, used = model->arch->experts ? h->experts_used : 1;
-    size_t ffn = model->arch->experts ? h->expert_ffn : h->ffn;
+    size_t offset = 0, used = h->experts ? h->experts_used : 1, ffn = h->experts ? h->expert_ffn : h->ffn;
     p->rows = rows;
     p->logit_rows = (uint32_t)fe_max(1, fe_min(rows, LOGIT_BYTES / (h->vocab * sizeof(float))));
     p->x = take(p, &offset, rows, h->width);
@@ -31,11 +30,19 @@ static size_t lay_out(fe_pass *p, const ferrum_model *model, uint32_t rows) {
     p->gate = take(p, &offset, rows * used, ffn);
     p->up = take(p, &offset, rows * used, ffn);
     p->logits = take(p, &offset, p->logit_rows, h->vocab);
-    if (model->arch->experts) {
+    if (h->experts) {
         p->router = take(p, &offset, rows, h->experts);
         p->ids = take(p, &offset, rows, used);
         p->weights = take(p, &offset, rows, used);
         p->y = take(p, &offset, rows * used, h->width);
+    }
+    if (h->shared_ffn) {
+        p->shared = take(p, &offset, rows, h->width);
+        p->shared_gate = take(p, &offset, rows, h->shared_ffn);
+        p->shared_up = take(p, &offset, rows, h->shared_ffn);
+        p->shared_logit = take(p, &offset, rows, 1);
+        p->shared_id = take(p, &offset, rows, 1);
+        p->shared_weight = take(p, &offset, rows, 1);
     }
     return offset;
 }
@@ -106,6 +113,7 @@ int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferr
         fe_cache_close(c);
         return fe_fail_memory(err, 2 * layers * sizeof *c->k, "the cache's tensors");
     }
+    c->is_long = model->h.rope.kind == FE_ROPE_LONG && context > model->h.rope.original;
     uint32_t positions = positions_for(context);
     for (uint32_t i = 0; i < layers; i++) {
         c->k[i] = ferrum_tensor_stack(c->buffer, 2 * i * bytes, type, model->h.kv_heads, positions, model->h.head_dim);

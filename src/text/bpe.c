@@ -1,6 +1,7 @@
 /* Byte-level BPE. Pieces of the text become symbols of one byte each; the merges, in the order of the file, join them. */
 #include "text/tokenizer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define MERGES "tokenizer.ggml.merges"
@@ -67,21 +68,39 @@ static int read_merges(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err)
     return rc;
 }
 
-int fe_bpe_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err) {
+static int unknown_pre(const char *file, const char *what, ferrum_error *err) {
+    fe_text names = {0};
+    fe_split_names(&names);
+    int rc = fe_fail(err, FERRUM_EUNSUPPORTED, "%s: %s; known are, each with other names of the same, %s", file, what,
+                     names.data ? names.data : "");
+    fe_text_free(&names);
+    return rc;
+}
+
+static int find_rule(fe_tokenizer *t, const ferrum_gguf *g, const char *chosen, ferrum_error *err) {
+    const char *file = ferrum_gguf_path(g);
+    char what[200];
     ferrum_str pre = {"", 0};
     int got = ferrum_gguf_get_str(g, "tokenizer.ggml.pre", &pre, err);
     if (got < 0) return got;
-    const char *file = ferrum_gguf_path(g);
-    if (!got)
-        return fe_fail(err, FERRUM_EUNSUPPORTED,
-                       "%s: key tokenizer.ggml.pre is missing, and without it text would be cut into words by a guess; "
-                       "known are %s",
-                       file, fe_split_names());
+    if (chosen) pre = (ferrum_str){chosen, strlen(chosen)};
+    if (!got && !chosen)
+        return unknown_pre(
+            file, "key tokenizer.ggml.pre is missing, and without it text would be cut into words by a guess", err);
     t->rule = fe_split_find(pre.data, pre.len);
-    if (!t->rule)
-        return fe_fail(err, FERRUM_EUNSUPPORTED, "%s: key tokenizer.ggml.pre is '%s', which is not known; known are %s",
-                       file, fe_quote(pre).s, fe_split_names());
-    int rc = fe_vocab_open(&t->vocab, g, FE_VOCAB_BPE, t->rule->add_bos, err);
+    if (t->rule) {
+        fe_printable(t->pre, sizeof t->pre, pre.data, pre.len);
+        return 0;
+    }
+    snprintf(what, sizeof what,
+             chosen ? "the pre-tokenizer '%s' is not known" : "key tokenizer.ggml.pre is '%s', which is not known",
+             fe_quote(pre).s);
+    return unknown_pre(file, what, err);
+}
+
+int fe_bpe_open(fe_tokenizer *t, const ferrum_gguf *g, const char *pre, ferrum_error *err) {
+    int rc = find_rule(t, g, pre, err);
+    if (rc == 0) rc = fe_vocab_open(&t->vocab, g, FE_VOCAB_BPE, t->rule->flags & FE_SPLIT_BOS, err);
     if (rc == 0) rc = read_merges(t, g, err);
     return rc == 0 ? fe_split_open(&t->split, t->rule, err) : rc;
 }
@@ -131,10 +150,15 @@ static int encode_piece(void *user, const char *piece, size_t len) {
 
 int fe_bpe_encode(fe_encoder *e, const char *text, size_t len) {
     const fe_tokenizer *t = e->t;
-    if (t->rule->whole_first && !e->spelled) {
+    if (t->rule->flags & FE_SPLIT_WHOLE && !e->spelled) {
         size_t bytes = 2 * (size_t)t->vocab.longest + 4;
         e->spelled = malloc(bytes);
         if (!e->spelled) return fe_fail_memory(e->err, bytes, "a word's spelling");
     }
-    return fe_split_run(&t->split, text, len, encode_piece, e, e->err);
+    fe_text normal = {0};
+    int rc = t->rule->flags & FE_SPLIT_NFC ? fe_nfc(text, len, &normal, e->err) : 0;
+    if (rc > 0) text = normal.data, len = normal.len;
+    if (rc >= 0) rc = fe_split_run(&t->split, text, len, encode_piece, e, e->err);
+    fe_text_free(&normal);
+    return rc;
 }

@@ -19,8 +19,10 @@ static void find_joins(fe_tokenizer *t) {
     }
 }
 
-int fe_spm_open(fe_tokenizer *t, ferrum_error *err) {
+int fe_spm_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err) {
     const fe_vocab *v = &t->vocab;
+    int rc = fe_vocab_open(&t->vocab, g, FE_VOCAB_SPM, true, err);
+    if (rc < 0) return rc;
     for (unsigned b = 0; b < 256; b++)
         if (v->byte_id[b] < 0 && v->unknown < 0)
             return fe_fail(err, FERRUM_EFORMAT,

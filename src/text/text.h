@@ -5,32 +5,21 @@
 #include "core/core.h"
 #include <ferrum/ferrum.h>
 
-typedef struct fe_tokenizer fe_tokenizer;
+typedef struct ferrum_tokenizer fe_tokenizer;
 
 /* Reads tokenizer.* of the file, whose strings it points into (the file must stay open). *out is NULL, with 0 returned, where
- * the file has no tokenizer (tokenizer.ggml.model absent or "no_vocab").
+ * the file has no tokenizer (tokenizer.ggml.model absent or "no_vocab"). pre: in place of tokenizer.ggml.pre; NULL: that of the
+ * file. It must outlive the tokenizer.
  * Everything is validated: FERRUM_EFORMAT for arrays that are short or of a wrong type, special ids outside the vocabulary,
  * merges that name no tokens; FERRUM_EUNSUPPORTED names an unknown tokenizer model or pre-tokenizer and the known ones. A
  * gpt2 tokenizer without tokenizer.ggml.pre is refused too: a guess could make wrong ids of every text, unnoticed. */
-int fe_tokenizer_open(fe_tokenizer **out, const ferrum_gguf *g, ferrum_error *err);
-void fe_tokenizer_close(fe_tokenizer *t);
+int fe_tokenizer_open(fe_tokenizer **out, const ferrum_gguf *g, const char *pre, ferrum_error *err);
 
 uint32_t fe_tokenizer_size(const fe_tokenizer *t);
-
-/* As ferrum_tokenize. Special tokens are cut out first, the longest at each place: user-defined ones always, control tokens and the
- * unknown token with FERRUM_PARSE_SPECIAL. With both flags a text that spells BOS at its start gets no second one.
- * FERRUM_ELIMIT for 2 GiB and more; FERRUM_EUNSUPPORTED names a byte that has no token where there is no unknown one. */
-int fe_tokenizer_encode(const fe_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **ids,
-                        size_t *count, ferrum_error *err);
 
 /* Appends the bytes of one token; control tokens give nothing unless `special`. `first`: it begins the text, so that a
  * SentencePiece vocabulary that adds a space before text loses it again. id must be in the vocabulary. */
 void fe_tokenizer_decode(const fe_tokenizer *t, int32_t id, bool special, bool first, fe_text *out);
-
-/* The id of a token by its exact text as the vocabulary spells it, or -1. */
-int32_t fe_tokenizer_find(const fe_tokenizer *t, const char *text, size_t len);
-
-bool fe_tokenizer_is_end(const fe_tokenizer *t, int32_t id); /* EOS, EOT, EOM and the well-known end-of-turn tokens */
 
 /* Chat formats that are known by their template's marks. */
 typedef enum fe_chat_format_id {

@@ -2,49 +2,94 @@
 
 #include <string.h>
 
-static int open_model(fe_tokenizer *t, const ferrum_gguf *g, ferrum_str model, ferrum_error *err) {
-    if (model.len == 4 && memcmp(model.data, "gpt2", 4) == 0) return fe_bpe_open(t, g, err);
-    if (model.len == 5 && memcmp(model.data, "llama", 5) == 0) {
-        int rc = fe_vocab_open(&t->vocab, g, FE_VOCAB_SPM, true, err);
-        return rc == 0 ? fe_spm_open(t, err) : rc;
-    }
+static bool is(ferrum_str a, const char *b) { return a.len == strlen(b) && memcmp(a.data, b, a.len) == 0; }
+
+static int open_model(fe_tokenizer *t, const ferrum_gguf *g, ferrum_str model, const char *pre, ferrum_error *err) {
+    if (is(model, "gpt2")) return fe_bpe_open(t, g, pre, err);
+    bool is_spm = is(model, "llama"), is_wpm = is(model, "bert");
+    if (pre && (is_spm || is_wpm))
+        return fe_fail(err, FERRUM_EINVAL,
+                       "%s: the pre-tokenizer '%s' is for tokenizers of the model gpt2, and the file's is %s",
+                       ferrum_gguf_path(g), pre, is_spm ? "llama" : "bert");
+    if (is_spm) return fe_spm_open(t, g, err);
+    if (is_wpm) return fe_wpm_open(t, g, err);
     return fe_fail(err, FERRUM_EUNSUPPORTED,
-                   "%s: key tokenizer.ggml.model is '%s', which is not known; known are gpt2, llama, no_vocab",
+                   "%s: key tokenizer.ggml.model is '%s', which is not known; known are gpt2, llama, bert, no_vocab",
                    ferrum_gguf_path(g), fe_quote(model).s);
 }
 
-int fe_tokenizer_open(fe_tokenizer **out, const ferrum_gguf *g, ferrum_error *err) {
+int fe_tokenizer_open(fe_tokenizer **out, const ferrum_gguf *g, const char *pre, ferrum_error *err) {
     *out = NULL;
     ferrum_str model;
     int rc = ferrum_gguf_get_str(g, "tokenizer.ggml.model", &model, err);
     if (rc <= 0) return rc;
-    if (model.len == 8 && memcmp(model.data, "no_vocab", 8) == 0) return 0;
+    if (is(model, "no_vocab")) return 0;
     fe_tokenizer *t = calloc(1, sizeof *t);
     if (!t) return fe_fail_memory(err, sizeof *t, "the tokenizer");
-    rc = open_model(t, g, model, err);
+    rc = open_model(t, g, model, pre, err);
     if (rc < 0)
-        fe_tokenizer_close(t);
+        ferrum_tokenizer_close(t);
     else
         *out = t;
     return rc;
 }
 
-void fe_tokenizer_close(fe_tokenizer *t) {
+int ferrum_tokenizer_open(ferrum_tokenizer **out, const char *path, const char *pre, ferrum_error *err) {
+    ferrum_gguf *g;
+    *out = NULL;
+    int rc = ferrum_gguf_open(&g, path, err);
+    if (rc < 0) return rc;
+    rc = fe_tokenizer_open(out, g, pre, err);
+    if (rc == 0 && !*out) rc = fe_fail(err, FERRUM_EUNSUPPORTED, "%s: the file has no tokenizer", ferrum_gguf_path(g));
+    if (rc == 0)
+        (*out)->own = g;
+    else
+        ferrum_gguf_close(g);
+    return rc;
+}
+
+void ferrum_tokenizer_close(ferrum_tokenizer *t) {
     if (!t) return;
     fe_vocab_close(&t->vocab);
     fe_split_close(&t->split);
     free(t->pairs.slots);
+    ferrum_gguf_close(t->own);
     free(t);
 }
 
 uint32_t fe_tokenizer_size(const fe_tokenizer *t) { return t->vocab.count; }
 
-int32_t fe_tokenizer_find(const fe_tokenizer *t, const char *text, size_t len) {
-    return fe_vocab_find(&t->vocab, text, len);
+static bool is_token(const fe_tokenizer *t, int32_t id) { return t && id >= 0 && (uint32_t)id < t->vocab.count; }
+
+void ferrum_tokenizer_get_info(const ferrum_tokenizer *t, ferrum_tokenizer_info *info) {
+    static const char *const kinds[] = {[FE_VOCAB_BPE] = "bpe", [FE_VOCAB_SPM] = "spm", [FE_VOCAB_WPM] = "wpm"};
+    const fe_vocab *v = &t->vocab;
+    *info = (ferrum_tokenizer_info){.kind = kinds[v->kind],
+                                    .pre = t->pre,
+                                    .size = v->count,
+                                    .longest = v->longest,
+                                    .bos = v->bos,
+                                    .eos = v->eos,
+                                    .unknown = v->unknown,
+                                    .separator = v->separator,
+                                    .padding = v->padding,
+                                    .mask = v->mask,
+                                    .add_bos = v->add_bos,
+                                    .add_eos = v->add_eos};
 }
 
-bool fe_tokenizer_is_end(const fe_tokenizer *t, int32_t id) {
-    for (uint32_t i = 0; i < t->vocab.end_count; i++)
+int32_t ferrum_token_find(const ferrum_tokenizer *t, const char *spelling, size_t len) {
+    return fe_vocab_find(&t->vocab, spelling, len);
+}
+
+ferrum_token_kind ferrum_token_get_kind(const ferrum_tokenizer *t, int32_t id) {
+    if (!is_token(t, id)) return FERRUM_TOKEN_NONE;
+    uint8_t type = t->vocab.type[id];
+    return type == FE_TOKEN_UNDEFINED ? FERRUM_TOKEN_NORMAL : (ferrum_token_kind)type;
+}
+
+bool ferrum_token_is_end(const ferrum_tokenizer *t, int32_t id) {
+    for (uint32_t i = 0; t && i < t->vocab.end_count; i++)
         if (t->vocab.ends[i] == id) return true;
     return false;
 }
@@ -65,6 +110,7 @@ int fe_encoder_push(fe_encoder *e, int32_t id) {
 static int encode_plain(fe_encoder *e, const char *text, size_t len) {
     if (len == 0) return 0;
     const fe_vocab *v = &e->t->vocab;
+    if (v->kind == FE_VOCAB_WPM) return fe_wpm_encode(e, text, len);
     return v->kind == FE_VOCAB_BPE ? fe_bpe_encode(e, text, len) : fe_spm_encode(e, text, len, v->add_space);
 }
 
@@ -95,8 +141,13 @@ static bool begins_with_bos(const fe_vocab *v, const char *text, size_t len) {
     return fe_specials_match(&v->control, text, len, &size) == v->bos;
 }
 
-int fe_tokenizer_encode(const fe_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **ids,
-                        size_t *count, ferrum_error *err) {
+static int no_tokenizer(ferrum_error *err) {
+    return fe_fail(err, FERRUM_EUNSUPPORTED, "the model has no tokenizer; it runs on token ids alone");
+}
+
+int ferrum_tokenize(const ferrum_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **ids,
+                    size_t *count, ferrum_error *err) {
+    if (!t) return no_tokenizer(err);
     const fe_vocab *v = &t->vocab;
     if (len > INT32_MAX)
         return fe_fail(err, FERRUM_ELIMIT, "a text of %zu bytes is longer than the %d that can be tokenized", len,
@@ -119,64 +170,107 @@ int fe_tokenizer_encode(const fe_tokenizer *t, const char *text, size_t len, uns
     return 0;
 }
 
+/* Text of a bounded room; `len` counts on beyond it. */
+typedef struct room {
+    char *data;
+    size_t len, size;
+} room;
+
+static void put(room *out, char c) {
+    if (out->len < out->size) out->data[out->len] = c;
+    out->len++;
+}
+
+static void put_all(room *out, ferrum_str text) {
+    for (size_t i = 0; i < text.len; i++) put(out, text.data[i]);
+}
+
 /* GPT-2's alphabet back to bytes. A token with any other character stands for itself. */
-static void decode_bpe(ferrum_str text, fe_text *out) {
-    char bytes[256];
-    size_t n = 0;
+static void decode_bpe(ferrum_str text, room *out) {
+    size_t before = out->len;
     for (size_t at = 0, size; at < text.len; at += size) {
         uint32_t cp;
         size = fe_utf8_decode(text.data + at, text.len - at, &cp);
-        if (size == 0 || fe_char_byte(cp) < 0) {
-            fe_text_append(out, text.data, text.len);
+        int byte = size ? fe_char_byte(cp) : -1;
+        if (byte < 0) {
+            out->len = before;
+            put_all(out, text);
             return;
         }
-    }
-    for (size_t at = 0, size; at < text.len; at += size) {
-        uint32_t cp = 0;
-        size = fe_utf8_decode(text.data + at, text.len - at, &cp);
-        bytes[n++] = (char)fe_char_byte(cp);
-        if (n == sizeof bytes || at + size == text.len) {
-            fe_text_append(out, bytes, n);
-            n = 0;
-        }
+        put(out, (char)byte);
     }
 }
 
-/* Marks become spaces. drop_space: a first space, which files spell either way in user-defined tokens, is not the text's. */
-static void decode_spm(ferrum_str text, bool drop_space, fe_text *out) {
-    size_t begin = drop_space && text.len && text.data[0] == ' ';
-    for (size_t at = begin; at + FE_SPACE_MARK_LEN <= text.len;) {
-        if (memcmp(text.data + at, FE_SPACE_MARK, FE_SPACE_MARK_LEN) != 0) {
-            at++;
-            continue;
-        }
-        fe_text_append(out, text.data + begin, at - begin);
-        if (at > 0 || !drop_space) fe_text_append(out, " ", 1);
-        begin = at += FE_SPACE_MARK_LEN;
+/* Marks become spaces. */
+static void decode_spm(ferrum_str text, room *out) {
+    for (size_t at = 0; at < text.len;) {
+        bool mark = text.len - at >= FE_SPACE_MARK_LEN && memcmp(text.data + at, FE_SPACE_MARK, FE_SPACE_MARK_LEN) == 0;
+        put(out, mark ? ' ' : text.data[at]);
+        at += mark ? FE_SPACE_MARK_LEN : 1;
     }
-    fe_text_append(out, text.data + begin, text.len - begin);
 }
 
-static char byte_value(const fe_vocab *v, int32_t id) {
-    ferrum_str text = fe_vocab_text(v, (uint32_t)id); /* "<0xNN>", as was checked */
-    char digits[3] = {text.data[3], text.data[4], 0};
+static char byte_value(ferrum_str text) {
+    char digits[3] = {text.data[3], text.data[4], 0}; /* "<0xNN>", as was checked */
     return (char)strtol(digits, NULL, 16);
+}
+
+size_t ferrum_token_bytes(const ferrum_tokenizer *t, int32_t id, char *bytes, size_t size) {
+    if (!is_token(t, id)) return 0;
+    const fe_vocab *v = &t->vocab;
+    ferrum_str text = fe_vocab_text(v, (uint32_t)id);
+    uint8_t type = v->type[id];
+    room out = {bytes, 0, size};
+    if (type == FE_TOKEN_CONTROL || type == FE_TOKEN_UNKNOWN)
+        put_all(&out, text);
+    else if (type == FE_TOKEN_BYTE)
+        put(&out, byte_value(text));
+    else if (v->kind != FE_VOCAB_BPE)
+        decode_spm(text, &out);
+    else if (type == FE_TOKEN_USER)
+        put_all(&out, text);
+    else
+        decode_bpe(text, &out);
+    return out.len;
 }
 
 void fe_tokenizer_decode(const fe_tokenizer *t, int32_t id, bool special, bool first, fe_text *out) {
     const fe_vocab *v = &t->vocab;
-    ferrum_str text = fe_vocab_text(v, (uint32_t)id);
     uint8_t type = v->type[id];
-    if (type == FE_TOKEN_CONTROL || type == FE_TOKEN_UNKNOWN) {
-        if (special) fe_text_append(out, text.data, text.len);
-    } else if (type == FE_TOKEN_BYTE) {
-        char byte = byte_value(v, id);
-        fe_text_append(out, &byte, 1);
-    } else if (v->kind == FE_VOCAB_SPM) {
-        decode_spm(text, first && v->add_space, out);
-    } else if (type == FE_TOKEN_USER) {
-        fe_text_append(out, text.data, text.len);
-    } else {
-        decode_bpe(text, out);
+    bool silent = type == FE_TOKEN_CONTROL || type == FE_TOKEN_UNKNOWN;
+    if (silent && !special) return;
+    char few[256], *bytes = few;
+    size_t len = ferrum_token_bytes(t, id, few, sizeof few);
+    if (len > sizeof few) {
+        if (!(bytes = malloc(len))) {
+            out->failed = true;
+            return;
+        }
+        ferrum_token_bytes(t, id, bytes, len);
     }
+    /* The space that was put before the text, which files spell either way in user-defined tokens, is not the text's. */
+    size_t skip = first && v->add_space && !silent && type != FE_TOKEN_BYTE && len > 0 && bytes[0] == ' ';
+    fe_text_append(out, bytes + skip, len - skip);
+    if (bytes != few) free(bytes);
+}
+
+int ferrum_detokenize(const ferrum_tokenizer *t, const int32_t *ids, size_t count, bool special, char **text,
+                      size_t *len, ferrum_error *err) {
+    if (!t) return no_tokenizer(err);
+    fe_text out = {0};
+    fe_text_append(&out, "", 0);
+    for (size_t i = 0; i < count; i++) {
+        if (!is_token(t, ids[i])) {
+            fe_text_free(&out);
+            return fe_fail(err, FERRUM_EINVAL, "token id %d is outside the vocabulary of %u", ids[i], t->vocab.count);
+        }
+        fe_tokenizer_decode(t, ids[i], special, i == 0, &out);
+    }
+    if (out.failed) {
+        fe_text_free(&out);
+        return fe_fail_memory(err, out.capacity, "text");
+    }
+    *text = out.data;
+    *len = out.len;
+    return 0;
 }

@@ -18,14 +18,18 @@ typedef struct fe_pairs {
     uint32_t mask;
 } fe_pairs;
 
-struct fe_tokenizer {
+struct ferrum_tokenizer {
     fe_vocab vocab;
+    ferrum_gguf *own; /* the file, where nothing else keeps it open */
     /* BPE */
+    char pre[32]; /* the rule's name as it was given */
     const fe_split_rule *rule;
     fe_split split;
     fe_pairs pairs;
     /* SentencePiece: the last bytes of characters that stand before U+2581 inside a token. */
     bool joins_space[256];
+    /* WordPiece */
+    bool lower_case, strip_accents;
 };
 
 /* The ids of a text while they come. */
@@ -42,12 +46,18 @@ typedef struct fe_encoder {
 int fe_encoder_push(fe_encoder *e, int32_t id);
 
 /* Rules out of the file, for fe_tokenizer_open. */
-int fe_bpe_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err);
-int fe_spm_open(fe_tokenizer *t, ferrum_error *err);
+int fe_bpe_open(fe_tokenizer *t, const ferrum_gguf *g, const char *pre, ferrum_error *err);
+int fe_wpm_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err);
+int fe_spm_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err);
 
-/* Appends the ids of text that holds no special tokens (BPE), or none but user-defined ones (SentencePiece). `space`: a space is
+/* Appends the ids of text that holds no special tokens (BPE, WordPiece), or none but user-defined ones (SentencePiece). `space`: a space is
  * put before it. */
+int fe_wpm_encode(fe_encoder *e, const char *text, size_t len);
 int fe_bpe_encode(fe_encoder *e, const char *text, size_t len);
 int fe_spm_encode(fe_encoder *e, const char *text, size_t len, bool space);
+
+/* NFC of a text of any bytes, in which those that are not UTF-8 stay as they are. 1: it is appended to *out; 0: the text is NFC
+ * already; negative: out of memory. Linear. */
+int fe_nfc(const char *text, size_t len, fe_text *out, ferrum_error *err);
 
 #endif

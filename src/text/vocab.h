@@ -1,4 +1,4 @@
-/* The vocabulary: what both kinds of tokenizer read out of tokenizer.ggml.*. Tokens are views into the file. */
+/* The vocabulary: what all kinds of tokenizer read out of tokenizer.ggml.*. Tokens are views into the file. */
 #ifndef FE_VOCAB_H
 #define FE_VOCAB_H
 
@@ -16,7 +16,7 @@ enum {
     FE_TOKEN_BYTE = 6,
 };
 
-typedef enum fe_vocab_kind { FE_VOCAB_BPE, FE_VOCAB_SPM } fe_vocab_kind;
+typedef enum fe_vocab_kind { FE_VOCAB_BPE, FE_VOCAB_SPM, FE_VOCAB_WPM } fe_vocab_kind;
 
 /* Tokens that are cut out of a text before anything else, sorted by their bytes: those that begin with the byte b stand at
  * first[b] … first[b+1]-1. */
@@ -42,14 +42,14 @@ typedef struct fe_vocab {
     uint8_t *type;       /* [count] */
     const char *scores;  /* [count] of F32, unaligned; SentencePiece only */
     uint32_t *slots;     /* hash table, linear probing: id + 1, or 0 */
-    uint32_t mask;
-    int32_t byte_id[256]; /* the token of each byte, or -1 */
-    int32_t bos, eos, unknown;
-    bool add_bos, add_eos, add_space;
+    uint32_t slot_mask;
+    int32_t byte_id[256];                                /* the token of each byte, or -1 */
+    int32_t bos, eos, unknown, separator, padding, mask; /* -1: none */
+    bool add_bos, add_eos, add_sep, add_space;
     int32_t ends[FE_VOCAB_ENDS];
     uint32_t end_count;
     fe_specials user;    /* user-defined tokens; with U+2581 for their spaces where SentencePiece */
-    fe_specials control; /* control and unknown tokens; for BPE the user-defined ones too */
+    fe_specials control; /* control and unknown tokens; but for SentencePiece the user-defined ones too */
     char *escaped;       /* the spellings with U+2581 that `user` points to */
 } fe_vocab;
 

@@ -25,10 +25,13 @@ class Usage(Case):
     def test_help_of_commands(self):
         options = {"run": "max-tokens context threads temperature top-k top-p min-p repetition-penalty presence-penalty "
                           "frequency-penalty seed stop system "
-                          "raw ignore-end device cpu kv json logprobs verbose help",
-                   "perplexity": "ids tokens json logits top threads device cpu kv verbose help",
-                   "inspect": "context tensors json threads device cpu kv verbose help",
-                   "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate threads device cpu kv verbose help"}
+                          "raw ignore-end device cpu kv pre json logprobs verbose help",
+                   "perplexity": "ids tokens json logits top threads device cpu kv pre verbose help",
+                   "inspect": "context tensors json threads device cpu kv pre verbose help",
+                   "pull": "help",
+                   "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate threads device cpu kv pre verbose help",
+                   "tokenize": "no-special parse-special pieces json null pre help",
+                   "detokenize": "no-special json pre help"}
         for command, names in options.items():
             result = ferrum(command, "--help")
             self.assertEqual((result.returncode, result.stderr), (0, ""))

@@ -40,7 +40,7 @@ static fe_tokenizer *make(const char *pre, ferrum_gguf **g, void **bytes) {
     must(ferrum_gguf_writer_bytes(w, bytes, &size, &err) == 0);
     ferrum_gguf_writer_close(w);
     must(ferrum_gguf_open_memory(g, *bytes, size, pre, &err) == 0);
-    must(fe_tokenizer_open(&t, *g, &err) == 0);
+    must(fe_tokenizer_open(&t, *g, NULL, &err) == 0);
     return t;
 }
 
@@ -48,7 +48,7 @@ static void encode(const fe_tokenizer *t, const char *text, size_t len, unsigned
     ferrum_error err;
     int32_t *ids;
     size_t n;
-    if (fe_tokenizer_encode(t, text, len, flags, &ids, &n, &err) != 0) {
+    if (ferrum_tokenize(t, text, len, flags, &ids, &n, &err) != 0) {
         must(!exact);
         return;
     }
@@ -67,13 +67,13 @@ static void open_file(const char *data, size_t size) {
     ferrum_gguf *g;
     fe_tokenizer *t = NULL;
     if (ferrum_gguf_open_memory(&g, data, size, "fuzz.gguf", &err) != 0) return;
-    if (fe_tokenizer_open(&t, g, &err) == 0 && t) {
+    if (fe_tokenizer_open(&t, g, NULL, &err) == 0 && t) {
         static const char text[] = "Hello  <s>a b\n\xFF\xE2\x82\xAC 123<|im_end|>";
         for (unsigned flags = 0; flags < 4; flags++) encode(t, text, sizeof text, flags, false);
         encode(t, data, fe_min(size, 512), FERRUM_PARSE_SPECIAL, false);
-        for (uint32_t id = 0; id < fe_min(fe_tokenizer_size(t), 4096); id++) fe_tokenizer_is_end(t, (int32_t)id);
+        for (uint32_t id = 0; id < fe_min(fe_tokenizer_size(t), 4096); id++) ferrum_token_is_end(t, (int32_t)id);
     }
-    fe_tokenizer_close(t);
+    ferrum_tokenizer_close(t);
     ferrum_gguf_close(g);
 }
 

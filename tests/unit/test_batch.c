@@ -101,8 +101,9 @@ static void run_together(const ferrum_model *model, double bound) {
     pair p[SESSIONS] = {{.prompt = 5}, {.prompt = 40}, {.prompt = 1, .begins = 2}, {.prompt = 30, .begins = 4}};
     ferrum_session *list[SESSIONS];
     for (size_t i = 0; i < SESSIONS; i++) {
-        list[i] = p[i].together = open_session(model, batch, 128);
-        p[i].alone = open_session(model, NULL, 128);
+        uint32_t context = i == 2 ? 16 : 128; /* on either side of where some models' RoPE takes other factors */
+        list[i] = p[i].together = open_session(model, batch, context);
+        p[i].alone = open_session(model, NULL, context);
     }
     for (size_t step = 0; step < 12; step++) {
         size_t before[SESSIONS], all = 0;

@@ -67,13 +67,15 @@ static void take(void *user, size_t index, const float *logits, size_t vocab) {
     }
 }
 
-/* Scores the ids in pieces of `piece` tokens. */
-static void score(const ferrum_model *model, ferrum_kv kv, const golden *g, size_t piece, outcome *out) {
+/* Scores the ids in pieces of `piece` tokens. context 0: the default. */
+static void score(const ferrum_model *model, ferrum_kv kv, uint32_t context, const golden *g, size_t piece,
+                  outcome *out) {
     ferrum_session *s;
     ferrum_error err = {0};
     ferrum_session_options options;
     ferrum_session_options_init(&options);
     options.kv = kv;
+    options.context = context;
     if (ferrum_session_open(&s, model, &options, &err)) fail_msg("%s", err.message);
     outcome *part = malloc(sizeof *part);
     for (size_t at = 0; at < g->count; at += piece) {
@@ -121,7 +123,7 @@ static void check(const char *device, const char *cpu, ferrum_kv kv, unsigned th
         char what[128];
         snprintf(what, sizeof what, "%s, %s%s, %u threads, %zu at once", tiny_models[i].name, cpu ? cpu : device,
                  kv == FERRUM_KV_Q8_0 ? ", KV cache in Q8_0" : "", threads, piece);
-        score(model, kv, &g, piece, o);
+        score(model, kv, 0, &g, piece, o);
         double error = nmse(o->last, g.last), difference = fabs(mean_nll(o, &g) - g.mean_nll);
         printf("%s: NMSE %.2e, mean nll differs by %.1e\n", what, error, difference);
         if (!(error <= bound_of[i])) fail_msg("%s: NMSE %g is above %g", what, error, bound_of[i]);
@@ -140,6 +142,23 @@ static void on_ref(void **state) {
     /* Keys and values are some of the many activations whose 8 bits are behind llama.cpp's error. */
     for (size_t i = 0; i < TINY_MODELS; i++) bounds[i] = tiny_models[i].nmse;
     check("ref", NULL, FERRUM_KV_Q8_0, 0, MOST_TOKENS, bounds, 0.05);
+}
+
+/* Sessions that end where the original context does turn by longrope's factors for short ones. */
+static void short_contexts(void **state) {
+    (void)state;
+    static const char *const names[][2] = {{"tiny-phi3", "tiny-phi3-short"}, {"tiny-phi4mini", "tiny-phi4mini-short"}};
+    outcome *o = malloc(sizeof *o);
+    for (size_t i = 0; i < 2; i++) {
+        golden g = load(names[i][1]);
+        ferrum_model *model = tiny_open(names[i][0], "ref", NULL, 1);
+        score(model, FERRUM_KV_DEFAULT, (uint32_t)g.count, &g, MOST_TOKENS, o);
+        assert_true(nmse(o->last, g.last) <= 1e-6);
+        score(model, FERRUM_KV_DEFAULT, (uint32_t)g.count + 1, &g, MOST_TOKENS, o);
+        assert_true(nmse(o->last, g.last) > 1e-3); /* the other factors make a difference */
+        ferrum_model_close(model);
+    }
+    free(o);
 }
 
 /* All at once (GEMM), a few at once, and one by one (GEMV), at every instruction set of this machine. */
@@ -246,7 +265,8 @@ static void from_memory(void **state) {
 
 /* test_golden [NAME]: the tests whose names match. */
 int main(int argc, char **argv) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(on_ref), cmocka_unit_test(on_cpu), cmocka_unit_test(on_metal),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(on_ref),  cmocka_unit_test(short_contexts),
+                                       cmocka_unit_test(on_cpu),  cmocka_unit_test(on_metal),
                                        cmocka_unit_test(repeats), cmocka_unit_test(from_memory)};
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* Tokenizers against the tokenizers and sentencepiece packages (tests/data/text, made by make_text.py there), round trips, and
  * with FERRUM_TEST_MODELS the real models' ids. */
-#include "text/text.h"
+#include "text/tokenizer.h"
 
 #include <jansson.h>
 #include <setjmp.h>
@@ -21,7 +21,7 @@ typedef struct opened {
 } opened;
 
 static void close_it(opened *o) {
-    fe_tokenizer_close(o->t);
+    ferrum_tokenizer_close(o->t);
     ferrum_gguf_close(o->gguf);
     ferrum_free(o->bytes);
 }
@@ -65,7 +65,7 @@ static opened open_changed(const char *path, const char *pre, unsigned change) {
     ferrum_gguf_writer_close(w);
     ferrum_gguf_close(g);
     if (ferrum_gguf_open_memory(&o.gguf, o.bytes, bytes, "changed", &err) != 0 ||
-        fe_tokenizer_open(&o.t, o.gguf, &err) != 0)
+        fe_tokenizer_open(&o.t, o.gguf, NULL, &err) != 0)
         fail_msg("%s", err.message);
     assert_non_null(o.t);
     return o;
@@ -96,7 +96,7 @@ static char *unhex(const json_t *hex, size_t *len) {
 static size_t encode(const fe_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **ids) {
     ferrum_error err;
     size_t n;
-    if (fe_tokenizer_encode(t, text, len, flags, ids, &n, &err) != 0) fail_msg("%s", err.message);
+    if (ferrum_tokenize(t, text, len, flags, ids, &n, &err) != 0) fail_msg("%s", err.message);
     return n;
 }
 
@@ -124,23 +124,28 @@ static const json_t *changed(const json_t *plain, const json_t *diff, size_t i) 
     char key[24];
     snprintf(key, sizeof key, "%zu", i);
     const json_t *other = json_object_get(diff, key);
-    return other ? other : json_array_get(plain, i);
+    return other ? other : plain;
+}
+
+/* The rule's own value of text `i`, or the first rule's where they are the same. */
+static const json_t *own(const json_t *rules, const json_t *rule, const char *key, size_t i) {
+    const json_t *value = json_array_get(json_object_get(rule, key), i);
+    const json_t *first = json_object_iter_value(json_object_iter((json_t *)rules));
+    return json_is_null(value) ? json_array_get(json_object_get(first, key), i) : value;
 }
 
 static void bpe_ids_are_those_of_the_tokenizers_package(void **state) {
     (void)state;
     json_t *all = load(TEST_DATA "/text/bpe.json"), *rule;
-    const json_t *texts = json_object_get(all, "texts");
+    const json_t *texts = json_object_get(all, "texts"), *rules = json_object_get(all, "ids");
     const char *pre;
     assert_true(json_array_size(texts) >= 300);
-    assert_int_equal(json_object_size(json_object_get(all, "ids")), 5);
-    json_object_foreach(json_object_get(all, "ids"), pre, rule) {
-        const json_t *plain = json_object_get(rule, "plain");
+    json_object_foreach((json_t *)rules, pre, rule) {
         opened as_is = open_changed(TINY, pre, 0), user = open_changed(TINY, pre, USER_TURNS);
         assert_true(json_object_size(json_object_get(rule, "parsed")) > 3);
         for (size_t i = 0; i < json_array_size(texts); i++) {
-            const json_t *text = json_array_get(texts, i);
-            check_ids(as_is.t, text, 0, json_array_get(plain, i), pre);
+            const json_t *text = json_array_get(texts, i), *plain = own(rules, rule, "plain", i);
+            check_ids(as_is.t, text, 0, plain, pre);
             check_ids(as_is.t, text, FERRUM_PARSE_SPECIAL, changed(plain, json_object_get(rule, "parsed"), i), pre);
             check_ids(user.t, text, 0, changed(plain, json_object_get(rule, "user"), i), pre);
         }
@@ -150,18 +155,75 @@ static void bpe_ids_are_those_of_the_tokenizers_package(void **state) {
     json_decref(all);
 }
 
-static void llama_bpe_has_other_names(void **state) {
+/* Pieces whose lengths are compared, as they come. */
+typedef struct cuts {
+    const json_t *want;
+    size_t count;
+    bool same;
+} cuts;
+
+static int compare_piece(void *user, const char *piece, size_t len) {
+    cuts *c = user;
+    (void)piece;
+    c->same = c->same && json_integer_value(json_array_get(c->want, c->count)) == (json_int_t)len;
+    c->count++;
+    return 0;
+}
+
+static void check_cuts(const fe_split *s, const json_t *hex, const json_t *want, const char *what) {
+    ferrum_error err;
+    size_t len;
+    char *text = unhex(hex, &len);
+    fe_text normal = {0};
+    bool changed_text = s->rule->flags & FE_SPLIT_NFC && fe_nfc(text, len, &normal, &err) == 1;
+    cuts c = {.want = want, .same = true};
+    assert_int_equal(
+        fe_split_run(s, changed_text ? normal.data : text, changed_text ? normal.len : len, compare_piece, &c, &err),
+        0);
+    if (!c.same || c.count != json_array_size(want)) fail_msg("%s cuts '%s' another way", what, text);
+    fe_text_free(&normal);
+    free(text);
+}
+
+/* Each rule that there is, by each of its names. */
+static void texts_are_cut_as_the_tokenizers_package_does(void **state) {
     (void)state;
     json_t *all = load(TEST_DATA "/text/bpe.json");
-    const json_t *plain = json_object_get(json_object_get(json_object_get(all, "ids"), "llama-bpe"), "plain");
-    static const char *const names[] = {"llama3", "llama-v3"};
-    for (int k = 0; k < 2; k++) {
-        opened o = open_changed(TINY, names[k], 0);
-        for (size_t i = 0; i < json_array_size(plain); i++)
-            check_ids(o.t, json_array_get(json_object_get(all, "texts"), i), 0, json_array_get(plain, i), names[k]);
-        close_it(&o);
+    const json_t *texts = json_object_get(all, "texts"), *rules = json_object_get(all, "ids");
+    fe_text names = {0};
+    fe_split_names(&names);
+    size_t count = 0;
+    char *rest = names.data;
+    for (char *name; (name = strsep(&rest, ", ")); count += *name != 0) {
+        if (!*name) continue;
+        const json_t *rule = json_object_get(rules, name);
+        if (!rule) fail_msg("%s has no expected cuts", name);
+        ferrum_error err;
+        fe_split s = {0};
+        assert_int_equal(fe_split_open(&s, fe_split_find(name, strlen(name)), &err), 0);
+        for (size_t i = 0; i < json_array_size(texts); i++)
+            check_cuts(&s, json_array_get(texts, i), own(rules, rule, "cuts", i), name);
+        fe_split_close(&s);
     }
+    assert_int_equal(count, json_object_size(rules));
+    fe_text_free(&names);
     json_decref(all);
+}
+
+static void rules_have_other_names(void **state) {
+    (void)state;
+    static const char *const same[][2] = {
+        {"llama-bpe", "llama3"}, {"llama-bpe", "llama-v3"}, {"llama-bpe", "pixtral"},
+        {"smollm", "starcoder"}, {"smollm", "refact"},      {"qwen2", "deepseek-r1-qwen"},
+        {"smaug-bpe", "dbrx"},   {"gpt-4o", "llama4"},      {"gpt-2", "phi-2"}};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        const fe_split_rule *rule = fe_split_find(same[i][1], strlen(same[i][1]));
+        assert_non_null(rule);
+        assert_ptr_equal(rule, fe_split_find(same[i][0], strlen(same[i][0])));
+    }
+    static const char *const not_names[] = {"", " ", "gpt", "gpt-2 ", "gpt-2 phi-2", "2", "GPT-2"};
+    for (size_t i = 0; i < sizeof not_names / sizeof *not_names; i++)
+        assert_null(fe_split_find(not_names[i], strlen(not_names[i])));
 }
 
 static void spm_ids_are_those_of_the_sentencepiece_package(void **state) {
@@ -231,7 +293,7 @@ static uint32_t noise(uint32_t *x) {
 
 static void any_bytes_come_back(void **state) {
     (void)state;
-    static const char *const pres[] = {"smollm", "gpt-2", "llama-bpe", "qwen2", "default"};
+    static const char *const pres[] = {"smollm", "gpt-2", "llama-bpe", "falcon", "default"};
     for (size_t p = 0; p < 6; p++) {
         opened o = p < 5 ? open_changed(TINY, pres[p], USER_TURNS) : open_changed(SPM, NULL, 0);
         uint32_t x = 1;
@@ -301,36 +363,36 @@ static void bos_and_eos_follow_the_file(void **state) {
     fe_tokenizer *t;
     ferrum_error err;
     assert_int_equal(ferrum_gguf_open(&g, SPM, &err), 0);
-    assert_int_equal(fe_tokenizer_open(&t, g, &err), 0);
+    assert_int_equal(fe_tokenizer_open(&t, g, NULL, &err), 0);
     n = encode(t, "", 0, FERRUM_ADD_SPECIAL, &ids);
     assert_int_equal(n, 1);
     assert_int_equal(ids[0], 1);
     ferrum_free(ids);
-    fe_tokenizer_close(t);
+    ferrum_tokenizer_close(t);
     ferrum_gguf_close(g);
 }
 
 static void control_tokens_are_silent_and_end(void **state) {
     (void)state;
     opened o = open_changed(TINY, NULL, 0);
-    int32_t turn = fe_tokenizer_find(o.t, "<|im_end|>", 10);
+    int32_t turn = ferrum_token_find(o.t, "<|im_end|>", 10);
     assert_int_equal(turn, 511);
-    assert_int_equal(fe_tokenizer_find(o.t, "<|im_end|", 9), -1);
-    assert_int_equal(fe_tokenizer_find(o.t, "", 0), -1);
+    assert_int_equal(ferrum_token_find(o.t, "<|im_end|", 9), -1);
+    assert_int_equal(ferrum_token_find(o.t, "", 0), -1);
     fe_text silent = decode(o.t, &turn, 1, false), spoken = decode(o.t, &turn, 1, true);
     assert_int_equal(silent.len, 0);
     assert_string_equal(spoken.data, "<|im_end|>");
     fe_text_free(&silent);
     fe_text_free(&spoken);
-    assert_true(fe_tokenizer_is_end(o.t, 511)); /* by its spelling */
-    assert_true(fe_tokenizer_is_end(o.t, 509)); /* by eos_token_id */
-    assert_false(fe_tokenizer_is_end(o.t, 510));
-    assert_false(fe_tokenizer_is_end(o.t, -1));
-    assert_false(fe_tokenizer_is_end(o.t, INT32_MAX));
+    assert_true(ferrum_token_is_end(o.t, 511)); /* by its spelling */
+    assert_true(ferrum_token_is_end(o.t, 509)); /* by eos_token_id */
+    assert_false(ferrum_token_is_end(o.t, 510));
+    assert_false(ferrum_token_is_end(o.t, -1));
+    assert_false(ferrum_token_is_end(o.t, INT32_MAX));
     close_it(&o);
     /* A user-defined token of that spelling is text. */
     o = open_changed(TINY, NULL, USER_TURNS);
-    assert_false(fe_tokenizer_is_end(o.t, 511));
+    assert_false(ferrum_token_is_end(o.t, 511));
     fe_text text = decode(o.t, &turn, 1, false);
     assert_string_equal(text.data, "<|im_end|>");
     fe_text_free(&text);
@@ -343,9 +405,9 @@ static void too_long_a_text_is_refused(void **state) {
     ferrum_error err;
     int32_t *ids;
     size_t n;
-    assert_int_equal(fe_tokenizer_encode(o.t, "", (size_t)INT32_MAX + 1, 0, &ids, &n, &err), FERRUM_ELIMIT);
+    assert_int_equal(ferrum_tokenize(o.t, "", (size_t)INT32_MAX + 1, 0, &ids, &n, &err), FERRUM_ELIMIT);
     assert_non_null(strstr(err.message, "2147483648"));
-    assert_int_equal(fe_tokenizer_encode(o.t, "", SIZE_MAX, 0, &ids, &n, &err), FERRUM_ELIMIT);
+    assert_int_equal(ferrum_tokenize(o.t, "", SIZE_MAX, 0, &ids, &n, &err), FERRUM_ELIMIT);
     close_it(&o);
 }
 
@@ -377,13 +439,13 @@ static void check_model(const char *folder, const char *file, const char *oracle
     json_t *all = load(oracle), *one;
     size_t i;
     snprintf(path, sizeof path, "%s/%s", folder, file);
-    if (ferrum_gguf_open(&g, path, &err) != 0 || fe_tokenizer_open(&t, g, &err) != 0) fail_msg("%s", err.message);
+    if (ferrum_gguf_open(&g, path, &err) != 0 || fe_tokenizer_open(&t, g, NULL, &err) != 0) fail_msg("%s", err.message);
     json_array_foreach(json_object_get(all, "cases"), i, one) {
         const char *prompt = json_string_value(json_object_get(one, "prompt"));
         check_text(t, prompt, strlen(prompt), json_object_get(one, "prompt_ids"), SIZE_MAX);
     }
     if (licence) check_licence(t, json_object_get(json_object_get(all, "text"), "ids"));
-    fe_tokenizer_close(t);
+    ferrum_tokenizer_close(t);
     ferrum_gguf_close(g);
     json_decref(all);
 }
@@ -403,7 +465,8 @@ static void real_models_give_the_reference_ids(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bpe_ids_are_those_of_the_tokenizers_package),
-        cmocka_unit_test(llama_bpe_has_other_names),
+        cmocka_unit_test(texts_are_cut_as_the_tokenizers_package_does),
+        cmocka_unit_test(rules_have_other_names),
         cmocka_unit_test(spm_ids_are_those_of_the_sentencepiece_package),
         cmocka_unit_test(spm_text_is_that_of_the_sentencepiece_package),
         cmocka_unit_test(any_bytes_come_back),

@@ -25,12 +25,12 @@ static opened open_writer(ferrum_gguf_writer *w) {
     if (ferrum_gguf_writer_bytes(w, &o.bytes, &bytes, &o.err) != 0) fail_msg("%s", o.err.message);
     ferrum_gguf_writer_close(w);
     if (ferrum_gguf_open_memory(&o.gguf, o.bytes, bytes, "bad.gguf", &o.err) != 0) fail_msg("%s", o.err.message);
-    o.rc = fe_tokenizer_open(&o.t, o.gguf, &o.err);
+    o.rc = fe_tokenizer_open(&o.t, o.gguf, NULL, &o.err);
     return o;
 }
 
 static void close_it(opened *o) {
-    fe_tokenizer_close(o->t);
+    ferrum_tokenizer_close(o->t);
     ferrum_gguf_close(o->gguf);
     ferrum_free(o->bytes);
 }
@@ -116,12 +116,16 @@ static void without_a_tokenizer(void **state) {
 static void unknown_kinds_are_named(void **state) {
     (void)state;
     recipe r = bpe;
-    r.model = "bert";
+    r.model = "t5";
     expect(cook(&r), FERRUM_EUNSUPPORTED,
-           "bad.gguf: key tokenizer.ggml.model is 'bert', which is not known; known are gpt2, llama");
+           "bad.gguf: key tokenizer.ggml.model is 't5', which is not known; known are gpt2, llama, bert");
+    r.model = "bert";
+    expect(cook(&r), FERRUM_EFORMAT,
+           "bad.gguf: key tokenizer.ggml.unknown_token_id is missing, which a bert tokenizer needs");
     r = bpe;
-    r.pre = "tekken";
-    expect(cook(&r), FERRUM_EUNSUPPORTED, "'tekken', which is not known; known are smollm, gpt-2, llama-bpe");
+    r.pre = "no-such";
+    expect(cook(&r), FERRUM_EUNSUPPORTED,
+           "'no-such', which is not known; known are, each with other names of the same, gpt-2, mpt, smollm");
     r.pre = NULL;
     expect(cook(&r), FERRUM_EUNSUPPORTED, T "pre is missing");
     ferrum_gguf_writer *w = cook(&spm);
@@ -260,7 +264,7 @@ static void check(const fe_tokenizer *t, const char *text, unsigned flags, size_
     ferrum_error err;
     int32_t *ids;
     size_t count;
-    if (fe_tokenizer_encode(t, text, strlen(text), flags, &ids, &count, &err) != 0) fail_msg("%s", err.message);
+    if (ferrum_tokenize(t, text, strlen(text), flags, &ids, &count, &err) != 0) fail_msg("%s", err.message);
     assert_int_equal(count, n);
     for (size_t i = 0; i < n; i++) assert_int_equal(ids[i], want[i]);
     ferrum_free(ids);
@@ -292,7 +296,7 @@ static void bytes_without_a_token(void **state) {
     ferrum_error err;
     int32_t *ids;
     size_t n;
-    assert_int_equal(fe_tokenizer_encode(o.t, "a!", 2, 0, &ids, &n, &err), FERRUM_EUNSUPPORTED);
+    assert_int_equal(ferrum_tokenize(o.t, "a!", 2, 0, &ids, &n, &err), FERRUM_EUNSUPPORTED);
     assert_non_null(strstr(err.message, "no token for the byte 0x21"));
     close_it(&o);
     ferrum_gguf_writer *w = cook(&bpe);
@@ -311,7 +315,7 @@ static void plain_text_never_becomes_a_control_token(void **state) {
     check(o.t, "<s>ab", FERRUM_PARSE_SPECIAL, IDS(1, 4, 7));
     check(o.t, "<s>ab", FERRUM_PARSE_SPECIAL | FERRUM_ADD_SPECIAL, IDS(1, 4, 7));
     check(o.t, "ab", FERRUM_ADD_SPECIAL, IDS(1, 4, 7)); /* BOS by default, found by its spelling */
-    assert_true(fe_tokenizer_is_end(o.t, 2));
+    assert_true(ferrum_token_is_end(o.t, 2));
     close_it(&o);
 }
 

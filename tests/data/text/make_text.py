@@ -10,7 +10,8 @@ import io, json, os, random, unicodedata
 import jinja2, sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from gguf import GGUFReader, GGUFWriter
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers as P
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers as P
+from pipelines import PIPELINES
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GPL = open("/usr/share/common-licenses/GPL-3").read()
@@ -43,20 +44,12 @@ def texts():
         out.append(GPL[i:i + rnd.randint(1, 80)])
     return out
 
-
-def pipelines():
-    gpt2 = Regex(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
-    later = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    start = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-    split = lambda pattern: P.Split(pattern if isinstance(pattern, Regex) else Regex(pattern), "isolated")
-    last = P.ByteLevel(add_prefix_space=False, use_regex=False)
-    return {
-        "gpt-2": P.ByteLevel(add_prefix_space=False),
-        "smollm": P.Sequence([P.Digits(individual_digits=True), P.ByteLevel(add_prefix_space=False)]),
-        "llama-bpe": P.Sequence([split(start + r"\p{N}{1,3}" + later), last]),
-        "qwen2": P.Sequence([split(start + r"\p{N}" + later), last]),
-        "default": P.Sequence([split(r"[\p{P}$+<=>^~|]+"), split(gpt2), split(r"\p{N}+"), split("[0-9][0-9][0-9]"), last]),
-    }
+# What sets the rules apart from each other, and only some of them cut at all.
+WORDS = ["HelloWorld fooBAR BAZqux ÀÉéà ǅungla Ωμέγα ЖЯабв", "fooBar's FOO'LL 'Re don'T it'SX", "path/to//file\r\n/\n.../\n", "a.b.c;\n\n!!\r\n  x",
+         "<sentinel:12> IMGIMGABZ IMGIMGABCDEZ IMGIMGJZ", "a    b  c\t\td", "½12345½67 1234567 12 123 1234 ٣٤٥٦٧ 1234a5678 ²³¹12", "м и мир ü 999 ÿ¼½",
+         "a` b`` $x `y` ~z", "#include <x.h> (foo) [bar] .baz _qux -a", "日本語123テキスト中文、。「」 가나다 ࠀ", " ！＃：～‘’‟　、。x ﬀﬁ", "x  \u3000\u3000", "    7", "   中",
+         "क्षि a\u0301\u0323b\u0300 \u0301x \u1100\u1161\u11a8 Å\u2126\u212b", "किताब कि ธำ កាន់", "؟ ، ۔ । a|b (c) … d", "word,word ,word , word",
+         "It's 'twas o'clock 'sx'S", "a\u00adb\u200dc\u0000d\u007f", "👩\u200d👩\u200d👧❤\ufe0f🇩🇪 x", "\r\r\n\n \n\t x", "\u2028 \u0085\u1680 \u180e"]
 
 
 def bpe():
@@ -64,12 +57,14 @@ def bpe():
     tokens = f["tokenizer.ggml.tokens"].contents()
     merges = [tuple(m.split(" ")) for m in f["tokenizer.ggml.merges"].contents()]
     control = [t for t, k in zip(tokens, f["tokenizer.ggml.token_type"].contents()) if k == 3]
-    cases = texts()
+    cases = texts() + WORDS
+    first = first_cuts = None  # the first rule's ids: others have null where theirs are the same
     res = {"texts": [t.encode().hex() for t in cases], "ids": {}}
-    for name, pre in pipelines().items():
+    for name, (normalizer, steps, whole) in PIPELINES.items():
         def make(add):
-            t = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges, ignore_merges=name == "llama-bpe"))
-            t.pre_tokenizer = pre
+            t = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges, ignore_merges=whole))
+            t.pre_tokenizer = P.Sequence(steps)
+            if normalizer: t.normalizer = getattr(normalizers, normalizer)()
             add(t)
             return [t.encode(s).ids for s in cases]
         added = [AddedToken(c, special=False, normalized=False) for c in control[2:]]
@@ -77,7 +72,12 @@ def bpe():
         parsed = make(lambda t: t.add_special_tokens([AddedToken(c, special=True, normalized=False) for c in control]))
         user = make(lambda t: t.add_tokens(added))  # <|im_start|> and <|im_end|> as user-defined tokens
         diff = lambda a: {str(i): x for i, (x, y) in enumerate(zip(a, plain)) if x != y}
-        res["ids"][name] = {"plain": plain, "parsed": diff(parsed), "user": diff(user)}
+        first = first or plain
+        normal = [getattr(normalizers, normalizer)().normalize_str(s) if normalizer else s for s in cases]
+        cuts = [[len(piece) for piece, _ in P.Sequence(steps).pre_tokenize_str(s) if piece] for s in normal]
+        first_cuts = first_cuts or cuts
+        res["ids"][name] = {"cuts": [x if x != y or cuts is first_cuts else None for x, y in zip(cuts, first_cuts)],  # bytes of the pieces
+                            "plain": [x if x != y or plain is first else None for x, y in zip(plain, first)], "parsed": diff(parsed), "user": diff(user)}
     return res
 
 
