@@ -33,7 +33,7 @@
 #define PATHS "(//" AUTHORITY "(/" PCHAR "*)*|/(" PCHAR "+(/" PCHAR "*)*)?|" PCHAR "+(/" PCHAR "*)*|)"
 #define RELATIVE                                                                                                       \
     "(//" AUTHORITY "(/" PCHAR "*)*|/(" PCHAR "+(/" PCHAR "*)*)?|([" UNRESERVED SUBS "@]|" PERCENT ")+(/" PCHAR "*)*|" \
-                                                                                                                ")"
+    ")"
 #define SCHEME   "[A-Za-z][A-Za-z0-9+.-]*:"
 #define VARIABLE "([A-Za-z0-9_]|" PERCENT ")(\\.?([A-Za-z0-9_]|" PERCENT "))*(\\*|:[1-9][0-9]{0,3})?"
 

@@ -143,7 +143,7 @@ static uint32_t intern_set(fe_grammar *g, const uint64_t *bits, uint32_t words) 
         if (g->set_index[i].words == words && same_words(set_at(g, (uint32_t)i), bits, words)) return (uint32_t)i;
     for (size_t i = 0; i < g->set_index_count && i < 64; i++)
         if (g->set_index[i].words == words && same_words(set_at(g, (uint32_t)i), bits, words)) return (uint32_t)i;
-    if (!fe_grow((void **)&g->sets, &g->set_capacity, g->set_count + words, sizeof *g->sets) ||
+    if (!fe_grow((void **)&g->sets, &g->set_capacity, g->set_count + words + 1, sizeof *g->sets) ||
         !fe_grow((void **)&g->set_index, &g->set_index_capacity, g->set_index_count + 1, sizeof *g->set_index))
         return fe_grammar_fail(g, FERRUM_ENOMEM), 0;
     if (words) memcpy(g->sets + g->set_count, bits, words * sizeof *bits);
