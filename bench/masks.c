@@ -12,7 +12,7 @@
 #include "text/grammar/schema.h"
 #include "text/grammar/vocabulary.h"
 
-#include <ferrum/gguf.h>
+#include <ferrum/ferrum.h>
 
 #include <getopt.h>
 #include <math.h>
@@ -27,7 +27,7 @@ typedef struct times {
 } times;
 
 typedef struct bench {
-    const fe_tokenizer *tokenizer;
+    const ferrum_tokenizer *tokenizer;
     fe_tokens *tokens;
     uint64_t *mask;
     times masks, firsts, compiles;
@@ -121,7 +121,7 @@ static bool run_test(bench *b, fe_grammar *g, const char *name, const fe_json *t
         int32_t *ids;
         size_t count, at;
         put_value(&text, fe_json_get(test, "data"), indent, 0);
-        need(fe_tokenizer_encode(b->tokenizer, text.data, text.len, 0, &ids, &count, &err), &err);
+        need(ferrum_tokenize(b->tokenizer, text.data, text.len, 0, &ids, &count, &err), &err);
         bool accepted = accepts(b, g, ids, count, &at);
         if (accepted != valid) {
             right = false;
@@ -131,7 +131,7 @@ static bool run_test(bench *b, fe_grammar *g, const char *name, const fe_json *t
                        (int)(at - from), text.data + from, (int)fe_min(40, text.len - at), text.data + at);
             }
         }
-        free(ids);
+        ferrum_free(ids);
         fe_text_free(&text);
         if (!right) break;
     }
@@ -266,11 +266,9 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: masks FILE.jsonl[.gz] --vocab MODEL.gguf [--json] [--cpu] [--verbose] [--only NAME]\n");
         return 2;
     }
-    ferrum_gguf *gguf;
     ferrum_error err;
-    fe_tokenizer *t;
-    need(ferrum_gguf_open(&gguf, vocab, &err), &err);
-    need(fe_tokenizer_open(&t, gguf, &err), &err);
+    ferrum_tokenizer *t;
+    need(ferrum_tokenizer_open(&t, vocab, NULL, &err), &err);
     double start = fe_now();
     need(fe_tokens_of(&b.tokens, t, &err), &err);
     double load = fe_now() - start;

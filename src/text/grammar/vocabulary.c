@@ -11,7 +11,7 @@ int fe_tokens_of(fe_tokens **out, const fe_tokenizer *t, ferrum_error *err) {
     *out = NULL;
     for (uint32_t i = 0; i < count && start && words && ends; i++) {
         start[i] = text.len;
-        if (fe_tokenizer_is_end(t, (int32_t)i))
+        if (ferrum_token_is_end(t, (int32_t)i))
             ends[end_count++] = (int32_t)i;
         else
             fe_tokenizer_decode(t, (int32_t)i, false, false, &text);
