@@ -100,8 +100,8 @@ static bool read_types(compiler *c, const fe_json *schema, const fe_json *v, uns
 }
 
 static bool apply_type(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
-    unsigned bits;
-    bool integer;
+    unsigned bits = 0;
+    bool integer = false;
     if (!read_types(c, schema, v, &bits, &integer)) return false;
     for (size_t i = 0; i < s->count; i++)
         if (integer) s->list[i].number = fe_re_and(c->res, s->list[i].number, c->tokens->integer);
@@ -110,8 +110,8 @@ static bool apply_type(compiler *c, shapes *s, const fe_json *schema, const fe_j
 }
 
 static bool not_type(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
-    unsigned bits;
-    bool integer;
+    unsigned bits = 0;
+    bool integer = false;
     if (!read_types(c, schema, v, &bits, &integer)) return false;
     if (integer) {
         bits &= ~(unsigned)T_NUMBER;
@@ -963,7 +963,7 @@ static const keyword keywords[] = {
 /* A schema that names its draft has that draft's keywords alone; what is newer says nothing in it. */
 static const keyword *find_keyword(const compiler *c, const char *name) {
     for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++) {
-        if (strcmp(keywords[i].name, name)) continue;
+        if (strcmp(keywords[i].name, name) != 0) continue;
         if (keywords[i].since <= c->draft) return &keywords[i];
         if (c->notes && !c->quiet) {
             fe_text_puts(c->notes, name);

@@ -12,11 +12,11 @@ static fe_re utf8_between(fe_res *s, const unsigned char *a, const unsigned char
     if (a[0] == b[0]) return fe_re_cat(s, fe_re_range(s, a[0], a[0]), utf8_between(s, a + 1, b + 1, n - 1));
     fe_re r = FE_RE_NEVER;
     unsigned lo = a[0], hi = b[0];
-    if (memcmp(a + 1, least, n - 1)) {
+    if (memcmp(a + 1, least, n - 1) != 0) {
         r = fe_re_or(s, r, fe_re_cat(s, fe_re_range(s, lo, lo), utf8_between(s, a + 1, most, n - 1)));
         lo++;
     }
-    if (memcmp(b + 1, most, n - 1)) {
+    if (memcmp(b + 1, most, n - 1) != 0) {
         r = fe_re_or(s, r, fe_re_cat(s, fe_re_range(s, hi, hi), utf8_between(s, least, b + 1, n - 1)));
         hi--;
     }

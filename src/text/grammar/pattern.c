@@ -57,7 +57,7 @@ static bool more(const parser *p) { return !p->rc && p->at < p->len; }
 static int peek(const parser *p) { return p->at < p->len ? (unsigned char)p->text[p->at] : -1; }
 static bool take(parser *p, const char *word) {
     size_t n = strlen(word);
-    if (p->len - p->at < n || memcmp(p->text + p->at, word, n)) return false;
+    if (p->len - p->at < n || memcmp(p->text + p->at, word, n) != 0) return false;
     p->at += n;
     return true;
 }

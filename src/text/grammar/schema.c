@@ -101,7 +101,7 @@ static ferrum_str without_hash(ferrum_str s) {
 /* An id is the reference, or ends in it behind a slash. */
 static bool names_document(ferrum_str id, ferrum_str uri) {
     id = without_hash(id);
-    if (id.len < uri.len || memcmp(id.data + id.len - uri.len, uri.data, uri.len)) return false;
+    if (id.len < uri.len || memcmp(id.data + id.len - uri.len, uri.data, uri.len) != 0) return false;
     return id.len == uri.len || id.data[id.len - uri.len - 1] == '/';
 }
 
