@@ -293,6 +293,7 @@ FERRUM_API void ferrum_session_cancel(ferrum_session *s);
 
 typedef struct ferrum_timings {
     uint64_t prompt_tokens, answer_tokens; /* of the current answer */
+    uint64_t reused_tokens; /* of the prompt's: their keys and values were in the batch's cache already */
     double prompt_seconds, answer_seconds;
 } ferrum_timings;
 FERRUM_API void ferrum_session_timings(const ferrum_session *s, ferrum_timings *out);
@@ -324,7 +325,15 @@ FERRUM_API uint32_t ferrum_session_context(const ferrum_session *s);
  *
  * Threads: a step needs its batch and the sessions in it for itself (ferrum_session_cancel excepted); between steps each of
  * the sessions belongs to one thread at a time, as it does by itself, so that many may draw at once. */
+/* With `positions` the sessions have no KV caches of their own but share one, in pages of FERRUM_KV_PAGE positions, which they take
+ * as their tokens come. Pages outlive their session, as long as nobody needs the room, and are found again by their tokens: a
+ * prompt that begins like an earlier one's timeline is evaluated from where they part. Where room runs out, those that stand last
+ * in a step's list give their pages up, and are evaluated again when there is room; no text changes by it but as above. */
 typedef struct ferrum_batch_options {
+    uint32_t positions; /* of the KV cache that the sessions share; 0 (default): each has its own */
+    ferrum_kv kv;       /* of that; default FERRUM_KV_DEFAULT */
+    uint32_t
+        prompt_rows; /* tokens of prompts that a step with answers in it evaluates at most; 0 (default): all that fit */
     uint32_t
         rows; /* tokens that a step evaluates at most; default 512. A prompt joins so many at a time, which the others wait
                       for. Memory for activations goes by it. */
@@ -332,10 +341,18 @@ typedef struct ferrum_batch_options {
 
 FERRUM_API void ferrum_batch_options_init(ferrum_batch_options *options);
 
-/* options NULL: the defaults. */
+/* options NULL: the defaults. FERRUM_EUNSUPPORTED: the device has no caches to share ("metal"). */
 FERRUM_API int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferrum_batch_options *options,
                                  ferrum_error *err);
 FERRUM_API void ferrum_batch_close(ferrum_batch *b); /* after its sessions */
+
+typedef struct ferrum_batch_stats {
+    uint64_t positions, used_positions,
+        kept_positions;     /* of the shared KV cache: all, sessions', and those kept for others */
+    uint64_t reused_tokens; /* ever, of prompts */
+    uint64_t preemptions;   /* ever: sessions that gave their pages up */
+} ferrum_batch_stats;
+FERRUM_API void ferrum_batch_get_stats(ferrum_batch *b, ferrum_batch_stats *out); /* between steps */
 
 /* Evaluates what waits in the sessions, in one pass: first in those with a single token, then prompts, in the order of the list
  * and as far as there is room. The number of tokens evaluated; 0: nothing waits; negative on failure, and then all sessions

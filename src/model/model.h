@@ -140,6 +140,7 @@ uint64_t fe_pass_memory(const ferrum_model *model, uint32_t rows); /* bytes */
 typedef struct fe_span {
     const fe_cache *cache;
     uint32_t rows, first;
+    const uint32_t *pages; /* as in ferrum_kv_span */
 } fe_span;
 
 /* Records the evaluation of the spans' tokens, whose ids stand behind one another, p->rows at most; p->x holds the last
