@@ -165,9 +165,10 @@ static jnode *parse_with(jparser *p) {
         if (n->list) fe_j_expect_op(p, ",");
         jnode *target = fe_j_target(p, false, NULL);
         fe_j_expect_op(p, "=");
-        target->next = fe_j_expression(p);
+        jnode *value = fe_j_expression(p);
         *tail = target;
-        tail = &target->next->next;
+        target->next = value;
+        tail = &value->next;
     }
     n->body = parse_hard_block(p, "with", "endwith");
     return n;

@@ -71,15 +71,19 @@ bool fe_j_hashable(jvalue v) {
     return v.type != J_LIST && v.type != J_DICT && v.type != J_VIEW;
 }
 
-static jvalue *find(jinja *j, const jdict *d, jvalue key) {
+/* Where the key stands, or count. */
+static size_t find(jinja *j, const jdict *d, jvalue key) {
+    size_t i = 0;
     if (!fe_j_hashable(key)) fe_j_fail(j, "unhashable type: '%s'", fe_j_type(key));
     fe_j_steps(j, d->count / 8);
-    for (size_t i = 0; i < d->count; i++)
-        if (fe_j_equal(j, d->keys[i], key)) return &d->values[i];
-    return NULL;
+    while (i < d->count && !fe_j_equal(j, d->keys[i], key)) i++;
+    return i;
 }
 
-const jvalue *fe_j_dict_get(jinja *j, const jdict *d, jvalue key) { return find(j, d, key); }
+const jvalue *fe_j_dict_get(jinja *j, const jdict *d, jvalue key) {
+    size_t i = find(j, d, key);
+    return i < d->count ? &d->values[i] : NULL;
+}
 
 const jvalue *fe_j_dict_find(jinja *j, const jdict *d, const char *key, size_t len) {
     fe_j_steps(j, d->count / 8);
@@ -90,9 +94,9 @@ const jvalue *fe_j_dict_find(jinja *j, const jdict *d, const char *key, size_t l
 }
 
 void fe_j_dict_put(jinja *j, jdict *d, jvalue key, jvalue value) {
-    jvalue *there = find(j, d, key);
-    if (there) {
-        *there = value;
+    size_t there = find(j, d, key);
+    if (there < d->count) {
+        d->values[there] = value;
         return;
     }
     if (d->count == d->capacity) {
