@@ -178,8 +178,9 @@ static jnode *parse_print(jparser *p) {
     jnode *n = fe_j_node(p, JN_OUTPUT, p->at++->line), **tail = &n->list;
     while (p->at->type != JT_BLOCK_END) {
         if (n->list) fe_j_expect_op(p, ",");
-        *tail = fe_j_expression(p);
-        tail = &(*tail)->next;
+        jnode *value = fe_j_expression(p);
+        *tail = value;
+        tail = &value->next;
     }
     return n;
 }
