@@ -23,6 +23,8 @@ static int open_pages(ferrum_batch *b, const ferrum_batch_options *options, ferr
 int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferrum_batch_options *options,
                       ferrum_error *err) {
     *out = NULL;
+    int rc = fe_model_must_generate(model, err);
+    if (rc) return rc;
     ferrum_batch_options defaults;
     ferrum_batch_options_init(&defaults);
     if (!options) options = &defaults;
@@ -35,9 +37,9 @@ int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferru
     b->spans = fe_alloc(rows, sizeof *b->spans);
     b->parts = fe_alloc(rows, sizeof *b->parts);
     b->ends = fe_alloc(rows, sizeof *b->ends);
-    int rc = b->ids && b->spans && b->parts && b->ends
-                 ? fe_pass_open(&b->pass, model, rows, err)
-                 : fe_fail_memory(err, rows * (sizeof *b->ids + sizeof *b->spans + 2 * sizeof *b->parts), "a batch");
+    rc = b->ids && b->spans && b->parts && b->ends
+             ? fe_pass_open(&b->pass, model, rows, err)
+             : fe_fail_memory(err, rows * (sizeof *b->ids + sizeof *b->spans + 2 * sizeof *b->parts), "a batch");
     if (!rc && options->positions) rc = open_pages(b, options, err);
     if (rc)
         ferrum_batch_close(b);

@@ -71,6 +71,8 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     ferrum_session_options defaults;
     ferrum_session_options_init(&defaults);
     if (!options) options = &defaults;
+    int rc = fe_model_must_generate(model, err);
+    if (rc) return rc;
     if (options->logprobs > MOST_LOGPROBS)
         return fe_fail(err, FERRUM_EINVAL, "%u log-probabilities a token were asked for; the most is %d",
                        options->logprobs, MOST_LOGPROBS);
@@ -84,7 +86,7 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     s->options = *options;
     s->options.stop = NULL;
     s->options.logprobs = (uint32_t)fe_min(options->logprobs, model->h.vocab);
-    int rc = choose_context(s, err);
+    rc = choose_context(s, err);
     if (!rc) rc = copy_stops(s, options, err);
     if (!rc) rc = fe_sampler_open(&s->sampler, &options->sampling, model->h.vocab, err);
     if (!rc) rc = open_cache(s, err);
