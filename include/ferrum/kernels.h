@@ -189,6 +189,11 @@ FERRUM_API void ferrum_embed(ferrum_stream *s, const ferrum_tensor *out, const f
 FERRUM_API void ferrum_rms_norm(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x,
                                 const ferrum_tensor *weight, float eps);
 
+/* out[r,:] = (x[r,:] - mean) / sqrt(variance + eps) · weight[:] + bias[:], mean and variance (the mean of (x[r,:] - mean)²) being
+ * those of x[r,:]. out may be x. */
+FERRUM_API void ferrum_layer_norm(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x,
+                                  const ferrum_tensor *weight, const ferrum_tensor *bias, float eps);
+
 /* c[m,n] = a[m,k] · w[n,k]ᵀ. c must not overlap a. */
 FERRUM_API void ferrum_matmul(ferrum_stream *s, const ferrum_tensor *c, const ferrum_tensor *a, const ferrum_tensor *w);
 
@@ -251,15 +256,17 @@ typedef struct ferrum_kv_span {
 FERRUM_API void ferrum_kv_append(ferrum_stream *s, const ferrum_tensor *k, const ferrum_tensor *v,
                                  const ferrum_kv_span *spans, size_t count);
 
-/* Causal attention with grouped queries and an online softmax.
+/* Attention with grouped queries and an online softmax.
  * q, out: [m, heads · head_dim]; heads a multiple of the caches' slices. The row at position t sees the positions p <= t with
- * p > t - window (window 0: all) of its own sequence, which are filled.
+ * p > t - window (window 0: all) of its own sequence, which are filled; where bidirectional, all up to the last of its span
+ * (and window is 0).
  * out = softmax(scale · q·kᵀ) · v; with softcap c > 0 the scores become c · tanh(score / c) first.
  * A span's rows come out the same, to the bit, whatever other spans there are. */
 typedef struct ferrum_attention_params {
     uint32_t heads, head_dim;
     uint32_t window; /* 0: none */
     float scale, softcap;
+    bool bidirectional;
 } ferrum_attention_params;
 FERRUM_API void ferrum_attention(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *q,
                                  const ferrum_kv_span *spans, size_t count, const ferrum_attention_params *p);
@@ -270,6 +277,8 @@ FERRUM_API void ferrum_swiglu(ferrum_stream *s, const ferrum_tensor *out, const 
 /* out = gelu(gate) · up, gelu(x) = x/2 · (1 + tanh(sqrt(2/π) · (x + 0.044715 x³))). */
 FERRUM_API void ferrum_geglu(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *gate,
                              const ferrum_tensor *up);
+/* out = x/2 · (1 + erf(x / sqrt(2))): GELU as it is defined, where geglu has its usual approximation. out may be x. */
+FERRUM_API void ferrum_gelu(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x);
 /* out = a + b; b has as many rows as a, or one that is added to every row. out may be a. */
 FERRUM_API void ferrum_add(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *a, const ferrum_tensor *b);
 

@@ -54,7 +54,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command, cli_bench_command,
-    cli_tokenize_command, cli_detokenize_command;
+    cli_tokenize_command, cli_detokenize_command, cli_pull_command;
 
 typedef struct cli_args {
     char **items; /* argv's own room */
@@ -100,9 +100,12 @@ extern const char *const cli_devices[], *const cli_kvs[];
 /* What --kv stands for. */
 ferrum_kv cli_kv(const cli_model_options *options);
 
-/* The file that MODEL stands for: a path, or a known name, whose file is fetched if it is not cached. *path: release with
+/* The file that MODEL stands for: a path, or the name of a model, whose file is fetched if it is not cached. *path: release with
  * free. CLI_GO_ON, or the status to exit with. */
 int cli_model_path(const char *model, char **path);
+
+/* The same, but a name alone, and the hub is asked whether it has a newer one. */
+int cli_model_pull(const char *model, char **path);
 void cli_print_known_models(void);
 
 /* Opens the file as the options say, with FERRUM_CPU where --cpu is not given. */

@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 static const cli_command *const commands[] = {&cli_run_command,   &cli_perplexity_command, &cli_inspect_command,
-                                              &cli_bench_command, &cli_tokenize_command,   &cli_detokenize_command};
+                                              &cli_bench_command, &cli_tokenize_command,   &cli_detokenize_command,
+                                              &cli_pull_command};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static const char *const general_names[] = {"help", "--help", "--version"};

@@ -1,6 +1,7 @@
-/* What MODEL stands for: a path, or a known model that is fetched once and kept; and opening it.
- * Fetching is a Python program, scripts/fetch_model.py, that is carried along as a string (cmake/embed.cmake). */
+/* What MODEL stands for: a path, a model of a hub (hub.h), or a known model that is fetched once and kept; and opening it.
+ * Fetching these last is a Python program, scripts/fetch_model.py, that is carried along as a string (cmake/embed.cmake). */
 #include "cli.h"
+#include "hub.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -55,11 +56,20 @@ enum { KNOWN_MODELS = sizeof known_models / sizeof *known_models, MAX_PIECES = 5
 void cli_print_known_models(void) {
     printf("\nMODEL is a path or one of these, fetched once and kept under ~/.cache/ferrum:\n");
     for (size_t i = 0; i < KNOWN_MODELS; i++) printf("  %-13s %s\n", known_models[i].name, known_models[i].about);
+    printf("or one of huggingface.co, such as qwen3:4b or ORG/NAME:Q4_K_M (ferrum help pull).\n");
 }
 
+/* Known here, then the hub's short names. */
 static const char *known_name(const void *user, size_t index) {
     (void)user;
-    return index < KNOWN_MODELS ? known_models[index].name : NULL;
+    const char *repo;
+    return index < KNOWN_MODELS ? known_models[index].name : hub_alias(index - KNOWN_MODELS, &repo);
+}
+
+static const known_model *find_known(const char *name) {
+    for (size_t i = 0; i < KNOWN_MODELS; i++)
+        if (strcmp(name, known_models[i].name) == 0) return &known_models[i];
+    return NULL;
 }
 
 static int wait_for_child(pid_t child) {
@@ -119,14 +129,36 @@ static int known_path(const known_model *m, char **path) {
     return status;
 }
 
+/* A model of a hub: out of the cache, or fetched. */
+static int hub_path(const hub_name *name, char **path) {
+    int status = hub_cache_find(name, path);
+    return status == CLI_GO_ON && !*path ? hub_pull(name, path) : status;
+}
+
 int cli_model_path(const char *model, char **path) {
-    for (size_t i = 0; i < KNOWN_MODELS; i++)
-        if (strcmp(model, known_models[i].name) == 0) return known_path(&known_models[i], path);
-    if (!strchr(model, '/') && !strstr(model, ".gguf") && access(model, F_OK) != 0)
-        return cli_fail(CLI_FAILED, "%s is neither a file nor a known model; the nearest of these is %s", model,
-                        cli_nearest(model, known_name, NULL));
+    const known_model *known = find_known(model);
+    if (known) return known_path(known, path);
+    if (access(model, F_OK) != 0) {
+        hub_name name;
+        int status = hub_name_parse(model, &name);
+        if (status != CLI_OK) return status == CLI_GO_ON ? hub_path(&name, path) : status;
+        if (!strchr(model, '/') && !strstr(model, ".gguf"))
+            return cli_fail(CLI_FAILED, "%s is neither a file nor a known model; the nearest of these is %s", model,
+                            cli_nearest(model, known_name, NULL));
+    }
     *path = strdup(model);
     return *path ? CLI_GO_ON : cli_fail(CLI_FAILED, "out of memory for a path");
+}
+
+int cli_model_pull(const char *model, char **path) {
+    const known_model *known = find_known(model);
+    if (known) return known_path(known, path);
+    hub_name name;
+    int status = hub_name_parse(model, &name);
+    if (status == CLI_GO_ON) return hub_pull(&name, path);
+    if (status != CLI_OK) return status;
+    return cli_fail(CLI_FAILED, "%s is no name of a model to fetch, such as ORG/NAME; the nearest known one is %s",
+                    model, cli_nearest(model, known_name, NULL));
 }
 
 static void log_line(void *user, enum ferrum_log_level level, const char *line) {

@@ -251,6 +251,6 @@ void cli_print_help(const cli_command *command) {
     for (const cli_option *o = command->options; o->name; o++) print_option(o);
     print_option(&help_option);
     printf("\n%s", command->details);
-    cli_print_known_models();
+    if (strstr(command->arguments, "MODEL")) cli_print_known_models();
     printf("\nExit status: 0; 1 failed; 2 wrong usage; 130 interrupted.\n");
 }

@@ -103,6 +103,17 @@ void ferrum_rms_norm(ferrum_stream *s, const ferrum_tensor *out, const ferrum_te
     submit(s, &(fe_op){.kind = FE_OP_RMS_NORM, .out = *out, .a = *x, .b = *weight, .u.eps = eps});
 }
 
+void ferrum_layer_norm(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x, const ferrum_tensor *weight,
+                       const ferrum_tensor *bias, float eps) {
+    const char *op = "layer_norm";
+    if (s->failed || !F32_OUT(out) || !F32_IN(x) || !F32_IN(weight) || !F32_IN(bias) || !same_shape(s, op, x, out))
+        return;
+    if (!SAME("the weight's length", weight->cols, x->cols) || !SAME("the weight's rows", weight->rows, (size_t)1) ||
+        !same_shape(s, op, bias, weight))
+        return;
+    submit(s, &(fe_op){.kind = FE_OP_LAYER_NORM, .out = *out, .a = *x, .b = *weight, .c = *bias, .u.eps = eps});
+}
+
 void ferrum_matmul_many(ferrum_stream *s, size_t count, const ferrum_tensor *c, const ferrum_tensor *a,
                         const ferrum_tensor *w, ferrum_precision precision) {
     const char *op = "matmul";
@@ -254,7 +265,8 @@ void ferrum_attention(ferrum_stream *s, const ferrum_tensor *out, const ferrum_t
     const ferrum_tensor *k = &spans->k_cache;
     if (!SAME("head_dim", (size_t)p->head_dim, k->cols) ||
         !SAME("the row length", q->cols, (size_t)p->heads * p->head_dim) ||
-        !check(s, p->heads % k->slices == 0, op, "the number of heads", p->heads, k->slices))
+        !check(s, p->heads % k->slices == 0, op, "the number of heads", p->heads, k->slices) ||
+        !check(s, !p->bidirectional || p->window == 0, op, "the window of what is bidirectional", p->window, 0))
         return;
     submit(s,
            &(fe_op){
@@ -277,6 +289,12 @@ void ferrum_geglu(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tenso
 }
 void ferrum_add(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *a, const ferrum_tensor *b) {
     binary(s, FE_OP_ADD, "add", out, a, b, true);
+}
+
+void ferrum_gelu(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x) {
+    const char *op = "gelu";
+    if (s->failed || !F32_OUT(out) || !F32_IN(x) || !same_shape(s, op, x, out)) return;
+    submit(s, &(fe_op){.kind = FE_OP_GELU, .out = *out, .a = *x});
 }
 
 void ferrum_scale(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x, float scale, float softcap) {

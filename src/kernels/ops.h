@@ -11,6 +11,7 @@ enum { FE_MATMUL_MANY = 3 };
 typedef enum fe_op_kind {
     FE_OP_EMBED,
     FE_OP_RMS_NORM,
+    FE_OP_LAYER_NORM,
     FE_OP_MATMUL,
     FE_OP_MATMUL_EXPERTS,
     FE_OP_MOE_ROUTE,
@@ -20,6 +21,7 @@ typedef enum fe_op_kind {
     FE_OP_ATTENTION,
     FE_OP_SWIGLU,
     FE_OP_GEGLU,
+    FE_OP_GELU,
     FE_OP_ADD,
     FE_OP_SCALE,
     FE_OP_ARGMAX,
@@ -38,7 +40,7 @@ typedef struct fe_op {
     const ferrum_kv_span *spans;
     size_t span_count;
     union {
-        float scale, eps; /* EMBED, RMS_NORM */
+        float scale, eps; /* EMBED; RMS_NORM, LAYER_NORM */
         struct {
             float by, softcap;
         } scaled; /* SCALE */

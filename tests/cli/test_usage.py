@@ -28,6 +28,7 @@ class Usage(Case):
                           "raw ignore-end device cpu kv pre json logprobs verbose help",
                    "perplexity": "ids tokens json logits top threads device cpu kv pre verbose help",
                    "inspect": "context tensors json threads device cpu kv pre verbose help",
+                   "pull": "help",
                    "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate threads device cpu kv pre verbose help",
                    "tokenize": "no-special parse-special pieces json null pre help",
                    "detokenize": "no-special json pre help"}

@@ -91,6 +91,8 @@ static void check_rows(side *ref, side *cpu) {
         ferrum_tensor tg = view(s, out + 2 * m * n, m, n), ta = view(s, out + 3 * m * n, m, n);
         ferrum_tensor ti = view(s, out + 4 * m * n, m, 1), tscaled = view(s, out + 4 * m * n + m, m, n),
                       tcapped = view(s, out + 5 * m * n + m, m, n);
+        ferrum_tensor tb = view(s, x, 1, n), tl = view(s, out + 6 * m * n + m, m, n),
+                      te = view(s, out + 7 * m * n + m, m, n);
         for (size_t row = 0; row < m; row++)
             s->data[row * n + n / 2] = s->data[row * n + n - 1] = 4.0f; /* equal ones */
         ferrum_rms_norm(s->stream, &to, &tx, &tw, 1e-5f);
@@ -101,6 +103,8 @@ static void check_rows(side *ref, side *cpu) {
         ferrum_scale(s->stream, &tscaled, &tx, -0.22f, 0);
         ferrum_scale(s->stream, &tcapped, &tx, 9.0f, 20.0f);
         ferrum_scale(s->stream, &ta, &ta, 3.0f, 1.5f); /* in place */
+        ferrum_layer_norm(s->stream, &tl, &tx, &tw, &tb, 1e-5f);
+        ferrum_gelu(s->stream, &te, &tx);
         wait_for(s);
     }
     compare("rms_norm", ref, cpu, out, m * n, 2e-6);
@@ -110,6 +114,9 @@ static void check_rows(side *ref, side *cpu) {
     compare("add, capped", ref, cpu, out + 3 * m * n, m * n, 3 * 4e-6 + 2e-7 * 1.5);
     compare("argmax", ref, cpu, out + 4 * m * n, m, 0);
     compare("scale", ref, cpu, out + 4 * m * n + m, m * n, 2e-7);
+    /* A mean of up to 4 that is off by some units of the last place, over a deviation of about 1.7, or of few elements less */
+    compare("layer_norm", ref, cpu, out + 6 * m * n + m, m * n, n < 8 ? 1e-3 : 1e-5);
+    compare("gelu", ref, cpu, out + 7 * m * n + m, m * n, 2e-6);
     compare("scale, capped", ref, cpu, out + 5 * m * n + m, m * n, 2e-7 * 20);
 }
 
@@ -280,6 +287,7 @@ static void check_attention(side *ref, side *cpu, ferrum_type type) {
                                  .window = pick(0, 1) ? (uint32_t)pick(1, 640) : 0,
                                  .scale = 1.0f / sqrtf((float)seq.dim),
                                  .softcap = pick(0, 3) ? 0.0f : 20.0f};
+    p.bidirectional = p.window == 0 && pick(0, 1);
     size_t width = (size_t)p.heads * seq.dim, kv = (seq.filled + seq.rows) * seq.slices * seq.dim;
     size_t k = seq.end, v = k + kv, q = v + kv, out = q + seq.rows * width;
     fill(ref, cpu, k, out - k, 1.5f);
@@ -334,7 +342,9 @@ static void check_refusals(const char *name) {
     ferrum_kv_span beyond = {cache, cache, 2, 15};
     ferrum_rope_params flat = {.head_dim = 16, .dims = 16, .base = 10000.0f, .freq_scale = 1}, hot = flat;
     hot.magnitude = hot.temperature = 1;
-    for (int i = 0; i < 15; i++) {
+    ferrum_tensor seen = view(&s, 600, 1, 16);
+    ferrum_attention_params both = {.heads = 1, .head_dim = 16, .window = 3, .scale = 1, .bidirectional = true};
+    for (int i = 0; i < 18; i++) {
         ferrum_error err = {0};
         switch (i) {
         case 0: ferrum_matmul(s.stream, &c, &a, &w); break;       /* k differs */
@@ -343,15 +353,18 @@ static void check_refusals(const char *name) {
         case 3: ferrum_embed(s.stream, &row, &table, &bad, 1); break;
         case 4: ferrum_add(s.stream, &a, &a, &w32); break; /* 4 rows to 2 */
         case 5: ferrum_matmul(s.stream, &a, &a, &(ferrum_tensor){0}); break;
-        case 6: ferrum_kv_append(s.stream, &kv, &kv, spans, 1); break;        /* 1 row of 2 */
-        case 7: ferrum_kv_append(s.stream, &kv, &kv, spans, 2); break;        /* slices differ */
-        case 8: ferrum_kv_append(s.stream, &kv, &kv, &empty, 1); break;       /* no rows */
-        case 9: ferrum_kv_append(s.stream, &kv, &kv, spans + 2, 0); break;    /* no spans */
-        case 10: ferrum_kv_append(s.stream, &kv, &kv, &beyond, 1); break;     /* positions 15, 16 of 16 */
-        case 11: ferrum_rope(s.stream, &kv, (int32_t[]){0, 1}, &flat); break; /* magnitude 0 */
-        case 12: ferrum_rope(s.stream, &kv, (int32_t[]){0, 1}, &hot); break;  /* a temperature for no length */
-        case 13: ferrum_scale(s.stream, &a, &a, 1, -1); break;                /* softcap below 0 */
-        case 14: ferrum_scale(s.stream, &a, &c, 1, 0); break;                 /* shapes differ */
+        case 6: ferrum_kv_append(s.stream, &kv, &kv, spans, 1); break;             /* 1 row of 2 */
+        case 7: ferrum_kv_append(s.stream, &kv, &kv, spans, 2); break;             /* slices differ */
+        case 8: ferrum_kv_append(s.stream, &kv, &kv, &empty, 1); break;            /* no rows */
+        case 9: ferrum_kv_append(s.stream, &kv, &kv, spans + 2, 0); break;         /* no spans */
+        case 10: ferrum_kv_append(s.stream, &kv, &kv, &beyond, 1); break;          /* positions 15, 16 of 16 */
+        case 11: ferrum_rope(s.stream, &kv, (int32_t[]){0, 1}, &flat); break;      /* magnitude 0 */
+        case 12: ferrum_rope(s.stream, &kv, (int32_t[]){0, 1}, &hot); break;       /* a temperature for no length */
+        case 13: ferrum_scale(s.stream, &a, &a, 1, -1); break;                     /* softcap below 0 */
+        case 14: ferrum_scale(s.stream, &a, &c, 1, 0); break;                      /* shapes differ */
+        case 15: ferrum_gelu(s.stream, &a, &c); break;                             /* here too */
+        case 16: ferrum_layer_norm(s.stream, &a, &a, &row, &a, 0); break;          /* 2 rows of biases */
+        case 17: ferrum_attention(s.stream, &seen, &seen, spans, 1, &both); break; /* a window on both sides */
         }
         cases++;
         if (ferrum_stream_wait(s.stream, &err) != FERRUM_EINVAL || !err.message[0]) {

@@ -70,6 +70,8 @@ typedef struct fe_attention_task {
 
 typedef struct fe_vector_kernels {
     void (*rms_norm)(float *out, const float *x, const float *weight, size_t n, float eps);
+    void (*layer_norm)(float *out, const float *x, const float *weight, const float *bias, size_t n, float eps);
+    void (*gelu)(float *out, const float *x, size_t n);
     void (*swiglu)(float *out, const float *gate, const float *up, size_t n);
     void (*geglu)(float *out, const float *gate, const float *up, size_t n);
     void (*add)(float *out, const float *a, const float *b, size_t n);

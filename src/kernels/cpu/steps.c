@@ -376,7 +376,7 @@ static fe_attention_task attention_task(const fe_op *op, const attention_plan *p
     for (size_t r = 0; r < t.rows; r++) {
         size_t token = (first + r) / plan->group, head = slice * plan->group + (first + r) % plan->group;
         t.q[r] = fe_row(&op->a, plan->row + token) + head * p->head_dim;
-        t.end[r] = (uint32_t)(span->first + token + 1);
+        t.end[r] = (uint32_t)(span->first + (p->bidirectional ? span->rows : token + 1));
         t.begin[r] = p->window && t.end[r] > p->window ? t.end[r] - p->window : 0;
         t.from = fe_min(t.from, t.begin[r]);
         t.to = fe_max(t.to, t.end[r]);
@@ -526,6 +526,15 @@ static void rms_norm(cpu_step *step, const cpu_worker *w) {
         w->table->vector.rms_norm(fe_row(&op->out, i), fe_row(&op->a, i), fe_row(&op->b, 0), op->a.cols, op->u.eps);
 }
 
+static void layer_norm(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t first, last;
+    cpu_share(op->a.rows, 1, w->index, w->count, &first, &last);
+    for (size_t i = first; i < last; i++)
+        w->table->vector.layer_norm(fe_row(&op->out, i), fe_row(&op->a, i), fe_row(&op->b, 0), fe_row(&op->c, 0),
+                                    op->a.cols, op->u.eps);
+}
+
 static void rope_pairs(float *x, const float *cs, size_t half) {
     for (size_t j = 0; j < half; j++) {
         float a = x[2 * j], b = x[2 * j + 1];
@@ -569,6 +578,14 @@ static void elementwise(cpu_step *step, const cpu_worker *w) {
           end - begin);
 }
 
+static void gelu(cpu_step *step, const cpu_worker *w) {
+    const fe_op *op = &step->op;
+    size_t first, last, begin, end;
+    share_elements(op, w, &first, &last, &begin, &end);
+    for (size_t i = first; i < last; i++)
+        w->table->vector.gelu(fe_row(&op->out, i) + begin, fe_row(&op->a, i) + begin, end - begin);
+}
+
 static void scale(cpu_step *step, const cpu_worker *w) {
     const fe_op *op = &step->op;
     size_t first, last, begin, end;
@@ -582,13 +599,22 @@ static void scale(cpu_step *step, const cpu_worker *w) {
 
 cpu_run fe_cpu_step_run(fe_op_kind kind) {
     static const cpu_run table[FE_OP_KINDS] = {
-        [FE_OP_EMBED] = embed,         [FE_OP_RMS_NORM] = rms_norm,
-        [FE_OP_MATMUL] = matmul,       [FE_OP_MATMUL_EXPERTS] = matmul_experts,
-        [FE_OP_MOE_ROUTE] = moe_route, [FE_OP_MOE_SUM] = moe_sum,
-        [FE_OP_ROPE] = rope,           [FE_OP_KV_APPEND] = kv_append,
-        [FE_OP_ATTENTION] = attention, [FE_OP_SWIGLU] = elementwise,
-        [FE_OP_GEGLU] = elementwise,   [FE_OP_ADD] = elementwise,
-        [FE_OP_SCALE] = scale,         [FE_OP_ARGMAX] = argmax,
+        [FE_OP_EMBED] = embed,
+        [FE_OP_RMS_NORM] = rms_norm,
+        [FE_OP_LAYER_NORM] = layer_norm,
+        [FE_OP_MATMUL] = matmul,
+        [FE_OP_MATMUL_EXPERTS] = matmul_experts,
+        [FE_OP_MOE_ROUTE] = moe_route,
+        [FE_OP_MOE_SUM] = moe_sum,
+        [FE_OP_ROPE] = rope,
+        [FE_OP_KV_APPEND] = kv_append,
+        [FE_OP_ATTENTION] = attention,
+        [FE_OP_SWIGLU] = elementwise,
+        [FE_OP_GEGLU] = elementwise,
+        [FE_OP_GELU] = gelu,
+        [FE_OP_ADD] = elementwise,
+        [FE_OP_SCALE] = scale,
+        [FE_OP_ARGMAX] = argmax,
         [FE_OP_UNPACK] = unpack,
     };
     return table[kind];

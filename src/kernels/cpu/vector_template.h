@@ -46,12 +46,50 @@ static void rms_norm(float *out, const float *x, const float *weight, size_t n, 
         vf_store_n(out + i, vf_mul(vf_mul(vf_load_n(x + i, n - i), inverse), vf_load_n(weight + i, n - i)), n - i);
 }
 
+static float sum_all(const float *x, size_t n) {
+    vf sum = vf_set(0);
+    size_t i = 0;
+    for (; i + VF <= n; i += VF) sum = vf_add(sum, vf_load(x + i));
+    if (i < n) sum = vf_add(sum, vf_load_n(x + i, n - i));
+    return vf_sum(sum);
+}
+
+static void layer_norm(float *out, const float *x, const float *weight, const float *bias, size_t n, float eps) {
+    float mean = sum_all(x, n) / (float)n;
+    for (size_t i = 0; i < n; i++) out[i] = x[i] - mean;
+    vf inverse = vf_set(1.0f / sqrtf(dot(out, out, n) / (float)n + eps));
+    size_t i = 0;
+    for (; i + VF <= n; i += VF)
+        vf_store(out + i, vf_fma(vf_mul(vf_load(out + i), inverse), vf_load(weight + i), vf_load(bias + i)));
+    if (i == n) return;
+    vf scaled = vf_mul(vf_load_n(out + i, n - i), inverse);
+    vf_store_n(out + i, vf_fma(scaled, vf_load_n(weight + i, n - i), vf_load_n(bias + i, n - i)), n - i);
+}
+
 static inline vf silu(vf x) { return vf_div(x, vf_add(vf_set(1.0f), vf_exp(vf_sub(vf_set(0), x)))); }
 
 /* x/2 · (1 + tanh z) = x · e^2z / (1 + e^2z) = x / (1 + e^-2z) */
 static inline vf gelu(vf x) {
     vf z = vf_mul(x, vf_fma(vf_mul(x, x), vf_set(0.044715f * 0.7978845608f), vf_set(0.7978845608f)));
     return vf_div(x, vf_add(vf_set(1.0f), vf_exp(vf_mul(vf_set(-2.0f), z))));
+}
+
+/* x/2 · (1 + erf(x / sqrt(2))) = max(x, 0) - |x|/2 · erfc(|x| / sqrt(2)); erfc by Abramowitz and Stegun 7.1.26, to 1.5e-7. */
+static inline vf gelu_exact(vf x) {
+    vf size = vf_max(x, vf_sub(vf_set(0), x)), z = vf_mul(size, vf_set(0.70710678f));
+    vf t = vf_div(vf_set(1.0f), vf_fma(z, vf_set(0.3275911f), vf_set(1.0f)));
+    vf p = vf_fma(t, vf_set(1.061405429f), vf_set(-1.453152027f));
+    p = vf_fma(p, t, vf_set(1.421413741f));
+    p = vf_fma(p, t, vf_set(-0.284496736f));
+    p = vf_fma(p, t, vf_set(0.254829592f));
+    vf erfc = vf_mul(vf_mul(p, t), vf_exp(vf_mul(vf_sub(vf_set(0), z), z)));
+    return vf_sub(vf_max(x, vf_set(0)), vf_mul(vf_mul(vf_set(0.5f), size), erfc));
+}
+
+static void gelu_each(float *out, const float *x, size_t n) {
+    size_t i = 0;
+    for (; i + VF <= n; i += VF) vf_store(out + i, gelu_exact(vf_load(x + i)));
+    if (i < n) vf_store_n(out + i, gelu_exact(vf_load_n(x + i, n - i)), n - i);
 }
 
 static inline vf sum_of(vf a, vf b) { return vf_add(a, b); }
@@ -462,6 +500,7 @@ static float largest(const float *x, size_t n) {
 }
 
 void FE_VECTOR_INIT(fe_vector_kernels *v) {
-    *v = (fe_vector_kernels){rms_norm, swiglu,  geglu,     add,           scale,         axpy,           dot,
-                             to_f16,   to_q8_0, rope_half, attention_f16, attention_f32, attention_q8_0, largest};
+    *v = (fe_vector_kernels){rms_norm,       layer_norm, gelu_each, swiglu,  geglu,     add,           scale,
+                             axpy,           dot,        to_f16,    to_q8_0, rope_half, attention_f16, attention_f32,
+                             attention_q8_0, largest};
 }

@@ -1,9 +1,14 @@
 /* Attention over a KV cache: a slice a KV head, position by position, head_dim elements each. A softmax's sums are kept beside
  * its running maximum and scaled down when that rises. One span a dispatch. */
 
-/* Positions [begin, end) that a row sees. */
-static inline uint begin_of(constant fe_metal_attention &p, uint position) {
-    return p.window && position + 1 > p.window ? position + 1 - p.window : 0;
+/* The first position that a row sees whose last is `last`. */
+static inline uint begin_of(constant fe_metal_attention &p, uint last) {
+    return p.window && last + 1 > p.window ? last + 1 - p.window : 0;
+}
+
+/* The last position that a row sees. */
+static inline uint last_of(constant fe_metal_attention &p, uint row) {
+    return p.first + (p.bidirectional ? p.rows - 1 : row);
 }
 
 static inline float score_of(constant fe_metal_attention &p, float product) {
@@ -118,8 +123,8 @@ static void attention_few(constant fe_metal_attention &p, device const float *q,
                           threadgroup float *stats, uint3 group, uint at, uint lane, uint simd) {
     uint chunks = (p.group + FE_METAL_GROUP - 1) / FE_METAL_GROUP, kv_head = group.x / chunks;
     uint skipped = group.x % chunks * FE_METAL_GROUP, heads = min(p.group - skipped, uint(FE_METAL_GROUP));
-    uint head = kv_head * p.group + skipped, row = group.y, position = p.first + row;
-    uint begin = begin_of(p, position) + group.z * FE_METAL_SPLIT, end = min(begin + FE_METAL_SPLIT, position + 1);
+    uint head = kv_head * p.group + skipped, row = group.y, last = last_of(p, row);
+    uint begin = begin_of(p, last) + group.z * FE_METAL_SPLIT, end = min(begin + FE_METAL_SPLIT, last + 1);
     if (begin >= end) return;
     keys += ulong(kv_head) * p.cache_rows * p.head_dim;
     values += ulong(kv_head) * p.cache_rows * p.head_dim;
@@ -175,8 +180,8 @@ ATTENTION_FEW(f32_256, float, 4)
 kernel void attention_join(constant fe_metal_attention &p [[buffer(0)]], device float *parts [[buffer(1)]],
                            device float *out [[buffer(2)]], uint3 group [[threadgroup_position_in_grid]],
                            uint lane [[thread_index_in_simdgroup]]) {
-    uint head = group.x, row = group.y, position = p.first + row;
-    uint count = (position + 1 - begin_of(p, position) + FE_METAL_SPLIT - 1) / FE_METAL_SPLIT;
+    uint head = group.x, row = group.y, last = last_of(p, row);
+    uint count = (last + 1 - begin_of(p, last) + FE_METAL_SPLIT - 1) / FE_METAL_SPLIT;
     float largest = -FLT_MAX;
     for (uint i = 0; i < count; i++) largest = max(largest, part_of(p, parts, row, head, i)[p.head_dim]);
     for (uint j = lane; j < p.head_dim; j += FE_METAL_SIMD) {
@@ -201,21 +206,21 @@ enum {
 };
 
 /* Lane's part of the scores, 8 columns of row lane / 4, become weights; what the row's sums are to be multiplied by. */
-static inline float weigh(constant fe_metal_attention &p, threadgroup float *scores, uint position, uint t,
+static inline float weigh(constant fe_metal_attention &p, threadgroup float *scores, uint last, uint t,
                           thread float &largest, thread float &total, uint lane) {
-    uint begin = begin_of(p, position), column = lane % 4 * 8;
+    uint begin = begin_of(p, last), column = lane % 4 * 8;
     threadgroup float *mine = scores + lane / 4 * FE_METAL_FLASH_KEYS + column;
     float raised = largest, sum = 0.0f;
     for (uint i = 0; i < 8; i++) {
         uint at = t + column + i;
         mine[i] = score_of(p, mine[i]);
-        if (at >= begin && at <= position) raised = max(raised, mine[i]);
+        if (at >= begin && at <= last) raised = max(raised, mine[i]);
     }
     raised = max(raised, simd_shuffle_xor(raised, 1));
     raised = max(raised, simd_shuffle_xor(raised, 2));
     for (uint i = 0; i < 8; i++) {
         uint at = t + column + i;
-        mine[i] = at >= begin && at <= position ? exp(mine[i] - raised) : 0.0f;
+        mine[i] = at >= begin && at <= last ? exp(mine[i] - raised) : 0.0f;
         sum += mine[i];
     }
     float fade = exp(largest - raised);
@@ -245,7 +250,7 @@ static void attention_many(constant fe_metal_attention &p, device const float *q
     uint head = group.x, tiles = p.head_dim / 8;
     uint wanted = group.y * FE_METAL_FLASH_ROWS + simd * 8;
     if (wanted >= p.rows) return;
-    uint row = min(wanted, p.rows - 8), position = p.first + row + lane / 4, end = p.first + row + 8;
+    uint row = min(wanted, p.rows - 8), last = last_of(p, row + lane / 4), end = last_of(p, row + 7) + 1;
     ulong slice = ulong(head / p.group) * p.cache_rows * p.head_dim;
     keys += slice;
     values += slice;
@@ -260,7 +265,7 @@ static void attention_many(constant fe_metal_attention &p, device const float *q
     }
     for (uint i = lane; i < 64; i += FE_METAL_SIMD) square[i] = 0.0f;
     float largest = -FLT_MAX, total = 0.0f;
-    uint begin = begin_of(p, p.first + row) / FE_METAL_FLASH_KEYS * FE_METAL_FLASH_KEYS;
+    uint begin = begin_of(p, last_of(p, row)) / FE_METAL_FLASH_KEYS * FE_METAL_FLASH_KEYS;
     for (uint t = begin; t < end; t += FE_METAL_FLASH_KEYS) {
         simdgroup_barrier(mem_flags::mem_threadgroup);
         for (uint j = 0; j < FE_METAL_FLASH_KEYS; j += 8) {
@@ -278,7 +283,7 @@ static void attention_many(constant fe_metal_attention &p, device const float *q
             simdgroup_store(product, scores + j, FE_METAL_FLASH_KEYS);
         }
         simdgroup_barrier(mem_flags::mem_threadgroup);
-        float fade = weigh(p, scores, position, t, largest, total, lane);
+        float fade = weigh(p, scores, last, t, largest, total, lane);
         if (simd_min(fade) < 1.0f) scale_rows<TILES>(sums, square, fade, tiles, lane);
         simdgroup_barrier(mem_flags::mem_threadgroup);
         for (uint j = 0; j < FE_METAL_FLASH_KEYS && t + j < end; j += 8) {

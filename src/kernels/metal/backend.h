@@ -29,6 +29,8 @@
     X(METAL_MANY_256, "attention_many_%s_256") \
     X(METAL_JOIN, "attention_join")            \
     X(METAL_RMS_NORM, "rms_norm")              \
+    X(METAL_LAYER_NORM, "layer_norm")          \
+    X(METAL_GELU, "gelu_exact")                \
     X(METAL_ADD, "add")                        \
     X(METAL_SWIGLU, "swiglu")                  \
     X(METAL_GEGLU, "geglu")                    \

@@ -105,6 +105,28 @@ static void rms_norm(metal_stream *s, const fe_op *norm, const fe_op *add, const
     fe_metal_dispatch(s, METAL_RMS_NORM, FERRUM_F32, &p, sizeof p, (fe_mtl_size){norm->a.rows, 1, 1}, FE_METAL_WIDE);
 }
 
+static size_t encode_layer_norm(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const fe_op *op = &at->op;
+    fe_metal_layer_norm p = {metal_stride(&op->out), metal_stride(&op->a), (uint32_t)op->a.cols, op->u.eps};
+    fe_metal_bind(s, 1, &op->a);
+    fe_metal_bind(s, 2, &op->b);
+    fe_metal_bind(s, 3, &op->c);
+    fe_metal_bind(s, 4, &op->out);
+    fe_metal_dispatch(s, METAL_LAYER_NORM, FERRUM_F32, &p, sizeof p, (fe_mtl_size){op->a.rows, 1, 1}, FE_METAL_WIDE);
+    return 1;
+}
+
+static size_t encode_gelu(metal_stream *s, const metal_step *at, size_t left) {
+    (void)left;
+    const fe_op *op = &at->op;
+    fe_metal_unary p = {metal_stride(&op->out), metal_stride(&op->a), (uint32_t)op->out.cols};
+    fe_metal_bind(s, 1, &op->a);
+    fe_metal_bind(s, 2, &op->out);
+    dispatch_elements(s, METAL_GELU, FERRUM_F32, &p, sizeof p, op->out.rows, op->out.cols);
+    return 1;
+}
+
 static size_t encode_binary(metal_stream *s, const metal_step *at, size_t left) {
     (void)left;
     const fe_op *op = &at->op;
@@ -372,6 +394,7 @@ static void attend(metal_stream *s, const fe_op *op, const ferrum_kv_span *span,
                             .first = span->first,
                             .window = a->window,
                             .splits = splits_of(span, a),
+                            .bidirectional = a->bidirectional,
                             .scale = a->scale,
                             .softcap = a->softcap};
     unsigned size = a->head_dim <= 64 ? 0 : a->head_dim <= 128 ? 1 : 2;
@@ -485,13 +508,14 @@ size_t fe_metal_scratch(const fe_op *op) {
 
 /* How many steps were taken. */
 static size_t (*const table[FE_OP_KINDS])(metal_stream *, const metal_step *, size_t left) = {
-    [FE_OP_EMBED] = encode_embed,         [FE_OP_RMS_NORM] = encode_norm,
-    [FE_OP_MATMUL] = encode_matmul,       [FE_OP_MATMUL_EXPERTS] = encode_matmul_experts,
-    [FE_OP_MOE_ROUTE] = encode_route,     [FE_OP_MOE_SUM] = encode_moe_sum,
-    [FE_OP_ROPE] = encode_rope_or_heads,  [FE_OP_KV_APPEND] = encode_append,
-    [FE_OP_ATTENTION] = encode_attention, [FE_OP_SWIGLU] = encode_binary,
-    [FE_OP_GEGLU] = encode_binary,        [FE_OP_ADD] = encode_add,
-    [FE_OP_SCALE] = encode_scale,         [FE_OP_ARGMAX] = encode_argmax,
+    [FE_OP_EMBED] = encode_embed,           [FE_OP_RMS_NORM] = encode_norm,
+    [FE_OP_LAYER_NORM] = encode_layer_norm, [FE_OP_GELU] = encode_gelu,
+    [FE_OP_MATMUL] = encode_matmul,         [FE_OP_MATMUL_EXPERTS] = encode_matmul_experts,
+    [FE_OP_MOE_ROUTE] = encode_route,       [FE_OP_MOE_SUM] = encode_moe_sum,
+    [FE_OP_ROPE] = encode_rope_or_heads,    [FE_OP_KV_APPEND] = encode_append,
+    [FE_OP_ATTENTION] = encode_attention,   [FE_OP_SWIGLU] = encode_binary,
+    [FE_OP_GEGLU] = encode_binary,          [FE_OP_ADD] = encode_add,
+    [FE_OP_SCALE] = encode_scale,           [FE_OP_ARGMAX] = encode_argmax,
     [FE_OP_UNPACK] = encode_unpack,
 };
 

@@ -69,6 +69,16 @@ typedef struct fe_metal_norm {
     float eps, b_eps;
 } fe_metal_norm;
 
+/* out = (x - mean) / sqrt(variance + eps) · weight + bias */
+typedef struct fe_metal_layer_norm {
+    uint32_t out_stride, x_stride, cols;
+    float eps;
+} fe_metal_layer_norm;
+
+typedef struct fe_metal_unary {
+    uint32_t out_stride, x_stride, cols;
+} fe_metal_unary;
+
 typedef struct fe_metal_binary {
     uint32_t out_stride, a_stride, b_stride;
     uint32_t cols;
@@ -99,6 +109,7 @@ typedef struct fe_metal_attention {
     uint32_t rows, first;
     uint32_t window; /* 0: none */
     uint32_t splits; /* parts of the positions; 1: the result is complete */
+    uint32_t bidirectional;
     float scale, softcap;
 } fe_metal_attention;
 

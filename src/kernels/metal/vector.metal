@@ -1,13 +1,17 @@
 /* Rows of activations: embedding, norms, sums, gates, and what heads of q, k and v go through before attention. */
 
-/* 1 / sqrt(mean + eps) of FE_METAL_WIDE threads' squares of a row; the same in all of them. */
-static inline float inverse_norm(float squares, uint cols, float eps, threadgroup float *parts, uint at) {
-    float part = simd_sum(squares);
+/* The sum of FE_METAL_WIDE threads' numbers; the same in all of them. */
+static inline float sum_of_all(float mine, threadgroup float *parts, uint at) {
+    float part = simd_sum(mine);
     if (at % FE_METAL_SIMD == 0) parts[at / FE_METAL_SIMD] = part;
     threadgroup_barrier(mem_flags::mem_threadgroup);
     uint i = at % FE_METAL_SIMD;
-    float sum = simd_sum(i < FE_METAL_WIDE / FE_METAL_SIMD ? parts[i] : 0.0f);
-    return 1.0f / sqrt(sum / float(cols) + eps);
+    return simd_sum(i < FE_METAL_WIDE / FE_METAL_SIMD ? parts[i] : 0.0f);
+}
+
+/* 1 / sqrt(mean + eps) of so many threads' squares of a row. */
+static inline float inverse_norm(float squares, uint cols, float eps, threadgroup float *parts, uint at) {
+    return 1.0f / sqrt(sum_of_all(squares, parts, at) / float(cols) + eps);
 }
 
 /* Element i of what experts give for a token: rows of x, one behind the other. */
@@ -46,6 +50,22 @@ kernel void rms_norm(constant fe_metal_norm &p [[buffer(0)]], device const float
     float inverse = inverse_norm(squares, p.cols, p.eps, parts, at);
     device const float *from = p.add ? sum : x;
     for (uint i = at; i < p.cols; i += FE_METAL_WIDE) out[i] = from[i] * inverse * weight[i];
+}
+
+/* A threadgroup a row. */
+kernel void layer_norm(constant fe_metal_layer_norm &p [[buffer(0)]], device const float *x [[buffer(1)]],
+                       device const float *weight [[buffer(2)]], device const float *bias [[buffer(3)]],
+                       device float *out [[buffer(4)]], uint3 group [[threadgroup_position_in_grid]],
+                       uint at [[thread_index_in_threadgroup]]) {
+    threadgroup float parts[FE_METAL_SIMD], square_parts[FE_METAL_SIMD];
+    x += group.x * p.x_stride;
+    out += group.x * p.out_stride;
+    float sum = 0.0f, squares = 0.0f;
+    for (uint i = at; i < p.cols; i += FE_METAL_WIDE) sum += x[i];
+    float mean = sum_of_all(sum, parts, at) / float(p.cols);
+    for (uint i = at; i < p.cols; i += FE_METAL_WIDE) squares = fma(x[i] - mean, x[i] - mean, squares);
+    float inverse = inverse_norm(squares, p.cols, p.eps, square_parts, at);
+    for (uint i = at; i < p.cols; i += FE_METAL_WIDE) out[i] = fma((x[i] - mean) * inverse, weight[i], bias[i]);
 }
 
 /* A threadgroup a row. A thread keeps the first largest of its own elements; of equal ones the lowest index wins. */
@@ -99,6 +119,20 @@ static inline float gated(uint glu, float gate, float up) {
 BINARY(add, x + y)
 BINARY(swiglu, gated(FE_METAL_SWIGLU, x, y))
 BINARY(geglu, gated(FE_METAL_GEGLU, x, y))
+
+/* One thread an element, as above. x/2 · (1 + erf(x / sqrt(2))) = max(x, 0) - |x|/2 · erfc(|x| / sqrt(2)); erfc by Abramowitz
+ * and Stegun 7.1.26, to 1.5e-7. */
+kernel void gelu_exact(constant fe_metal_unary &p [[buffer(0)]], device const float *x [[buffer(1)]],
+                       device float *out [[buffer(2)]], uint3 at [[thread_position_in_grid]]) {
+    if (at.x >= p.cols) return;
+    float value = x[at.y * p.x_stride + at.x], size = max(value, -value), z = size * 0.70710678f;
+    float t = 1.0f / fma(0.3275911f, z, 1.0f);
+    float sum = fma(1.061405429f, t, -1.453152027f);
+    sum = fma(sum, t, 1.421413741f);
+    sum = fma(sum, t, -0.284496736f);
+    sum = fma(sum, t, 0.254829592f);
+    out[at.y * p.out_stride + at.x] = max(value, 0.0f) - 0.5f * size * sum * t * exp(-z * z);
+}
 
 /* One thread an element, as above. */
 kernel void scale(constant fe_metal_scale &p [[buffer(0)]], device const float *x [[buffer(1)]],

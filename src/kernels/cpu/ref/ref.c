@@ -52,6 +52,21 @@ static void rms_norm(ferrum_stream *s, const fe_op *op) {
     }
 }
 
+static void layer_norm(ferrum_stream *s, const fe_op *op) {
+    (void)s;
+    size_t n = op->a.cols;
+    const float *weight = fe_row(&op->b, 0), *bias = fe_row(&op->c, 0);
+    for (size_t i = 0; i < op->a.rows; i++) {
+        const float *x = fe_row(&op->a, i);
+        float *out = fe_row(&op->out, i);
+        double mean = 0, variance = 0;
+        for (size_t j = 0; j < n; j++) mean += (double)x[j] / (double)n;
+        for (size_t j = 0; j < n; j++) variance += (x[j] - mean) * (x[j] - mean) / (double)n;
+        double inverse = 1.0 / sqrt(variance + (double)op->u.eps);
+        for (size_t j = 0; j < n; j++) out[j] = (float)((x[j] - mean) * inverse * weight[j] + bias[j]);
+    }
+}
+
 static float dot(const float *a, const float *b, size_t n) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
@@ -180,7 +195,7 @@ static void kv_append(ferrum_stream *s, const fe_op *op) {
             }
 }
 
-/* One query, at position `last`, against one KV head: two passes over the positions, no online softmax. */
+/* One query, whose last position is `last`, against one KV head: two passes over the positions, no online softmax. */
 static void attend(ferrum_stream *s, const fe_op *op, const ferrum_kv_span *span, size_t row, size_t last, size_t head,
                    double *sum) {
     const ferrum_attention_params *p = &op->u.attention;
@@ -219,7 +234,7 @@ static void attention(ferrum_stream *s, const fe_op *op) {
         for (size_t i = 0; i < span->rows; i++, row++)
             for (size_t head = 0; head < p->heads; head++) {
                 memset(sum, 0, p->head_dim * sizeof *sum);
-                attend(s, op, span, row, span->first + i, head, sum);
+                attend(s, op, span, row, span->first + (p->bidirectional ? span->rows - 1 : i), head, sum);
             }
     free(sum);
 }
@@ -239,6 +254,16 @@ static void elementwise(ferrum_stream *s, const fe_op *op) {
         for (size_t j = 0; j < op->a.cols; j++)
             out[j] = op->kind == FE_OP_ADD ? a[j] + b[j] : (op->kind == FE_OP_SWIGLU ? silu(a[j]) : gelu(a[j])) * b[j];
     }
+}
+
+static void gelu_exact(ferrum_stream *s, const fe_op *op) {
+    (void)s;
+    const double sqrt_half = 0.70710678118654752440;
+    for (size_t i = 0; i < op->a.rows; i++)
+        for (size_t j = 0; j < op->a.cols; j++) {
+            double x = fe_row(&op->a, i)[j];
+            fe_row(&op->out, i)[j] = (float)(0.5 * x * erfc(-x * sqrt_half));
+        }
 }
 
 static void scale(ferrum_stream *s, const fe_op *op) {
@@ -268,13 +293,22 @@ static void unpack(ferrum_stream *s, const fe_op *op) {
 }
 
 static void (*const table[FE_OP_KINDS])(ferrum_stream *, const fe_op *) = {
-    [FE_OP_EMBED] = embed,         [FE_OP_RMS_NORM] = rms_norm,
-    [FE_OP_MATMUL] = matmul,       [FE_OP_MATMUL_EXPERTS] = matmul_experts,
-    [FE_OP_MOE_ROUTE] = moe_route, [FE_OP_MOE_SUM] = moe_sum,
-    [FE_OP_ROPE] = rope,           [FE_OP_KV_APPEND] = kv_append,
-    [FE_OP_ATTENTION] = attention, [FE_OP_SWIGLU] = elementwise,
-    [FE_OP_GEGLU] = elementwise,   [FE_OP_ADD] = elementwise,
-    [FE_OP_SCALE] = scale,         [FE_OP_ARGMAX] = argmax,
+    [FE_OP_EMBED] = embed,
+    [FE_OP_RMS_NORM] = rms_norm,
+    [FE_OP_LAYER_NORM] = layer_norm,
+    [FE_OP_MATMUL] = matmul,
+    [FE_OP_MATMUL_EXPERTS] = matmul_experts,
+    [FE_OP_MOE_ROUTE] = moe_route,
+    [FE_OP_MOE_SUM] = moe_sum,
+    [FE_OP_ROPE] = rope,
+    [FE_OP_KV_APPEND] = kv_append,
+    [FE_OP_ATTENTION] = attention,
+    [FE_OP_SWIGLU] = elementwise,
+    [FE_OP_GEGLU] = elementwise,
+    [FE_OP_GELU] = gelu_exact,
+    [FE_OP_ADD] = elementwise,
+    [FE_OP_SCALE] = scale,
+    [FE_OP_ARGMAX] = argmax,
     [FE_OP_UNPACK] = unpack,
 };
 
