@@ -1,7 +1,9 @@
-# cmake --install: program, libraries, headers, ferrum.pc, CMake package.
+# cmake --install: program, its manual pages and completions, libraries, headers, ferrum.pc, CMake package.
 install(TARGETS ferrum_static ferrum_shared EXPORT ferrum-targets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS ferrum RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(DIRECTORY ${PROJECT_BINARY_DIR}/pages/man/ DESTINATION ${CMAKE_INSTALL_MANDIR})
+install(DIRECTORY ${PROJECT_BINARY_DIR}/pages/share/ DESTINATION ${CMAKE_INSTALL_DATADIR})
 install(DIRECTORY include/ferrum DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
 cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig

@@ -45,6 +45,16 @@ FERRUM_API int ferrum_model_open_memory(ferrum_model **out, const void *data, si
                                         const ferrum_model_options *options, ferrum_error *err);
 FERRUM_API void ferrum_model_close(ferrum_model *model); /* after its sessions */
 
+/* How what a model gives for a text's tokens becomes one vector; GGUF's numbers (ARCHITECTURE.pooling_type). */
+typedef enum ferrum_pooling {
+    FERRUM_POOLING_NONE, /* the file does not say, or says none */
+    FERRUM_POOLING_MEAN,
+    FERRUM_POOLING_CLS,  /* the first token's */
+    FERRUM_POOLING_LAST, /* the last one's */
+    FERRUM_POOLING_RANK, /* a score of two texts, which is no embedding: not supported */
+} ferrum_pooling;
+FERRUM_API const char *ferrum_pooling_name(ferrum_pooling p); /* "none", "mean", … */
+
 typedef struct ferrum_model_info {
     const char *name;         /* general.name, or the file's name */
     const char *architecture; /* "llama" */
@@ -58,6 +68,8 @@ typedef struct ferrum_model_info {
     uint32_t vocab_size, embedding_length, block_count, head_count, head_count_kv, head_dim, expert_count;
     const char *chat_template; /* "chatml", "llama3", "gemma", "mistral"; NULL where the file has none that is known */
     bool has_tokenizer;        /* false: runs on ids alone (tokenizer.ggml.model is no_vocab or absent) */
+    ferrum_pooling pooling;    /* that the file names */
+    bool generates;            /* false: gives embeddings alone, and no session opens */
 } ferrum_model_info;
 FERRUM_API void ferrum_model_get_info(const ferrum_model *model, ferrum_model_info *info);
 FERRUM_API const ferrum_gguf *ferrum_model_gguf(const ferrum_model *model);
@@ -98,7 +110,7 @@ FERRUM_API void ferrum_tokenizer_close(ferrum_tokenizer *t);
 FERRUM_API const ferrum_tokenizer *ferrum_model_tokenizer(const ferrum_model *model);
 
 typedef struct ferrum_tokenizer_info {
-    const char *kind;                                    /* "bpe", "spm" */
+    const char *kind;                                    /* "bpe", "spm", "wpm" */
     const char *pre;                                     /* the name of its pre-tokenizer; "": it has none */
     uint32_t size;                                       /* tokens; ids are 0 … size-1 */
     uint32_t longest;                                    /* bytes of the longest token */
@@ -239,6 +251,7 @@ typedef struct ferrum_session_options {
 
 FERRUM_API void ferrum_session_options_init(ferrum_session_options *options);
 
+/* FERRUM_EUNSUPPORTED: the model gives embeddings alone (bert). */
 FERRUM_API int ferrum_session_open(ferrum_session **out, const ferrum_model *model,
                                    const ferrum_session_options *options, ferrum_error *err);
 FERRUM_API void ferrum_session_close(ferrum_session *s);
@@ -293,11 +306,39 @@ FERRUM_API void ferrum_session_cancel(ferrum_session *s);
 
 typedef struct ferrum_timings {
     uint64_t prompt_tokens, answer_tokens; /* of the current answer */
+    uint64_t reused_tokens; /* of the prompt's: their keys and values were in the batch's cache already */
     double prompt_seconds, answer_seconds;
 } ferrum_timings;
 FERRUM_API void ferrum_session_timings(const ferrum_session *s, ferrum_timings *out);
 
 FERRUM_API uint32_t ferrum_session_context(const ferrum_session *s);
+
+/* ---- Embeddings --------------------------------------------------------------------------------------------------
+ *
+ *     ferrum_tokenize(ferrum_model_tokenizer(model), text, strlen(text), FERRUM_ADD_SPECIAL, &ids, &count, &err);
+ *     float vector[info.embedding_length];
+ *     ferrum_model_embed(model, &(ferrum_ids){ids, count}, 1, NULL, vector, &err); */
+
+typedef struct ferrum_ids {
+    const int32_t *ids;
+    size_t count;
+} ferrum_ids;
+
+typedef struct ferrum_embed_options {
+    ferrum_pooling pooling; /* MEAN, CLS or LAST; NONE (default): as the file says */
+    bool as_it_is;          /* leave vectors as long as they come; default: they are brought to length 1 */
+} ferrum_embed_options;
+
+FERRUM_API void ferrum_embed_options_init(ferrum_embed_options *options);
+
+/* out[count][embedding_length], fp32, the caller's: one vector a text, in their order. Short texts share passes; memory goes by
+ * what a pass takes, 512 tokens or the longest text, and not by the number of texts. options NULL: the defaults. Any number of
+ * threads may embed with one model.
+ * Errors name the text, counted from 0: FERRUM_ELIMIT, with both numbers, for one of more tokens than the model's context_length;
+ * FERRUM_EINVAL for one of no tokens, or with an id outside the vocabulary. FERRUM_EUNSUPPORTED: neither the file nor the options
+ * name a pooling, or it is RANK. `out` is not to be used then. */
+FERRUM_API int ferrum_model_embed(const ferrum_model *model, const ferrum_ids *texts, size_t count,
+                                  const ferrum_embed_options *options, float *out, ferrum_error *err);
 
 /* ---- Batches -----------------------------------------------------------------------------------------------------
  * Several sessions, evaluated together: a pass reads the weights once for the tokens of all of them.
@@ -324,7 +365,15 @@ FERRUM_API uint32_t ferrum_session_context(const ferrum_session *s);
  *
  * Threads: a step needs its batch and the sessions in it for itself (ferrum_session_cancel excepted); between steps each of
  * the sessions belongs to one thread at a time, as it does by itself, so that many may draw at once. */
+/* With `positions` the sessions have no KV caches of their own but share one, in pages of FERRUM_KV_PAGE positions, which they take
+ * as their tokens come. Pages outlive their session, as long as nobody needs the room, and are found again by their tokens: a
+ * prompt that begins like an earlier one's timeline is evaluated from where they part. Where room runs out, those that stand last
+ * in a step's list give their pages up, and are evaluated again when there is room; no text changes by it but as above. */
 typedef struct ferrum_batch_options {
+    uint32_t positions; /* of the KV cache that the sessions share; 0 (default): each has its own */
+    ferrum_kv kv;       /* of that; default FERRUM_KV_DEFAULT */
+    uint32_t
+        prompt_rows; /* tokens of prompts that a step with answers in it evaluates at most; 0 (default): all that fit */
     uint32_t
         rows; /* tokens that a step evaluates at most; default 512. A prompt joins so many at a time, which the others wait
                       for. Memory for activations goes by it. */
@@ -332,10 +381,18 @@ typedef struct ferrum_batch_options {
 
 FERRUM_API void ferrum_batch_options_init(ferrum_batch_options *options);
 
-/* options NULL: the defaults. */
+/* options NULL: the defaults. FERRUM_EUNSUPPORTED: the device has no caches to share ("metal"). */
 FERRUM_API int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferrum_batch_options *options,
                                  ferrum_error *err);
 FERRUM_API void ferrum_batch_close(ferrum_batch *b); /* after its sessions */
+
+typedef struct ferrum_batch_stats {
+    uint64_t positions, used_positions,
+        kept_positions;     /* of the shared KV cache: all, sessions', and those kept for others */
+    uint64_t reused_tokens; /* ever, of prompts */
+    uint64_t preemptions;   /* ever: sessions that gave their pages up */
+} ferrum_batch_stats;
+FERRUM_API void ferrum_batch_get_stats(ferrum_batch *b, ferrum_batch_stats *out); /* between steps */
 
 /* Evaluates what waits in the sessions, in one pass: first in those with a single token, then prompts, in the order of the list
  * and as far as there is room. The number of tokens evaluated; 0: nothing waits; negative on failure, and then all sessions

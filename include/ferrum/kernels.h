@@ -242,14 +242,19 @@ FERRUM_API void ferrum_rope(ferrum_stream *s, const ferrum_tensor *x, const int3
  * gaps; F16, F32 or Q8_0, the same in both. rows is a multiple of FERRUM_KV_BLOCK, and so is head_dim. How the elements stand
  * inside a slice is the device's own affair. In Q8_0 every head of a position is quantised by itself, in groups of 32 elements
  * of which the last may be short. */
-enum { FERRUM_KV_BLOCK = 16 };
+enum { FERRUM_KV_BLOCK = 16, FERRUM_KV_PAGE = 64 };
 
 /* The rows of a batch may be of several sequences, each with a cache of its own: a span is a run of rows of one sequence, at
  * its positions first … first+rows-1. An op takes `count` spans, 1 at least, that cover the m rows one behind the other.
- * Their caches agree in slices and cols, and no two spans have the same. */
+ * Their caches agree in slices and cols.
+ * Without pages a sequence has its caches for itself, and position p is their row p. With pages many sequences share caches,
+ * of which each has pages of FERRUM_KV_PAGE rows: position p stands in page pages[p / FERRUM_KV_PAGE]. What is appended to must
+ * be in no other span; what is read only may be in several. The array, as long as first + rows needs, must stay as it is until the
+ * stream has been waited for. FERRUM_EINVAL: the device "metal" takes no pages. */
 typedef struct ferrum_kv_span {
     ferrum_tensor k_cache, v_cache;
     uint32_t rows, first;
+    const uint32_t *pages; /* NULL: none */
 } ferrum_kv_span;
 
 /* Appends the m rows of k and v [m, kv_heads · head_dim] to their spans' caches. */

@@ -54,7 +54,14 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command, cli_bench_command,
-    cli_tokenize_command, cli_detokenize_command, cli_pull_command;
+    cli_tokenize_command, cli_detokenize_command, cli_pull_command, cli_list_command, cli_rm_command,
+    cli_completion_command, cli_embed_command;
+
+/* The commands by index, in the order of the help; NULL behind the last. */
+const cli_command *cli_command_at(size_t index);
+
+/* -h and --help belong to every command. */
+extern const cli_option cli_help_option;
 
 typedef struct cli_args {
     char **items; /* argv's own room */
@@ -108,6 +115,14 @@ int cli_model_path(const char *model, char **path);
 int cli_model_pull(const char *model, char **path);
 void cli_print_known_models(void);
 
+/* The known models, by index: name and block type; NULL behind the last. */
+const char *cli_known_name(size_t index);
+const char *cli_known_quant(size_t index);
+
+/* Where the known model `name` is kept, whether it is there or not; release with free. CLI_GO_ON; CLI_OK: it is no known model; or
+ * the status to exit with. */
+int cli_known_path(const char *name, char **path);
+
 /* Opens the file as the options say, with FERRUM_CPU where --cpu is not given. */
 int cli_model_load(ferrum_model **out, const char *path, const cli_model_options *options, ferrum_error *err);
 
@@ -160,6 +175,9 @@ json_t *cli_json_logprobs(const ferrum_logprob *pairs, size_t count);
 /* Whole numbers with blanks between. *ids: release with free. `name` is what a message calls the text. CLI_GO_ON, or the status
  * to exit with. */
 int cli_parse_ids(const char *name, const char *text, size_t len, int32_t **ids, size_t *count);
+
+/* Makes the folder and those above it. */
+bool cli_make_folders(const char *path);
 
 /* A whole file, or standard input for "-". *data is NUL-terminated; release with free. */
 int cli_read_file(const char *path, char **data, size_t *len);

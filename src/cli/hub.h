@@ -100,8 +100,21 @@ int hub_open_folder(int base, const char *path, bool create);
 /* Opens the lock of a blob and takes it without waiting. -1: errno tells why; EWOULDBLOCK: another has it. */
 int hub_lock(int cache, const char *repo, const char *hash);
 
-/* Makes the folder and those above it. */
-bool hub_make_folders(const char *path);
+/* Whether no snapshot of the repository, an open folder, holds a file. */
+bool hub_cache_is_bare(int repo);
+
+typedef struct hub_link {
+    char commit[HUB_COMMIT_MAX], path[HUB_PATH_MAX];
+} hub_link;
+
+typedef struct hub_removal {
+    const char *repo_name;
+    int cache, repo; /* open folders */
+} hub_removal;
+
+/* Removes files of snapshots, the blobs that nothing else refers to, and the repository's `folder` where no file is left.
+ * CLI_GO_ON, or the status to exit with (hub_remove.c). */
+int hub_remove(const hub_removal *r, const char *folder, const hub_link *links, size_t count);
 
 /* ---- HTTP (hub_http.c) ------------------------------------------------------------------------------------------------ */
 

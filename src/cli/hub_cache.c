@@ -56,19 +56,6 @@ char *hub_repo_folder(const char *cache, const char *repo) {
     return asprintf(&path, "%s/models--%.*s--%s", cache, org, repo, repo + org + 1) < 0 ? NULL : path;
 }
 
-bool hub_make_folders(const char *path) {
-    char *copy = strdup(path);
-    bool made = copy != NULL;
-    for (char *at = copy; made && at;) {
-        at = strchr(at + 1, '/');
-        if (at) *at = '\0';
-        made = mkdir(copy, 0777) == 0 || errno == EEXIST || errno == EISDIR;
-        if (at) *at = '/';
-    }
-    free(copy);
-    return made;
-}
-
 /* The folder `name` in `base`, which is closed. */
 static int step_into(int base, const char *name, bool create) {
     int next = -1;

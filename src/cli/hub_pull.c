@@ -273,7 +273,7 @@ static int store(hub_target *target, const char *cache, const hub_file *files, s
     if (!folder) return cli_fail(CLI_FAILED, "out of memory for a path");
     target->folder = folder;
     target->cache = target->blobs = -1;
-    int repo = hub_make_folders(folder) ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int repo = cli_make_folders(folder) ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (repo >= 0) target->cache = open(cache, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (target->cache >= 0) target->blobs = hub_open_folder(repo, "blobs", true);
     int status = target->blobs >= 0

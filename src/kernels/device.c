@@ -54,6 +54,8 @@ bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type) {
     return type == FERRUM_F16 || type == FERRUM_F32 || (type == FERRUM_Q8_0 && dev->backend->kv_q8_0);
 }
 
+bool fe_device_has_pages(const ferrum_device *dev) { return dev->backend->kv_pages; }
+
 int ferrum_device_measure(ferrum_device *dev, ferrum_device_limits *out, ferrum_error *err) {
     if (dev->backend->measure) return dev->backend->measure(dev, out, err);
     return fe_fail(err, FERRUM_EUNSUPPORTED, "the device \"%s\" has no limits that are worth measuring",

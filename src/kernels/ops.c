@@ -226,6 +226,15 @@ static bool caches_ok(ferrum_stream *s, const char *op, const ferrum_tensor *k, 
            check(s, k->cols % FERRUM_KV_BLOCK == 0, op, "head_dim modulo 16", k->cols % FERRUM_KV_BLOCK, 0);
 }
 
+static bool pages_ok(ferrum_stream *s, const char *op, const ferrum_kv_span *span) {
+    if (!fe_device_has_pages(s->device)) return refuse(s, op, "the device has no caches in pages");
+    size_t last = ((size_t)span->first + span->rows - 1) / FERRUM_KV_PAGE, pages = span->k_cache.rows / FERRUM_KV_PAGE;
+    for (size_t i = 0; i <= last; i++)
+        if (!check(s, span->pages[i] < pages, op, "the number of pages", span->pages[i] + (size_t)1, pages))
+            return false;
+    return true;
+}
+
 /* Do the spans cover `rows` rows, each with room for its own, and are their caches alike? */
 static bool spans_ok(ferrum_stream *s, const char *op, const ferrum_kv_span *spans, size_t count, size_t rows,
                      bool written) {
@@ -238,8 +247,10 @@ static bool spans_ok(ferrum_stream *s, const char *op, const ferrum_kv_span *spa
             !SAME("a cache's row length", k->cols, spans->k_cache.cols))
             return false;
         if (span->rows == 0) return refuse(s, op, "a span is empty");
-        if (!check(s, span->rows <= k->rows && span->first <= k->rows - span->rows, op, "the number of positions",
-                   (size_t)span->first + span->rows, k->rows))
+        if (span->pages) {
+            if (!pages_ok(s, op, span)) return false;
+        } else if (!check(s, span->rows <= k->rows && span->first <= k->rows - span->rows, op,
+                          "the number of positions", (size_t)span->first + span->rows, k->rows))
             return false;
         covered += span->rows;
     }

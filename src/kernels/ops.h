@@ -66,6 +66,7 @@ typedef struct fe_backend {
     const char *name;
     ferrum_type kv_type; /* that sessions should give their KV caches */
     bool kv_q8_0;        /* they may be Q8_0 too, besides F16 and F32 */
+    bool kv_pages;       /* and may be in pages */
     int (*open)(ferrum_device *dev, const ferrum_device_options *options, ferrum_error *err);
     void (*close)(ferrum_device *dev);
     /* Make what buf->data points to, all but `state` being set, memory of the device's, and take it back. NULL: the device
@@ -108,6 +109,7 @@ extern const fe_backend fe_backend_metal; /* where FERRUM_METAL is defined */
 /* The caches that a session on this device should have. */
 ferrum_type fe_device_kv_type(const ferrum_device *dev);
 bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type);
+bool fe_device_has_pages(const ferrum_device *dev);
 
 /* What RoPE multiplies the pairs at a position by, besides turning them. */
 double fe_rope_magnitude(const ferrum_rope_params *p, int32_t position);
@@ -133,6 +135,12 @@ static inline bool fe_overlap(const ferrum_tensor *a, const ferrum_tensor *b) {
     size_t a_end = a->offset + (a->rows - 1) * a->row_stride + ferrum_row_bytes(a->type, a->cols);
     size_t b_end = b->offset + (b->rows - 1) * b->row_stride + ferrum_row_bytes(b->type, b->cols);
     return a->buffer == b->buffer && a->offset < b_end && b->offset < a_end;
+}
+
+/* The row of the caches where a span's position stands. */
+static inline size_t fe_kv_row(const ferrum_kv_span *span, size_t position) {
+    return span->pages ? span->pages[position / FERRUM_KV_PAGE] * (size_t)FERRUM_KV_PAGE + position % FERRUM_KV_PAGE
+                       : position;
 }
 
 /* Host address of element (slice, row, 0), for backends on the host. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 static const fe_arch archs[] = {
+    {.name = "bert", .encoder = true, .qkv_bias = true},
     {.name = "llama", .rope_interleaved = true},
     {.name = "qwen2", .qkv_bias = true},
     {.name = "qwen2moe", .qkv_bias = true, .experts = true, .shared_expert = true, .raw_expert_weights = true},

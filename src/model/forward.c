@@ -70,7 +70,8 @@ static const ferrum_kv_span *layer_spans(fe_pass *p, uint32_t layer, const fe_sp
         p->spans[i] = (ferrum_kv_span){.k_cache = spans[i].cache->k[layer],
                                        .v_cache = spans[i].cache->v[layer],
                                        .rows = spans[i].rows,
-                                       .first = spans[i].first};
+                                       .first = spans[i].first,
+                                       .pages = spans[i].pages};
     return p->spans;
 }
 

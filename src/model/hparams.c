@@ -291,6 +291,21 @@ static void read_scales(key_reader *r, const fe_arch *arch, fe_hparams *h) {
     read_f32(r, "final_logit_softcapping", false, arch->softcaps, &h->logit_softcap);
 }
 
+/* How a text's tokens become one vector, and whether they see those behind them. */
+static void read_pooling(key_reader *r, const fe_arch *arch, fe_hparams *h) {
+    char name[128];
+    uint32_t pooling = FERRUM_POOLING_NONE;
+    bool causal = !arch->encoder;
+    read_u32(r, "pooling_type", FERRUM_POOLING_NONE, FERRUM_POOLING_RANK, false, &pooling);
+    h->pooling = (ferrum_pooling)pooling;
+    if (r->rc) return;
+    int got = ferrum_gguf_get_bool(r->g, full_key(r, "attention.causal", name), &causal, r->err);
+    if (got < 0) r->rc = got;
+    if (got > 0 && causal == arch->encoder)
+        r->rc = fe_fail(r->err, FERRUM_EUNSUPPORTED, "%s: key %s is %s, which is not supported for this architecture",
+                        ferrum_gguf_path(r->g), name, causal ? "true" : "false");
+}
+
 int fe_hparams_read(fe_hparams *h, const fe_arch *arch, const ferrum_gguf *g, ferrum_error *err) {
     key_reader reader = {g, arch->name, err, 0}, *r = &reader;
     *h = (fe_hparams){0};
@@ -298,8 +313,10 @@ int fe_hparams_read(fe_hparams *h, const fe_arch *arch, const ferrum_gguf *g, fe
     read_u32(r, "embedding_length", 1, MOST_WIDTH, true, &h->width);
     read_u32(r, "block_count", 1, MOST_LAYERS, true, &h->layers);
     read_heads(r, h);
-    read_f32(r, "attention.layer_norm_rms_epsilon", true, true, &h->norm_eps);
-    read_rope(r, arch, h);
+    const char *eps = arch->encoder ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+    read_f32(r, eps, true, true, &h->norm_eps);
+    if (!arch->encoder) read_rope(r, arch, h);
+    read_pooling(r, arch, h);
     if (has_experts(r, arch))
         read_experts(r, arch, h);
     else

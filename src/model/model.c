@@ -125,6 +125,12 @@ void ferrum_model_close(ferrum_model *m) {
     free(m);
 }
 
+int fe_model_must_generate(const ferrum_model *m, ferrum_error *err) {
+    if (!m->arch->encoder) return 0;
+    return fe_fail(err, FERRUM_EUNSUPPORTED, "%s: a model of the architecture %s gives embeddings, no text",
+                   ferrum_gguf_path(m->gguf), m->arch->name);
+}
+
 void ferrum_model_get_info(const ferrum_model *m, ferrum_model_info *info) {
     *info = (ferrum_model_info){.name = m->name,
                                 .architecture = m->arch->name,
@@ -142,7 +148,9 @@ void ferrum_model_get_info(const ferrum_model *m, ferrum_model_info *info) {
                                 .head_dim = m->h.head_dim,
                                 .expert_count = m->h.experts,
                                 .chat_template = fe_chat_name(m->chat),
-                                .has_tokenizer = m->tokenizer != NULL};
+                                .has_tokenizer = m->tokenizer != NULL,
+                                .pooling = m->h.pooling,
+                                .generates = !m->arch->encoder};
 }
 
 ferrum_device *ferrum_model_device(const ferrum_model *m) { return m->device; }
@@ -156,7 +164,7 @@ void ferrum_model_memory(const ferrum_model *m, uint32_t context, ferrum_kv kv, 
         ferrum_gguf_part(m->gguf, i, &bytes);
         out->mapped += bytes;
     }
-    out->kv = fe_cache_memory(m, context, kv);
+    out->kv = m->arch->encoder ? 0 : fe_cache_memory(m, context, kv);
     out->scratch = fe_pass_memory(m, (uint32_t)fe_min(FE_PASS_ROWS, context));
 }
 

@@ -9,6 +9,7 @@
 /* What sets an architecture apart from llama. A new one is a row in arch.c and, at most, one new function. */
 typedef struct fe_arch {
     const char *name;      /* general.architecture */
+    bool encoder;          /* BERT's pass (encoder.c): gives embeddings alone */
     bool rope_interleaved; /* pairs (2j, 2j+1), else (j, j + dims/2) */
     bool qkv_bias;         /* biases on q, k, v: required; elsewhere taken where the file has them */
     /* RMSNorm of q and k: of each head, or of all heads of a row at once */
@@ -58,7 +59,8 @@ typedef struct fe_hparams {
     float norm_eps, rope_base, local_rope_base;
     fe_rope_scaling rope;
     float attention_scale, embedding_scale, residual_scale, logit_scale; /* all of them factors */
-    float attention_softcap, logit_softcap;                              /* 0: none */
+    ferrum_pooling pooling;
+    float attention_softcap, logit_softcap; /* 0: none */
 } fe_hparams;
 
 int fe_hparams_read(fe_hparams *h, const fe_arch *arch, const ferrum_gguf *g, ferrum_error *err);
@@ -66,6 +68,7 @@ int fe_hparams_read(fe_hparams *h, const fe_arch *arch, const ferrum_gguf *g, fe
 /* Shapes as the forward pass sees them: [rows, cols] = [out, in]. buffer is NULL where a weight is absent. */
 typedef struct fe_layer {
     ferrum_tensor attn_norm, q, k, v, q_bias, k_bias, v_bias, q_norm, k_norm, attn_out, attn_out_bias, attn_post_norm;
+    ferrum_tensor attn_post_norm_bias, ffn_post_norm_bias;
     ferrum_tensor ffn_norm, gate, up, down, gate_bias, up_bias, down_bias, ffn_post_norm;
     ferrum_tensor router, gate_experts, up_experts, down_experts;
     ferrum_tensor shared_router, shared_gate, shared_up, shared_down;
@@ -75,6 +78,7 @@ typedef struct fe_layer {
 
 typedef struct fe_weights {
     ferrum_tensor embedding, output_norm, output;
+    ferrum_tensor token_types, positions, embedding_norm, embedding_norm_bias; /* of encoders */
     ferrum_tensor rope_factors[2]; /* [1]: of sequences that are longer than the original context */
     ferrum_buffer *rope_buffer;    /* of factors that were worked out; else NULL */
     fe_layer *layers;
@@ -94,6 +98,9 @@ struct ferrum_model {
     ferrum_str chat_template;
     char *name;
 };
+
+/* Fails, by a sentence, where the model gives embeddings alone. */
+int fe_model_must_generate(const ferrum_model *model, ferrum_error *err);
 
 /* Binds every tensor that the architecture needs, checking shape and type. fe_weights_free is called either way. */
 int fe_weights_bind(fe_weights *w, const ferrum_model *model, ferrum_error *err);
@@ -140,11 +147,14 @@ uint64_t fe_pass_memory(const ferrum_model *model, uint32_t rows); /* bytes */
 typedef struct fe_span {
     const fe_cache *cache;
     uint32_t rows, first;
+    const uint32_t *pages; /* as in ferrum_kv_span */
 } fe_span;
 
 /* Records the evaluation of the spans' tokens, whose ids stand behind one another, p->rows at most; p->x holds the last
  * layer's output. */
 void fe_forward(const ferrum_model *model, fe_pass *p, const int32_t *ids, const fe_span *spans, size_t count);
+/* The same of an encoder, for whole texts: spans begin at position 0, and their caches hold a layer at a time. */
+void fe_encode(const ferrum_model *model, fe_pass *p, const int32_t *ids, const ferrum_kv_span *spans, size_t count);
 /* Logits take two steps, so that rows that stand apart share a product: records the output norm of the rows from … from+count-1
  * of p->x into those of p->h from `to` on, and then the logits of the first `count` rows of p->h; count <= logit_rows. */
 void fe_forward_output(const ferrum_model *model, fe_pass *p, uint32_t from, uint32_t count, uint32_t to);

@@ -20,7 +20,8 @@ static size_t lay_out(fe_pass *p, const ferrum_model *model, uint32_t rows) {
     const fe_hparams *h = &model->h;
     size_t offset = 0, used = h->experts ? h->experts_used : 1, ffn = h->experts ? h->expert_ffn : h->ffn;
     p->rows = rows;
-    p->logit_rows = (uint32_t)fe_max(1, fe_min(rows, LOGIT_BYTES / (h->vocab * sizeof(float))));
+    p->logit_rows =
+        model->arch->encoder ? 0 : (uint32_t)fe_max(1, fe_min(rows, LOGIT_BYTES / (h->vocab * sizeof(float))));
     p->x = take(p, &offset, rows, h->width);
     p->h = take(p, &offset, rows, h->width);
     p->q = take(p, &offset, rows, (size_t)h->heads * h->head_dim);

@@ -235,18 +235,50 @@ static void bind_rope(binder *b) {
     if (b->model->h.rope.kind == FE_ROPE_YARN) make_yarn_factors(b, &factors[0]);
 }
 
+static void bind_encoder_layer(binder *b, uint32_t i) {
+    const fe_hparams *h = &b->model->h;
+    fe_layer *l = &b->w->layers[i];
+    bind_qkv(b, i, l);
+    l->attn_out = matrix(b, i, "attn_output.weight", h->width, (size_t)h->heads * h->head_dim);
+    l->attn_out_bias = vector(b, i, "attn_output.bias", h->width, 0);
+    l->attn_post_norm = vector(b, i, "attn_output_norm.weight", h->width, 0);
+    l->attn_post_norm_bias = vector(b, i, "attn_output_norm.bias", h->width, 0);
+    l->up = matrix(b, i, "ffn_up.weight", h->ffn, h->width);
+    l->up_bias = vector(b, i, "ffn_up.bias", h->ffn, 0);
+    l->down = matrix(b, i, "ffn_down.weight", h->width, h->ffn);
+    l->down_bias = vector(b, i, "ffn_down.bias", h->width, 0);
+    l->ffn_post_norm = vector(b, i, "layer_output_norm.weight", h->width, 0);
+    l->ffn_post_norm_bias = vector(b, i, "layer_output_norm.bias", h->width, 0);
+}
+
+/* As many types as the file has; a text has the first. */
+static void bind_encoder(binder *b) {
+    const fe_hparams *h = &b->model->h;
+    const ferrum_gguf_tensor *types = ferrum_gguf_find_tensor(b->model->gguf, "token_types.weight");
+    b->w->token_types = bind(b, "token_types.weight", 1, types ? types->shape[1] : 1, h->width, 0);
+    b->w->positions = bind(b, "position_embd.weight", 1, h->context_length, h->width, 0);
+    b->w->embedding_norm = bind(b, "token_embd_norm.weight", 1, 1, h->width, VECTOR);
+    b->w->embedding_norm_bias = bind(b, "token_embd_norm.bias", 1, 1, h->width, VECTOR);
+}
+
+static void bind_decoder(binder *b) {
+    const fe_hparams *h = &b->model->h;
+    b->w->output_norm = bind(b, "output_norm.weight", 1, 1, h->width, VECTOR);
+    b->w->output = bind(b, "output.weight", 1, h->vocab, h->width, OPTIONAL);
+    bind_rope(b);
+}
+
 int fe_weights_bind(fe_weights *w, const ferrum_model *model, ferrum_error *err) {
     binder b = {model, w, err, 0};
     const fe_hparams *h = &model->h;
     w->embedding = bind(&b, "token_embd.weight", 1, h->vocab, h->width, 0);
-    w->output_norm = bind(&b, "output_norm.weight", 1, 1, h->width, VECTOR);
-    w->output = bind(&b, "output.weight", 1, h->vocab, h->width, OPTIONAL);
+    bool encoder = model->arch->encoder;
+    (encoder ? bind_encoder : bind_decoder)(&b);
     if (!w->output.buffer) w->output = w->embedding; /* tied */
-    bind_rope(&b);
     if (b.rc) return b.rc;
     w->layers = fe_alloc(h->layers, sizeof *w->layers);
     if (!w->layers) return fe_fail_memory(err, h->layers * sizeof *w->layers, "the layers' tensors");
-    for (uint32_t i = 0; i < h->layers && !b.rc; i++) bind_layer(&b, i);
+    for (uint32_t i = 0; i < h->layers && !b.rc; i++) (encoder ? bind_encoder_layer : bind_layer)(&b, i);
     return b.rc;
 }
 

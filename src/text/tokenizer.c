@@ -6,15 +6,15 @@ static bool is(ferrum_str a, const char *b) { return a.len == strlen(b) && memcm
 
 static int open_model(fe_tokenizer *t, const ferrum_gguf *g, ferrum_str model, const char *pre, ferrum_error *err) {
     if (is(model, "gpt2")) return fe_bpe_open(t, g, pre, err);
-    if (is(model, "llama")) {
-        if (pre)
-            return fe_fail(err, FERRUM_EINVAL,
-                           "%s: the pre-tokenizer '%s' is for tokenizers of the model gpt2, and the file's is llama",
-                           ferrum_gguf_path(g), pre);
-        return fe_spm_open(t, g, err);
-    }
+    bool is_spm = is(model, "llama"), is_wpm = is(model, "bert");
+    if (pre && (is_spm || is_wpm))
+        return fe_fail(err, FERRUM_EINVAL,
+                       "%s: the pre-tokenizer '%s' is for tokenizers of the model gpt2, and the file's is %s",
+                       ferrum_gguf_path(g), pre, is_spm ? "llama" : "bert");
+    if (is_spm) return fe_spm_open(t, g, err);
+    if (is_wpm) return fe_wpm_open(t, g, err);
     return fe_fail(err, FERRUM_EUNSUPPORTED,
-                   "%s: key tokenizer.ggml.model is '%s', which is not known; known are gpt2, llama, no_vocab",
+                   "%s: key tokenizer.ggml.model is '%s', which is not known; known are gpt2, llama, bert, no_vocab",
                    ferrum_gguf_path(g), fe_quote(model).s);
 }
 
@@ -62,8 +62,9 @@ uint32_t fe_tokenizer_size(const fe_tokenizer *t) { return t->vocab.count; }
 static bool is_token(const fe_tokenizer *t, int32_t id) { return t && id >= 0 && (uint32_t)id < t->vocab.count; }
 
 void ferrum_tokenizer_get_info(const ferrum_tokenizer *t, ferrum_tokenizer_info *info) {
+    static const char *const kinds[] = {[FE_VOCAB_BPE] = "bpe", [FE_VOCAB_SPM] = "spm", [FE_VOCAB_WPM] = "wpm"};
     const fe_vocab *v = &t->vocab;
-    *info = (ferrum_tokenizer_info){.kind = v->kind == FE_VOCAB_BPE ? "bpe" : "spm",
+    *info = (ferrum_tokenizer_info){.kind = kinds[v->kind],
                                     .pre = t->pre,
                                     .size = v->count,
                                     .longest = v->longest,
@@ -109,6 +110,7 @@ int fe_encoder_push(fe_encoder *e, int32_t id) {
 static int encode_plain(fe_encoder *e, const char *text, size_t len) {
     if (len == 0) return 0;
     const fe_vocab *v = &e->t->vocab;
+    if (v->kind == FE_VOCAB_WPM) return fe_wpm_encode(e, text, len);
     return v->kind == FE_VOCAB_BPE ? fe_bpe_encode(e, text, len) : fe_spm_encode(e, text, len, v->add_space);
 }
 
@@ -223,7 +225,7 @@ size_t ferrum_token_bytes(const ferrum_tokenizer *t, int32_t id, char *bytes, si
         put_all(&out, text);
     else if (type == FE_TOKEN_BYTE)
         put(&out, byte_value(text));
-    else if (v->kind == FE_VOCAB_SPM)
+    else if (v->kind != FE_VOCAB_BPE)
         decode_spm(text, &out);
     else if (type == FE_TOKEN_USER)
         put_all(&out, text);

@@ -28,6 +28,8 @@ struct ferrum_tokenizer {
     fe_pairs pairs;
     /* SentencePiece: the last bytes of characters that stand before U+2581 inside a token. */
     bool joins_space[256];
+    /* WordPiece */
+    bool lower_case, strip_accents;
 };
 
 /* The ids of a text while they come. */
@@ -45,10 +47,12 @@ int fe_encoder_push(fe_encoder *e, int32_t id);
 
 /* Rules out of the file, for fe_tokenizer_open. */
 int fe_bpe_open(fe_tokenizer *t, const ferrum_gguf *g, const char *pre, ferrum_error *err);
+int fe_wpm_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err);
 int fe_spm_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err);
 
-/* Appends the ids of text that holds no special tokens (BPE), or none but user-defined ones (SentencePiece). `space`: a space is
+/* Appends the ids of text that holds no special tokens (BPE, WordPiece), or none but user-defined ones (SentencePiece). `space`: a space is
  * put before it. */
+int fe_wpm_encode(fe_encoder *e, const char *text, size_t len);
 int fe_bpe_encode(fe_encoder *e, const char *text, size_t len);
 int fe_spm_encode(fe_encoder *e, const char *text, size_t len, bool space);
 

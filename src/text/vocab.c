@@ -122,7 +122,7 @@ static int read_types(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
     int rc = find_array(v, g, KEY "token_type", FERRUM_GGUF_I32, FERRUM_GGUF_U32, &kv, err);
     if (rc < 0) return rc;
     if (!kv) {
-        if (v->kind == FE_VOCAB_BPE) return 0; /* all normal, as the specification says */
+        if (v->kind != FE_VOCAB_SPM) return 0; /* all normal, as the specification says */
         return fe_fail(err, FERRUM_EFORMAT,
                        "%s: key " KEY "token_type is missing, which tells the byte tokens of a llama tokenizer",
                        v->file);
@@ -237,7 +237,7 @@ static int32_t find_typed(const fe_vocab *v, const char *text, uint8_t type) {
 
 /* All the ids are checked, those too that nothing here uses. */
 static int read_ids(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
-    enum { BOS, EOS, UNKNOWN, EOT, EOM, PADDING, MASK, SEPARATOR };
+    enum { BOS, EOS, UNKNOWN, EOT, EOM, PADDING, MASK, SEPARATOR, CLS };
     static const char *const keys[] = {KEY "bos_token_id",  KEY "eos_token_id",       KEY "unknown_token_id",
                                        KEY "eot_token_id",  KEY "eom_token_id",       KEY "padding_token_id",
                                        KEY "mask_token_id", KEY "seperator_token_id", KEY "cls_token_id"};
@@ -255,6 +255,8 @@ static int read_ids(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
     v->eos = ids[EOS] >= 0 ? ids[EOS] : find_typed(v, "</s>", FE_TOKEN_CONTROL);
     v->unknown = ids[UNKNOWN] >= 0 ? ids[UNKNOWN] : find_typed(v, "<unk>", FE_TOKEN_UNKNOWN);
     v->separator = ids[SEPARATOR];
+    if (v->kind == FE_VOCAB_WPM && ids[CLS] >= 0) v->bos = ids[CLS];
+    if (v->kind == FE_VOCAB_WPM && ids[SEPARATOR] >= 0) v->eos = ids[SEPARATOR];
     v->padding = ids[PADDING];
     v->mask = ids[MASK];
     add_end(v, v->eos);
@@ -280,11 +282,12 @@ static int read_add(const fe_vocab *v, const ferrum_gguf *g, const char *what, c
 
 static int read_flags(fe_vocab *v, const ferrum_gguf *g, bool add_bos, ferrum_error *err) {
     v->add_bos = add_bos;
+    v->add_eos = v->kind == FE_VOCAB_WPM;
     int rc = read_add(v, g, "bos", "bos", v->bos, &v->add_bos, err);
     if (rc == 0) rc = read_add(v, g, "eos", "eos", v->eos, &v->add_eos, err);
     if (rc == 0) rc = read_add(v, g, "sep", "seperator", v->separator, &v->add_sep, err);
-    if (rc < 0 || v->kind == FE_VOCAB_BPE) return rc;
-    v->add_space = true;
+    v->add_space = v->kind != FE_VOCAB_BPE;
+    if (rc < 0 || v->kind != FE_VOCAB_SPM) return rc;
     bool squeeze = false;
     if ((rc = ferrum_gguf_get_bool(g, KEY "add_space_prefix", &v->add_space, err)) < 0) return rc;
     if ((rc = ferrum_gguf_get_bool(g, KEY "remove_extra_whitespaces", &squeeze, err)) < 0) return rc;
@@ -304,7 +307,7 @@ static int compare_specials(const void *a, const void *b) {
 static bool is_special(const fe_vocab *v, uint32_t id, bool control) {
     uint8_t type = v->type[id];
     if (fe_vocab_text(v, id).len == 0) return false;
-    if (type == FE_TOKEN_USER) return !control || v->kind == FE_VOCAB_BPE;
+    if (type == FE_TOKEN_USER) return !control || v->kind != FE_VOCAB_SPM;
     return control && (type == FE_TOKEN_CONTROL || type == FE_TOKEN_UNKNOWN);
 }
 

@@ -1,4 +1,4 @@
-/* The vocabulary: what both kinds of tokenizer read out of tokenizer.ggml.*. Tokens are views into the file. */
+/* The vocabulary: what all kinds of tokenizer read out of tokenizer.ggml.*. Tokens are views into the file. */
 #ifndef FE_VOCAB_H
 #define FE_VOCAB_H
 
@@ -16,7 +16,7 @@ enum {
     FE_TOKEN_BYTE = 6,
 };
 
-typedef enum fe_vocab_kind { FE_VOCAB_BPE, FE_VOCAB_SPM } fe_vocab_kind;
+typedef enum fe_vocab_kind { FE_VOCAB_BPE, FE_VOCAB_SPM, FE_VOCAB_WPM } fe_vocab_kind;
 
 /* Tokens that are cut out of a text before anything else, sorted by their bytes: those that begin with the byte b stand at
  * first[b] … first[b+1]-1. */
@@ -49,7 +49,7 @@ typedef struct fe_vocab {
     int32_t ends[FE_VOCAB_ENDS];
     uint32_t end_count;
     fe_specials user;    /* user-defined tokens; with U+2581 for their spaces where SentencePiece */
-    fe_specials control; /* control and unknown tokens; for BPE the user-defined ones too */
+    fe_specials control; /* control and unknown tokens; but for SentencePiece the user-defined ones too */
     char *escaped;       /* the spellings with U+2581 that `user` points to */
 } fe_vocab;
 

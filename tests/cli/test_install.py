@@ -76,6 +76,11 @@ class Install(Case):
         self.check(os.path.join(build, "shared"), shared=True)
         self.check(os.path.join(build, "static"), shared=False)
 
+    def test_pages_and_completions(self):
+        for path in ("man/man1/ferrum.1", "man/man1/ferrum-run.1", "bash-completion/completions/ferrum", "zsh/site-functions/_ferrum",
+                     "fish/vendor_completions.d/ferrum.fish"):
+            self.assertTrue(os.path.getsize(os.path.join(self.prefix, "share", path)))
+
     def test_only_public_names_are_exported(self):
         names = [line.split()[-1] for line in
                  self.command("nm", "-D", "--defined-only", os.path.join(self.lib, "libferrum.so")).splitlines()]

@@ -1,17 +1,16 @@
 """ferrum pull, list and rm, against a hub of our own on loopback. The layout of the cache is checked by huggingface_hub too, where
 that package is there (PYTHON_HUB names another Python that has it)."""
+import fcntl
 import hashlib
 import http.server
 import json
 import os
 import pty
 import re
-import select
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import unittest
@@ -734,6 +733,217 @@ class Disk(HubCase):
         self.refuses("the disk has", "917.0 KiB are to come", "are missing")
         self.assertEqual(self.blobs(), [])
         self.assertEqual(self.asked(), [])
+
+
+class ListAndRemove(HubCase):
+    def list(self):
+        result = self.ferrum("list", "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def names(self):
+        return [row["name"] for row in self.list()]
+
+    def remove(self, name, *options, **env):
+        result = self.ferrum("rm", *(options or ["--yes"]), name, **env)
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, "", ""))
+
+    def test_list(self):
+        self.assertEqual(self.list(), [])
+        self.assertIn("no model is cached", self.ferrum("list").stderr)
+        path = self.pull()
+        os.utime(path, (1e9, 1e9))
+        self.hub.files["sub/tiny-Q8_0-00001-of-00002.gguf"] = b"12345"
+        self.hub.files["sub/tiny-Q8_0-00002-of-00002.gguf"] = b"678"
+        del self.hub.files["tiny-Q8_0.gguf"]
+        split = self.pull(REPO + ":q8_0")
+        self.assertEqual(self.list(), [
+            {"name": REPO + ":Q4_K_M", "quant": "Q4_K_M", "bytes": len(LLAMA), "used": "2001-09-09T01:46:40Z", "path": path},
+            {"name": REPO + ":Q8_0", "quant": "Q8_0", "bytes": 8, "used": self.list()[1]["used"], "path": split}])
+        text = self.ferrum("list").stdout.splitlines()
+        self.assertEqual(text[0].split(), ["MODEL", "QUANT", "SIZE", "USED"])
+        self.assertEqual(text[1].split()[:4], [REPO + ":Q4_K_M", "Q4_K_M", "917.0", "KiB"])
+        os.remove(os.path.join(os.path.dirname(split), "tiny-Q8_0-00002-of-00002.gguf"))
+        self.assertEqual(self.names(), [REPO + ":Q4_K_M"])
+
+    def test_names_can_be_used(self):
+        self.hub.files = {"a-Q8_0.gguf": LLAMA, "b-Q8_0.gguf": QWEN2, "c.gguf": LLAMA + b"x"}
+        for name in self.hub.files:
+            self.pull(f"{REPO}/{name}")
+        self.assertEqual(self.names(), [f"{REPO}/{name}" for name in self.hub.files])
+        for row in self.list():
+            self.assertEqual(self.ferrum("inspect", row["name"], HF_HUB_OFFLINE="1").returncode, 0)
+            self.assertEqual(self.pull(row["name"]), row["path"])
+
+    def test_known_models(self):
+        models = os.path.join(self.env["XDG_CACHE_HOME"], "ferrum", "models")
+        os.makedirs(models)
+        shutil.copy(model("tiny-llama"), os.path.join(models, "smollm2.gguf"))
+        self.assertEqual([(row["name"], row["quant"]) for row in self.list()], [("smollm2", "Q4_1")])
+        self.remove("smollm2")
+        self.assertEqual(os.listdir(models), [])
+        self.refuses("smollm2 is not cached", name="smollm2", command="rm")
+
+    def test_aliases(self):
+        aliases = json.loads(self.ferrum("list", "--aliases", "--json").stdout)
+        self.assertEqual(aliases["qwen3:4b"], "Qwen/Qwen3-4B-GGUF")
+        for name, repo in aliases.items():
+            self.assertRegex(name, r"^[a-z0-9.-]+:[a-z0-9.-]+$")
+            self.assertRegex(repo, r"^[\w.-]+/[\w.-]+-GGUF$")
+
+    def test_remove_one(self):
+        other = self.pull()
+        path = self.pull(REPO + ":Q8_0")
+        self.remove(REPO + ":q8_0")
+        self.assertEqual((os.path.lexists(path), self.blobs(), self.names()), (False, [SHA["llama"]], [REPO + ":Q4_K_M"]))
+        self.is_file(other, LLAMA)
+        self.refuses("has no such model", name=REPO + ":q8_0", command="rm")
+
+    def test_remove_all(self):
+        self.pull()
+        self.pull(REPO + ":Q8_0")
+        self.hub.commit = NEXT_COMMIT
+        self.pull()
+        self.remove(REPO)
+        self.assertEqual([name for name in os.listdir(self.cache) if name != ".locks"], [])
+        self.refuses("is not cached", name=REPO, command="rm")
+
+    def test_other_files_keep_their_blobs(self):
+        """A link under another name, as of a second file with the same bytes, and one of another tool's."""
+        path = self.pull()
+        os.symlink(os.readlink(path), os.path.join(os.path.dirname(path), "same.bin"))
+        self.remove(REPO)
+        self.assertEqual(self.blobs(), [SHA["llama"]])
+        self.is_file(os.path.join(os.path.dirname(path), "same.bin"), LLAMA)
+
+    def test_links_that_lead_elsewhere(self):
+        victim = self.file("victim.gguf", "precious")
+        path = self.pull()
+        folder = os.path.dirname(path)
+        os.symlink(victim, os.path.join(folder, "tiny-Q8_0.gguf"))
+        os.symlink(os.path.dirname(victim), os.path.join(folder, "up"))
+        os.symlink("../../../../blobs/" + "0" * 64, os.path.join(self.folder, "x-Q8_0.gguf"))
+        self.assertIn(REPO + ":Q8_0", self.names())
+        self.remove(REPO)
+        self.is_file(victim, b"precious")
+        self.assertTrue(os.path.islink(os.path.join(folder, "up")))
+
+    def test_partial_download(self):
+        self.hub.script = [broken_after(1000), status(404)]
+        self.refuses("has no file")
+        self.assertEqual(self.blobs(), [SHA["llama"] + ".incomplete"])
+        self.assertEqual(self.list(), [])
+        self.remove(REPO)
+        self.assertFalse(os.path.exists(self.repo))
+
+    def test_not_while_it_is_fetched(self):
+        path = self.pull()
+        lock = os.path.join(self.cache, ".locks", os.path.basename(self.repo), SHA["llama"] + ".lock")
+        with open(lock, "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            result = self.ferrum("rm", "-y", REPO)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("another process is fetching", result.stderr)
+        self.is_file(path, LLAMA)
+
+    def test_asks(self):
+        path = self.pull()
+        self.refuses("--yes removes tiny-Q4_K_M.gguf of " + REPO, name=REPO, command="rm", status=2)
+        for answer, status_, left in ((b"n\n", 1, True), (b"\n", 1, True), (b"\x04", 1, True), (b"y\n", 0, False)):
+            master, slave = pty.openpty()
+            process = subprocess.Popen([PROGRAM, "rm", REPO], stdin=slave, stderr=subprocess.PIPE,
+                                       env={**os.environ, **self.env})
+            os.close(slave)
+            os.write(master, answer)
+            err = process.communicate(timeout=TIMEOUT)[1].decode()
+            os.close(master)
+            self.assertIn(f"Remove tiny-Q4_K_M.gguf of {REPO} (917.0 KiB)? [y/N]", err)
+            self.assertEqual((process.returncode, os.path.lexists(path)), (status_, left))
+
+    def test_bad_names(self):
+        for name in "x", "../x", "/etc", "a/b/c":
+            self.refuses("is no name of a model", name=name, command="rm")
+
+
+# Run by a Python that has huggingface_hub; prints JSON.
+HUB_SCRIPT = """
+import json, os, sys
+from huggingface_hub import hf_hub_download, scan_cache_dir, snapshot_download, try_to_load_from_cache
+repo, name = sys.argv[2:4]
+if sys.argv[1] == "fetch":
+    print(json.dumps(hf_hub_download(repo, name)))
+else:
+    info = scan_cache_dir(os.environ["HF_HOME"] + "/hub")
+    print(json.dumps({"loaded": try_to_load_from_cache(repo, name), "offline": hf_hub_download(repo, name, local_files_only=True),
+        "snapshot": snapshot_download(repo, local_files_only=True), "warnings": [str(w) for w in info.warnings],
+        "repos": [r.repo_id for r in info.repos],
+        "files": sorted([f.file_name, str(f.blob_path), f.size_on_disk] for r in info.repos for v in r.revisions for f in v.files),
+        "refs": [sorted(v.refs) for r in info.repos for v in r.revisions]}))
+"""
+
+
+def python_with_hub():
+    for python in os.environ.get("PYTHON_HUB"), sys.executable:
+        if python and subprocess.run([python, "-c", "import huggingface_hub"], capture_output=True).returncode == 0:
+            return python
+    return None
+
+
+class Conformance(HubCase):
+    def python(self, *arguments, **env):
+        result = subprocess.run([self.interpreter, "-c", HUB_SCRIPT, *arguments], capture_output=True, text=True, timeout=TIMEOUT,
+                                env={**os.environ, **{k: v for k, v in self.env.items() if v}, "HF_HUB_DISABLE_XET": "1", **env})
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def setUp(self):
+        self.interpreter = python_with_hub()
+        if not self.interpreter:
+            self.skipTest("no Python with huggingface_hub (PYTHON_HUB names one)")
+        super().setUp()
+
+    def test_it_finds_what_we_fetched(self):
+        for lfs in True, False:
+            self.hub.lfs = lfs
+            path = self.pull()
+            found = self.python("find", REPO, "tiny-Q4_K_M.gguf", HF_HUB_OFFLINE="1")
+            blob = os.path.join(self.repo, "blobs", SHA["llama"] if lfs else git_hash(LLAMA))
+            self.assertEqual(found, {"loaded": path, "offline": path, "snapshot": os.path.dirname(path), "warnings": [],
+                                     "repos": [REPO], "files": [["tiny-Q4_K_M.gguf", blob, len(LLAMA)]], "refs": [["main"]]})
+            shutil.rmtree(self.cache)
+
+    def tree(self):
+        """Path to bytes, or a link's text, of all but the locks and what only marks the folder."""
+        found = {}
+        for folder, _, files in os.walk(self.repo):
+            for name in files:
+                path = os.path.join(folder, name)
+                with open(path, "rb") as file:
+                    found[os.path.relpath(path, self.repo)] = os.readlink(path) if os.path.islink(path) else file.read()
+        return found
+
+    def test_both_leave_the_same(self):
+        for lfs in True, False:
+            self.hub.lfs = lfs
+            self.hub.files["a/b/tiny-Q6_K.gguf"] = QWEN2[:1000]
+            trees = []
+            for fetch in (lambda: self.pull(REPO + "/a/b/tiny-Q6_K.gguf"), lambda: self.python("fetch", REPO, "a/b/tiny-Q6_K.gguf")):
+                path = fetch()
+                self.assertEqual(path, f"{self.repo}/snapshots/{COMMIT}/a/b/tiny-Q6_K.gguf")
+                trees.append(self.tree())
+                shutil.rmtree(self.cache)
+            self.assertEqual(*trees)
+
+    def test_we_find_what_it_fetched(self):
+        path = self.python("fetch", REPO, "tiny-Q8_0.gguf")
+        self.hub.log.clear()
+        self.assertEqual(self.ferrum("inspect", REPO + ":Q8_0", HF_HUB_OFFLINE="1").returncode, 0)
+        self.assertEqual([(row["name"], row["path"]) for row in json.loads(self.ferrum("list", "--json").stdout)],
+                         [(REPO + ":Q8_0", path)])
+        self.assertEqual(self.pull(REPO + ":Q8_0"), path)
+        self.assertEqual(self.asked(), [])
+        self.assertEqual(self.ferrum("rm", "-y", REPO).returncode, 0)
+        self.assertFalse(os.path.exists(self.repo))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Usage(Case):
                           "raw ignore-end device cpu kv pre json logprobs verbose help",
                    "perplexity": "ids tokens json logits top threads device cpu kv pre verbose help",
                    "inspect": "context tensors json threads device cpu kv pre verbose help",
-                   "pull": "help",
+                   "pull": "help", "list": "aliases json help", "rm": "yes help", "completion": "help",
                    "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate threads device cpu kv pre verbose help",
                    "tokenize": "no-special parse-special pieces json null pre help",
                    "detokenize": "no-special json pre help"}
@@ -38,7 +38,7 @@ class Usage(Case):
             self.assertEqual(sorted(re.findall(r"^ .*?--([a-z-]+)", result.stdout, re.M)), sorted(names.split()))
             self.assertIn("130 interrupted", result.stdout)
             self.assertLessEqual(max(map(len, result.stdout.splitlines())), 81)
-            for other in ["help", command], [command, "-h"], [command, LLAMA, "--help"]:
+            for other in ["help", command], [command, "-h"], [command, *[LLAMA][command == "list":], "--help"]:
                 self.assertEqual(ferrum(*other).stdout, result.stdout)
 
     def test_no_command(self):
@@ -88,6 +88,9 @@ class Usage(Case):
     def test_device_that_the_build_lacks(self):
         self.fails(1, 'ferrum run: there is no device "metal"; this build has: cpu, ref',
                    arguments=["run", LLAMA, "x", "--device", "metal"])
+
+    def test_letter_of_a_flag(self):
+        self.fails(2, "ferrum rm: -y takes no value", arguments=["rm", "-yes", "x"])
 
     def test_missing_values(self):
         self.fails(2, "--seed needs a value: N", arguments=["run", LLAMA, "x", "--seed"])

@@ -237,7 +237,7 @@ static sequences pick_sequences(ferrum_type type) {
         size_t rows = pick(0, 1) ? 1 : pick(1, context - first < 40 ? context - first : 40);
         ferrum_tensor k = ferrum_tensor_stack(NULL, s.end * sizeof(float), type, s.slices, context, s.dim), v = k;
         v.offset += k.slice_stride * s.slices;
-        s.spans[i] = (ferrum_kv_span){k, v, (uint32_t)rows, (uint32_t)first};
+        s.spans[i] = (ferrum_kv_span){k, v, (uint32_t)rows, (uint32_t)first, NULL};
         s.end += 2 * s.slices * context * s.dim;
         s.rows += rows;
         s.filled += first;
@@ -280,6 +280,51 @@ static void check_alone(side *s, const sequences *q, const ferrum_kv_span *spans
     printf("attention of %zu spans differs from theirs alone\n", q->count);
 }
 
+enum { MOST_PAGES = MOST_SPANS * 640 / FERRUM_KV_PAGE };
+
+/* The spans with pages of caches that they share, in no order, and a page between any two of theirs that nobody has. */
+static void share_pages(side *s, const sequences *q, ferrum_type type, size_t at, ferrum_kv_span *spans,
+                        uint32_t tables[MOST_SPANS][MOST_PAGES]) {
+    size_t used = 0;
+    uint32_t order[2 * MOST_PAGES];
+    for (size_t i = 0; i < q->count; i++)
+        used += (spans[i].first + (size_t)spans[i].rows + FERRUM_KV_PAGE - 1) / FERRUM_KV_PAGE;
+    for (uint32_t i = 0; i < 2 * used; i++) order[i] = i;
+    for (size_t i = 2 * used; i > 1; i--) {
+        size_t other = pick(0, i - 1);
+        uint32_t page = order[i - 1];
+        order[i - 1] = order[other];
+        order[other] = page;
+    }
+    ferrum_tensor k =
+        ferrum_tensor_stack(s->buffer, at * sizeof(float), type, q->slices, 2 * used * FERRUM_KV_PAGE, q->dim);
+    for (size_t i = 0, next = 0; i < q->count; i++) {
+        for (size_t p = 0; p * FERRUM_KV_PAGE < spans[i].first + (size_t)spans[i].rows; p++)
+            tables[i][p] = order[next++];
+        spans[i].k_cache = spans[i].v_cache = k;
+        spans[i].v_cache.offset += k.slice_stride * k.slices;
+        spans[i].pages = tables[i];
+    }
+}
+
+/* Caches in pages give the same bits as those without. */
+static void check_pages(side *s, const sequences *q, const ferrum_kv_span *spans, const ferrum_attention_params *p,
+                        size_t k, size_t v, size_t query, size_t out) {
+    size_t width = (size_t)p->heads * p->head_dim, paged = out + q->rows * width;
+    ferrum_kv_span in_pages[MOST_SPANS];
+    uint32_t tables[MOST_SPANS][MOST_PAGES];
+    for (size_t i = 0; i < q->count; i++) in_pages[i] = spans[i];
+    share_pages(s, q, spans->k_cache.type, paged + q->rows * width, in_pages, tables);
+    ferrum_tensor tq = view(s, query, q->rows, width), to = view(s, paged, q->rows, width);
+    append_all(s, q, in_pages, k, v);
+    ferrum_attention(s->stream, &to, &tq, in_pages, q->count, p);
+    wait_for(s);
+    cases++;
+    if (memcmp(s->data + out, s->data + paged, q->rows * width * sizeof(float)) == 0) return;
+    failures++;
+    printf("attention over pages differs from that without\n");
+}
+
 static void check_attention(side *ref, side *cpu, ferrum_type type) {
     sequences seq = pick_sequences(type);
     ferrum_attention_params p = {.heads = seq.slices * (uint32_t)pick(1, 8),
@@ -304,6 +349,7 @@ static void check_attention(side *ref, side *cpu, ferrum_type type) {
         ferrum_attention(s->stream, &to, &tq, spans, seq.count, &p);
         wait_for(s);
         check_alone(s, &seq, spans, &p, q, out);
+        if (fe_device_has_pages(s->device)) check_pages(s, &seq, spans, &p, k, v, q, out);
     }
     char name[64];
     snprintf(name, sizeof name, "attention, %s caches", ferrum_type_name(type));
@@ -337,14 +383,16 @@ static void check_refusals(const char *name) {
     ferrum_tensor outside = view(&s, MOST - 10, 4, 32), table = view(&s, 0, 7, 32), row = view(&s, 600, 1, 32);
     ferrum_tensor half = ferrum_tensor_view(s.buffer, 0, FERRUM_F16, 2, 32);
     ferrum_tensor cache = ferrum_tensor_stack(s.buffer, 4000, FERRUM_F32, 1, 16, 16), kv = view(&s, 600, 2, 16);
-    ferrum_kv_span spans[2] = {{cache, cache, 1, 15}, {cache, cache, 1, 16}}, empty = {cache, cache, 0, 0};
+    const uint32_t no_page = 0; /* of 16 rows */
+    ferrum_kv_span spans[2] = {{cache, cache, 1, 15, NULL}, {cache, cache, 1, 16, NULL}};
+    ferrum_kv_span empty = {cache, cache, 0, 0, NULL}, beyond = {cache, cache, 2, 15, NULL};
+    ferrum_kv_span unpaged = {cache, cache, 2, 0, &no_page};
     spans[1].k_cache.slices = 2;
-    ferrum_kv_span beyond = {cache, cache, 2, 15};
     ferrum_rope_params flat = {.head_dim = 16, .dims = 16, .base = 10000.0f, .freq_scale = 1}, hot = flat;
     hot.magnitude = hot.temperature = 1;
     ferrum_tensor seen = view(&s, 600, 1, 16);
     ferrum_attention_params both = {.heads = 1, .head_dim = 16, .window = 3, .scale = 1, .bidirectional = true};
-    for (int i = 0; i < 18; i++) {
+    for (int i = 0; i < 19; i++) {
         ferrum_error err = {0};
         switch (i) {
         case 0: ferrum_matmul(s.stream, &c, &a, &w); break;       /* k differs */
@@ -365,6 +413,7 @@ static void check_refusals(const char *name) {
         case 15: ferrum_gelu(s.stream, &a, &c); break;                             /* here too */
         case 16: ferrum_layer_norm(s.stream, &a, &a, &row, &a, 0); break;          /* 2 rows of biases */
         case 17: ferrum_attention(s.stream, &seen, &seen, spans, 1, &both); break; /* a window on both sides */
+        case 18: ferrum_kv_append(s.stream, &kv, &kv, &unpaged, 1); break;         /* page 0 of none */
         }
         cases++;
         if (ferrum_stream_wait(s.stream, &err) != FERRUM_EINVAL || !err.message[0]) {

@@ -203,6 +203,15 @@ static const malformed table[] = {
     {"architecture-number", "tiny-llama", FORMAT, "general.architecture|u32|string", {U32("general.architecture", 1)}},
     {"architecture-other", "tiny-llama", FORMAT, "qwen2.context_length|missing", {STR("general.architecture", "qwen2")}},
 
+    {"bert-context", "tiny-bert", FORMAT, "position_embd.weight|64 x 128|64 x 129", {U32("bert.context_length", 129)}},
+    {"bert-epsilon", "tiny-bert", FORMAT, "bert.attention.layer_norm_epsilon|missing", {DROP("bert.attention.layer_norm_epsilon")}},
+    {"bert-causal", "tiny-bert", UNSUPPORTED, "bert.attention.causal is true", {BOOL("bert.attention.causal", 1)}},
+    {"bert-pooling", "tiny-bert", FORMAT, "bert.pooling_type is 5|from 0 to 4", {U32("bert.pooling_type", 5)}},
+    {"bert-pooling-text", "tiny-bert", FORMAT, "bert.pooling_type|string", {STR("bert.pooling_type", "mean")}},
+    {"bert-unknown", "tiny-bert", FORMAT, "tokenizer.ggml.unknown_token_id|missing", {DROP("tokenizer.ggml.unknown_token_id")}},
+    {"bert-case", "tiny-bert", FORMAT, "tokenizer.ggml.normalizer.lowercase|u32", {U32("tokenizer.ggml.normalizer.lowercase", 1)}},
+    {"both-ways", "tiny-qwen3-embed", UNSUPPORTED, "qwen3.attention.causal is false", {BOOL("qwen3.attention.causal", 0)}},
+
     {"context-missing", "tiny-llama", FORMAT, "llama.context_length|missing", {DROP("llama.context_length")}},
     {"context-0", "tiny-llama", FORMAT, "llama.context_length|0", {U32("llama.context_length", 0)}},
     {"context-max", "tiny-llama", FORMAT, "llama.context_length|4294967295", {U32("llama.context_length", UINT32_MAX)}},
@@ -315,7 +324,7 @@ static const malformed table[] = {
     {"output-short", "tiny-llama", FORMAT, "output.weight|256 x 500|256 x 512", {SHAPE("output.weight", 256, 500)}},
     {"embedding-vector", "tiny-llama", FORMAT, "token_embd.weight|1", {SHAPE("token_embd.weight", 256)}},
 
-    {"tokenizer-unknown", "tiny-llama", UNSUPPORTED, "tokenizer|bert|gpt2|llama", {STR(TOK "model", "bert")}},
+    {"tokenizer-unknown", "tiny-llama", UNSUPPORTED, "tokenizer|t5|gpt2|llama", {STR(TOK "model", "t5")}},
     {"tokenizer-number", "tiny-llama", FORMAT, TOK "model|u32|string", {U32(TOK "model", 1)}},
     {"pre-unknown", "tiny-llama", UNSUPPORTED, "tokenizer.ggml.pre|esperanto|llama-bpe|qwen2", {STR(TOK "pre", "esperanto")}},
     {"tokens-missing", "tiny-llama", FORMAT, TOK "tokens|missing", {DROP(TOK "tokens")}},
@@ -405,8 +414,8 @@ static void check_message(const char *name, const ferrum_error *err) {
 /* The tiny files themselves, written again, open. */
 static void test_unchanged(void **state) {
     (void)state;
-    static const char *const bases[] = {"tiny-llama", "tiny-llama3rope", "tiny-qwen2",
-                                        "tiny-qwen3", "tiny-qwen3moe",   "tiny-gemma3"};
+    static const char *const bases[] = {"tiny-llama",    "tiny-llama3rope", "tiny-qwen2", "tiny-qwen3",
+                                        "tiny-qwen3moe", "tiny-gemma3",     "tiny-bert",  "tiny-qwen3-embed"};
     for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
         ferrum_error err;
         write_model(path, bases[i], (change[]){{0}});
@@ -456,6 +465,7 @@ static unsigned check_tensor(const char *base, const ferrum_gguf_tensor *t, bool
     for (int i = 0; i < 4; i++) {
         ferrum_error err;
         if (i == 0 && !has_tokens && !strcmp(name, "token_embd.weight")) continue; /* it says how many there are */
+        if (i == 0 && !strcmp(name, "token_types.weight")) continue;               /* and it how many types */
         if ((i == 2 && optional) || (i == 3 && !has(name, "norm") && !has(name, "bias"))) continue;
         write_model(path, base, (change[]){changes[i], {0}});
         int rc = try_open(&err);
@@ -473,7 +483,7 @@ static unsigned check_tensor(const char *base, const ferrum_gguf_tensor *t, bool
 static void test_every_tensor(void **state) {
     (void)state;
     static const char *const bases[] = {"tiny-llama3rope", "tiny-qwen2", "tiny-qwen3", "tiny-qwen3moe", "tiny-gemma3",
-                                        "tiny-linear",     "tiny-phi3",  "tiny-olmo2", "tiny-qwen2moe"};
+                                        "tiny-linear",     "tiny-phi3",  "tiny-olmo2", "tiny-qwen2moe", "tiny-bert"};
     unsigned tried = 0;
     complaints = 0;
     for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {

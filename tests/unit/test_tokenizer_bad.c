@@ -116,9 +116,12 @@ static void without_a_tokenizer(void **state) {
 static void unknown_kinds_are_named(void **state) {
     (void)state;
     recipe r = bpe;
-    r.model = "bert";
+    r.model = "t5";
     expect(cook(&r), FERRUM_EUNSUPPORTED,
-           "bad.gguf: key tokenizer.ggml.model is 'bert', which is not known; known are gpt2, llama");
+           "bad.gguf: key tokenizer.ggml.model is 't5', which is not known; known are gpt2, llama, bert");
+    r.model = "bert";
+    expect(cook(&r), FERRUM_EFORMAT,
+           "bad.gguf: key tokenizer.ggml.unknown_token_id is missing, which a bert tokenizer needs");
     r = bpe;
     r.pre = "no-such";
     expect(cook(&r), FERRUM_EUNSUPPORTED,

@@ -204,6 +204,7 @@ const fe_backend fe_backend_cpu = {
     .name = "cpu",
     .kv_type = FERRUM_F16,
     .kv_q8_0 = true,
+    .kv_pages = true,
     .open = cpu_open,
     .close = cpu_close,
     .stream_open = cpu_stream_open,

@@ -60,6 +60,8 @@ typedef struct fe_attention_task {
     const float *q[FE_ATTENTION_ROWS];
     uint32_t begin[FE_ATTENTION_ROWS], end[FE_ATTENTION_ROWS]; /* row r sees the positions begin … end-1 */
     const void *k, *v;                                         /* the KV head's first position */
+    const uint32_t *pages;                                     /* as in ferrum_kv_span */
+    size_t block_bytes;                                        /* of FE_KV_BLOCK positions */
     size_t from, to;
     float scale, softcap;
     float *sum;         /* out: [rows][head_dim]: Σ e^(score - max) · v */

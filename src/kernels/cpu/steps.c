@@ -383,6 +383,8 @@ static fe_attention_task attention_task(const fe_op *op, const attention_plan *p
     }
     t.k = fe_at(&span->k_cache, slice, 0);
     t.v = fe_at(&span->v_cache, slice, 0);
+    t.pages = span->pages;
+    t.block_bytes = FE_KV_BLOCK * span->k_cache.row_stride;
     t.sum = part;
     t.max = part + FE_ATTENTION_ROWS * p->head_dim;
     t.total = t.max + FE_ATTENTION_ROWS;
@@ -496,11 +498,10 @@ static void kv_append(cpu_step *step, const cpu_worker *w) {
         ferrum_type type = span->k_cache.type;
         kv_store store = type == FERRUM_F16 ? store_f16 : type == FERRUM_Q8_0 ? store_q8_0 : store_f32;
         for (size_t i = fe_max(first, begin * slices); i < fe_min(last, (begin + span->rows) * slices); i++) {
-            size_t row = i / slices, head = i % slices, position = span->first + row - begin;
-            size_t lane = position % FE_KV_BLOCK;
-            store(&w->table->vector, fe_at(&span->k_cache, head, position - lane),
-                  fe_at(&span->v_cache, head, position - lane), lane, dim, fe_row(&op->a, row) + head * dim,
-                  fe_row(&op->b, row) + head * dim);
+            size_t row = i / slices, head = i % slices, at = fe_kv_row(span, span->first + row - begin);
+            size_t lane = at % FE_KV_BLOCK;
+            store(&w->table->vector, fe_at(&span->k_cache, head, at - lane), fe_at(&span->v_cache, head, at - lane),
+                  lane, dim, fe_row(&op->a, row) + head * dim, fe_row(&op->b, row) + head * dim);
         }
     }
 }

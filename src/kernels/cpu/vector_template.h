@@ -206,10 +206,13 @@ static inline vf load_f32(const void *p, size_t i) { return vf_load((const float
     default: f(TILE, 2, __VA_ARGS__); break; \
     }
 
+_Static_assert((int)SPAN == (int)FERRUM_KV_PAGE, "a span lies in one page");
+
 /* What a tile works on: rows first … of the task, `count` positions from `at` on, in `width`, whole blocks. */
 typedef struct span {
     const fe_attention_task *t;
     size_t first, at, count, width;
+    const char *k, *v, *next; /* keys and values of the positions; the keys of the next span, or anything */
 } span;
 
 /* Vector j of those from position p of the span on; behind the last one, the last again, whose scores nobody reads. */
@@ -228,11 +231,11 @@ INLINE void score_span(size_t rows, size_t wide, const span *s, float (*scores)[
     size_t dim = s->t->head_dim;
     const float *const *q = s->t->q + s->first;
     for (size_t p = 0; p < s->width; p += wide * VF) {
-        const char *k[WIDE], *v = (const char *)s->t->v + (s->at + p) * dim * element;
+        const char *k[WIDE], *v = s->v + p * dim * element;
         vf sum[TILE][WIDE];
         for (size_t j = 0; j < wide; j++) {
             size_t at = vector_at(s, p, j), lane = at % FE_KV_BLOCK;
-            k[j] = (const char *)s->t->k + ((s->at + at - lane) * dim + lane) * element;
+            k[j] = s->k + ((at - lane) * dim + lane) * element;
         }
         for (size_t r = 0; r < rows; r++)
             for (size_t j = 0; j < wide; j++) sum[r][j] = vf_set(0);
@@ -288,7 +291,7 @@ static inline bool soften(const span *s, size_t row, float *scores) {
 INLINE void value_tile(size_t rows, size_t wide, const span *s, float *sums, const float (*weights)[SPAN],
                        const char *v, size_t element, vf (*load)(const void *, size_t)) {
     size_t dim = s->t->head_dim;
-    const char *next = (const char *)s->t->k + (v - (const char *)s->t->v) + SPAN * dim * element;
+    const char *next = s->next + (v - s->v);
     vf sum[TILE][WIDE];
     for (size_t r = 0; r < rows; r++)
         for (size_t j = 0; j < wide; j++) sum[r][j] = vf_load(sums + r * dim + j * VF);
@@ -307,7 +310,7 @@ INLINE void add_values(size_t rows, size_t wide, const span *s, const float (*we
                        vf (*load)(const void *, size_t)) {
     size_t dim = s->t->head_dim, d = 0;
     float *sums = s->t->sum + s->first * dim;
-    const char *v = (const char *)s->t->v + s->at * dim * element;
+    const char *v = s->v;
     for (; d + wide * VF <= dim; d += wide * VF)
         value_tile(rows, wide, s, sums + d, weights, v + d * element, element, load);
     for (; d < dim; d += VF) value_tile(rows, 1, s, sums + d, weights, v + d * element, element, load);
@@ -319,18 +322,31 @@ static inline bool soften_rows(const span *s, size_t rows, float (*scores)[SPAN]
     return any;
 }
 
-/* Calls tile for every span and every `most` rows in it. */
+/* Where block `at` / FE_KV_BLOCK of a head's keys or values stands. */
+static inline const char *block_address(const fe_attention_task *t, const void *first, size_t at) {
+    size_t row = t->pages ? t->pages[at / FERRUM_KV_PAGE] * (size_t)FERRUM_KV_PAGE + at % FERRUM_KV_PAGE : at;
+    return (const char *)first + row / FE_KV_BLOCK * t->block_bytes;
+}
+
+/* Calls tile for every span and every `most` rows in it. No span goes on in another page. */
 INLINE void attend(const fe_attention_task *t, size_t most, void (*tile)(const span *s, size_t rows)) {
     memset(t->sum, 0, t->rows * t->head_dim * sizeof *t->sum);
     for (size_t r = 0; r < t->rows; r++) {
         t->max[r] = -INFINITY;
         t->total[r] = 0;
     }
-    for (size_t at = t->from / FE_KV_BLOCK * FE_KV_BLOCK; at < t->to; at += SPAN) {
-        size_t count = t->to - at < SPAN ? t->to - at : SPAN;
-        for (size_t first = 0; first < t->rows; first += most)
-            tile(&(span){t, first, at, count, fe_round_up(count, FE_KV_BLOCK)},
-                 t->rows - first < most ? t->rows - first : most);
+    for (size_t at = t->from / FE_KV_BLOCK * FE_KV_BLOCK, end; at < t->to; at = end) {
+        end = at / SPAN * SPAN + SPAN;
+        size_t count = (t->to < end ? t->to : end) - at;
+        span s = {t,
+                  0,
+                  at,
+                  count,
+                  fe_round_up(count, FE_KV_BLOCK),
+                  block_address(t, t->k, at),
+                  block_address(t, t->v, at),
+                  block_address(t, t->k, end < t->to ? end : at)};
+        for (; s.first < t->rows; s.first += most) tile(&s, t->rows - s.first < most ? t->rows - s.first : most);
     }
 }
 
@@ -398,10 +414,10 @@ INLINE void score_span_q8_0(size_t rows, size_t wide, const span *s, float (*sco
         for (size_t j = 0; j < wide; j++) {
             size_t at = vector_at(s, p, j);
             lane[j] = at % FE_KV_BLOCK;
-            block[j] = block_at(s->t->k, groups, s->at + at);
+            block[j] = block_at(s->k, groups, at);
             k[j] = block_ints(block[j], groups) + 2 * lane[j];
         }
-        const char *v = block_at(s->t->v, groups, s->at) + p * dim;
+        const char *v = s->v + p * dim;
         for (size_t g = 0; g < groups; g++) {
             size_t end = dim - g * 32 < 32 ? dim : g * 32 + 32;
             vn sum[INT_TILE][WIDE];
@@ -431,7 +447,7 @@ INLINE void score_span_q8_0(size_t rows, size_t wide, const span *s, float (*sco
 INLINE void value_tile_q8_0(size_t rows, size_t wide, const span *s, float *sums, int16_t (*weights)[SPAN],
                             const float *units, const int8_t *v, size_t stride) {
     size_t dim = s->t->head_dim;
-    const char *next = (const char *)s->t->k + ((const char *)v - (const char *)s->t->v) + SPAN / FE_KV_BLOCK * stride;
+    const char *next = s->next + ((const char *)v - s->v);
     vn sum[INT_TILE][WIDE];
     for (size_t r = 0; r < rows; r++)
         for (size_t j = 0; j < wide; j++) sum[r][j] = vn_zero();
@@ -453,8 +469,7 @@ INLINE void value_tile_q8_0(size_t rows, size_t wide, const span *s, float *sums
 
 INLINE void add_values_q8_0(size_t rows, size_t wide, const span *s, const float (*weights)[SPAN]) {
     size_t dim = s->t->head_dim, groups = fe_q8_0_groups(dim), stride = block_bytes(groups);
-    const char *first = block_at(s->t->v, groups, s->at);
-    const int8_t *v = block_ints(first, groups);
+    const int8_t *v = block_ints(s->v, groups);
     float *sums = s->t->sum + s->first * dim;
     wide = wide < 32 / VF ? wide : 32 / VF;
     for (size_t g = 0; g < groups; g++) {
@@ -463,7 +478,7 @@ INLINE void add_values_q8_0(size_t rows, size_t wide, const span *s, const float
         for (size_t r = 0; r < rows; r++) {
             _Alignas(64) float scaled[SPAN];
             for (size_t p = 0; p < s->width; p += VF) {
-                const char *block = first + p / FE_KV_BLOCK * stride;
+                const char *block = s->v + p / FE_KV_BLOCK * stride;
                 vf scale = vf_load_f16(block_scales(block, g) + p % FE_KV_BLOCK);
                 vf_store(scaled + p, vf_mul(vf_load(weights[r] + p), scale));
             }

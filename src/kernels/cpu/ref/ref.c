@@ -190,8 +190,8 @@ static void kv_append(ferrum_stream *s, const fe_op *op) {
     for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; span++)
         for (size_t i = 0; i < span->rows; i++, row++)
             for (size_t head = 0; head < span->k_cache.slices; head++) {
-                append_head(&span->k_cache, fe_row(&op->a, row), head, span->first + i);
-                append_head(&span->v_cache, fe_row(&op->b, row), head, span->first + i);
+                append_head(&span->k_cache, fe_row(&op->a, row), head, fe_kv_row(span, span->first + i));
+                append_head(&span->v_cache, fe_row(&op->b, row), head, fe_kv_row(span, span->first + i));
             }
 }
 
@@ -205,7 +205,7 @@ static void attend(ferrum_stream *s, const fe_op *op, const ferrum_kv_span *span
     double max = -INFINITY, total = 0;
     for (int pass = 0; pass < 2; pass++)
         for (size_t t = begin; t <= last; t++) {
-            const float *k = load_row(s, &span->k_cache, slice, t);
+            const float *k = load_row(s, &span->k_cache, slice, fe_kv_row(span, t));
             if (!k) return;
             double score = (double)p->scale * dot(q, k, p->head_dim);
             if (p->softcap > 0) score = p->softcap * tanh(score / p->softcap);
@@ -214,7 +214,7 @@ static void attend(ferrum_stream *s, const fe_op *op, const ferrum_kv_span *span
                 continue;
             }
             double weight = exp(score - max);
-            const float *v = load_row(s, &span->v_cache, slice, t);
+            const float *v = load_row(s, &span->v_cache, slice, fe_kv_row(span, t));
             total += weight;
             for (size_t j = 0; j < p->head_dim; j++) sum[j] += weight * v[j];
         }
@@ -344,6 +344,7 @@ const fe_backend fe_backend_ref = {
     .name = "ref",
     .kv_type = FERRUM_F32,
     .kv_q8_0 = true,
+    .kv_pages = true,
     .open = ref_open,
     .close = ref_close,
     .stream_open = ref_stream_open,

@@ -1,0 +1,97 @@
+/* Grammars: a push-down automaton over lexemes, and the masks of tokens that may come next.
+ *
+ * A state of a parse is a set of pairs: the state of the lexeme being read, and what is to follow it. What is to follow is a
+ * stack of frames that are interned, so that equal stacks are one, and branches that differ below a common top share it. Frames
+ * of objects hold the set of the keys that were seen, those of arrays the number of items: neither any order of keys nor a count
+ * costs the grammar a rule. There is no lookahead and no longest match: a lexeme ends wherever it may.
+ *
+ * Threads: a finished grammar may be used by any number of constraints in any threads; a constraint belongs to one at a time. */
+#ifndef FE_GRAMMAR_GRAMMAR_H
+#define FE_GRAMMAR_GRAMMAR_H
+
+#include "text/grammar/tokens.h"
+
+typedef struct fe_grammar fe_grammar;
+typedef struct fe_constraint fe_constraint;
+typedef uint32_t fe_node;
+
+enum { FE_NODE_NEVER = 0, FE_NODE_EMPTY = 1 };
+
+/* ---- Building ---------------------------------------------------------------------------------------------------- */
+
+/* tokens must outlive the grammar. NULL: out of memory. */
+fe_grammar *fe_grammar_open(const fe_tokens *tokens, fe_space space);
+void fe_grammar_close(fe_grammar *g); /* after its constraints */
+
+fe_res *fe_grammar_res(fe_grammar *g); /* its terminals' expressions */
+const fe_tokens *fe_grammar_tokens(const fe_grammar *g);
+
+fe_node fe_node_term(fe_grammar *g, fe_re r);
+fe_node fe_node_sequence(fe_grammar *g, const fe_node *items, size_t count);
+fe_node fe_node_choice(fe_grammar *g, const fe_node *items, size_t count);
+fe_node fe_node_repeat(fe_grammar *g, fe_node item, uint32_t lo, uint32_t hi);
+/* A node that is defined later: until then it is FE_NODE_NEVER's like. */
+fe_node fe_node_reserve(fe_grammar *g);
+void fe_node_define(fe_grammar *g, fe_node reserved, fe_node as);
+fe_re fe_node_term_of(const fe_grammar *g, fe_node n); /* its expression if it is a terminal, or FE_RE_NEVER */
+
+typedef struct fe_property {
+    ferrum_str name; /* UTF-8; no two are the same */
+    fe_node value;
+    bool required;
+    const uint32_t *needs; /* indices of the properties that must be there if this one is */
+    uint32_t needs_count;
+} fe_property;
+
+typedef struct fe_extra { /* keys that are no property's */
+    fe_re key;            /* with its quotes; of the properties' names in their shortest spelling it must hold none */
+    fe_node value;
+} fe_extra;
+
+typedef struct fe_object_spec {
+    const fe_property *properties;
+    size_t count;
+    const fe_extra *extras;
+    size_t extra_count;
+    uint32_t least, most; /* members */
+    bool ordered;         /* properties in their order, extras behind them */
+} fe_object_spec;
+fe_node fe_node_object(fe_grammar *g, const fe_object_spec *spec);
+
+typedef struct fe_array_spec {
+    const fe_node *first; /* of the first `count` items */
+    size_t count;
+    fe_node rest; /* of all others */
+    uint32_t least, most;
+    const fe_node *first_matching; /* the same with what `contains` asks for besides, or NULL */
+    fe_node rest_matching;
+    uint32_t least_matching; /* items that have to be of those; 0: not asked for */
+} fe_array_spec;
+fe_node fe_node_array(fe_grammar *g, const fe_array_spec *spec);
+
+/* Ends building. FERRUM_EINVAL: the grammar has no finite sentence, or a rule that begins with itself ("left recursion", the
+ * name of the rule given by `name`, or NULL). */
+int fe_grammar_finish(fe_grammar *g, fe_node root, const char *(*name)(void *user, fe_node n), void *user,
+                      ferrum_error *err);
+
+/* ---- Using ------------------------------------------------------------------------------------------------------- */
+
+int fe_constraint_open(fe_constraint **out, fe_grammar *g, ferrum_error *err);
+int fe_constraint_clone(fe_constraint **out, const fe_constraint *c, ferrum_error *err);
+void fe_constraint_close(fe_constraint *c);
+
+/* Sets the bits of exactly the tokens that may come next; mask has a word for each 64 tokens. The tokens that end an answer are
+ * among them exactly where the grammar may end. FERRUM_ELIMIT, FERRUM_ENOMEM: the state stays as it was and nothing may come. */
+int fe_constraint_mask(fe_constraint *c, uint64_t *mask, ferrum_error *err);
+/* Goes on by a token. FERRUM_EINVAL, and all as it was: it may not come here. After an end token nothing may. */
+int fe_constraint_accept(fe_constraint *c, uint32_t token, ferrum_error *err);
+/* The same for bytes, as one step. */
+int fe_constraint_accept_text(fe_constraint *c, const char *text, size_t len, ferrum_error *err);
+bool fe_constraint_may_end(const fe_constraint *c);
+/* Takes back the last so many steps. */
+int fe_constraint_rollback(fe_constraint *c, size_t steps, ferrum_error *err);
+size_t fe_constraint_steps(const fe_constraint *c);
+/* The bytes that have to come next whatever is drawn, at most `size`: their number. */
+int fe_constraint_forced(fe_constraint *c, char *text, size_t size, size_t *len, ferrum_error *err);
+
+#endif

@@ -1,0 +1,178 @@
+/* What the files of the push-down automaton share. */
+#ifndef FE_GRAMMAR_INTERNAL_H
+#define FE_GRAMMAR_INTERNAL_H
+
+#include "text/grammar/grammar.h"
+#include "text/grammar/grow.h"
+#include <pthread.h>
+
+enum {
+    FE_STACKS_MOST = 1 << 18, /* interned frames before they are collected, the first time */
+    FE_STACKS_LIMIT = 1 << 23,
+    FE_DEPTH_MOST = 20000,    /* frames on one stack */
+    FE_NESTED_MOST = 400,     /* rules that one opens in another without a byte between */
+    FE_STEPS_MOST = 20000000, /* nodes of the vocabulary's tree that one mask may look at */
+    FE_PAIRS_MOST = 20000,    /* ways in which a text may be read at once */
+    FE_CACHED_MASKS = 128,
+};
+#define FE_RES_LIMIT     ((size_t)256 << 20)
+#define FE_LEXMASK_LIMIT ((size_t)64 << 20)
+
+typedef enum node_kind { N_NEVER, N_EMPTY, N_TERM, N_SEQUENCE, N_CHOICE, N_REPEAT, N_OBJECT, N_ARRAY } node_kind;
+
+typedef struct rule {
+    uint8_t kind;
+    bool productive, nullable;
+    uint32_t a, b; /* TERM: the expression; SEQUENCE, CHOICE: first of b args; REPEAT: the item; OBJECT, ARRAY: index */
+    uint32_t lo, hi; /* REPEAT */
+} rule;
+
+typedef struct object {
+    uint32_t count, words;
+    fe_trie keys;       /* quoted; ids are the indices of properties in the spec, `at` its inverse */
+    uint32_t *at;       /* [count] where a property stands among the sorted keys: sets are of these */
+    fe_node *value;     /* [count] by place */
+    uint64_t *required; /* [words] by place, as all sets */
+    uint64_t *banned;   /* that have no value */
+    uint64_t **needs;   /* [count], each a set or NULL; NULL where there are none */
+    fe_extra *extras;
+    uint32_t extra_count, least, most;
+    bool ordered;
+} object;
+
+typedef struct array {
+    fe_node *first, *first_matching;
+    fe_node rest, rest_matching;
+    uint32_t count, least, most, least_matching;
+} array;
+
+/* What is to follow. A frame's parent always has a smaller id. */
+typedef enum frame_kind {
+    F_END,      /* the grammar's end */
+    F_UNION,    /* any of b stacks, from index a of the lists */
+    F_NODE,     /* the node a */
+    F_SEQUENCE, /* the items of the node a from b on */
+    F_REPEAT,   /* the node a, of which b items stand there */
+    F_FIRST,    /* in the object a behind {, */
+    F_KEY,      /* … where a key has to come, */
+    F_MEMBER,   /* … behind a member; b: the set of the keys seen, c: the number of members */
+    F_KEYS,     /* … inside a key of a property; d: the set of those that may come */
+    F_COLON,    /* a colon and the node a */
+    F_ITEMS,    /* in the array a behind [; */
+    F_ITEM,     /* … where an item has to come; */
+    F_BEHIND,   /* … behind an item; b: the number of items, c: of those that match */
+} frame_kind;
+
+typedef struct stack {
+    uint8_t kind;
+    bool expanded;
+    uint16_t unused;
+    uint32_t depth;
+    uint32_t a, b, c, d, parent;
+    uint32_t mark;
+    uint32_t pairs, pair_count; /* of the closure, once expanded */
+    bool end;
+} stack;
+
+/* The lexeme's state (or KEY and a node of an object's keys) and what follows it. */
+typedef struct pair {
+    uint32_t state, stack;
+} pair;
+#define FE_KEY 0x40000000u
+
+typedef struct pairs {
+    pair *list;
+    size_t count, capacity;
+    bool end; /* the text may end here */
+} pairs;
+
+typedef struct place { /* a state of a parse, interned */
+    uint32_t first, count;
+    bool end;
+    uint32_t mask; /* index of its cached mask + 1, or 0 */
+} place;
+
+typedef struct level {
+    const fe_re *row;
+    uint32_t end;
+} level;
+
+struct fe_grammar {
+    const fe_tokens *tokens;
+    fe_res *res;
+    const fe_json_terms *json;
+    rule *nodes;
+    size_t node_count, node_capacity;
+    uint32_t *args;
+    size_t arg_count, arg_capacity;
+    object *objects;
+    size_t object_count, object_capacity;
+    array *arrays;
+    size_t array_count, array_capacity;
+    fe_node root;
+    int failed; /* FERRUM_ENOMEM or FERRUM_ELIMIT */
+
+    pthread_mutex_t lock; /* guards all below, and res once the grammar is finished */
+    stack *stacks;
+    size_t stack_count, stack_capacity, collect_at;
+    uint32_t *stack_slots;
+    size_t stack_mask;
+    uint32_t *lists; /* of unions */
+    size_t list_count, list_capacity;
+    uint64_t *sets; /* of keys */
+    size_t set_count, set_capacity;
+    struct set {
+        uint32_t first, words;
+    } * set_index;
+    size_t set_index_count, set_index_capacity;
+    pair *pool; /* of closures */
+    size_t pool_count, pool_capacity;
+    place *places;
+    size_t place_count, place_capacity;
+    pair *place_pairs;
+    size_t place_pair_count, place_pair_capacity;
+    uint32_t *place_slots;
+    size_t place_mask;
+    uint32_t epoch, nesting;
+    size_t steps;
+    pairs now, then; /* of steps */
+    uint64_t *scratch;
+    level *levels;
+    fe_lexmask **lexmasks; /* of the states that are not the base's */
+    size_t lexmask_capacity, lexmask_bytes;
+    uint64_t *cached[FE_CACHED_MASKS];
+    uint32_t cached_place[FE_CACHED_MASKS];
+    uint32_t cached_next;
+    fe_constraint *constraints; /* all that use the grammar */
+};
+
+struct fe_constraint {
+    fe_grammar *grammar;
+    fe_constraint *previous, *next;
+    uint32_t *history; /* places; the last is where the parse stands */
+    size_t count, capacity;
+};
+enum { FE_ENDED = 0 }; /* the place behind an end token, where nothing may come */
+
+/* stacks.c: the parse. All need the lock. Where they fail, g->failed tells. */
+uint32_t fe_stack_push(fe_grammar *g, frame_kind kind, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t parent);
+/* The pairs from which stack k goes on: *first in g->pool, their number; *end: nothing need follow. */
+uint32_t fe_stack_closure(fe_grammar *g, uint32_t k, uint32_t *first, bool *end);
+/* Behind the key at that place among its object's: what follows. */
+uint32_t fe_stack_behind_key(fe_grammar *g, uint32_t keys, uint32_t at);
+bool fe_keys_any(const fe_grammar *g, uint32_t set, uint32_t from, uint32_t to);
+void fe_pairs_start(fe_grammar *g, pairs *out);
+bool fe_pairs_step(fe_grammar *g, const pairs *from, uint8_t byte, pairs *to);
+uint32_t fe_place_intern(fe_grammar *g, const pairs *p);
+void fe_grammar_collect(fe_grammar *g);
+static inline const object *fe_object_of(const fe_grammar *g, fe_node n) { return &g->objects[g->nodes[n].a]; }
+
+/* walk.c */
+bool fe_place_mask(fe_grammar *g, uint32_t p, uint64_t *mask);
+
+static inline bool fe_grammar_fail(fe_grammar *g, int code) {
+    if (!g->failed) g->failed = code;
+    return false;
+}
+
+#endif

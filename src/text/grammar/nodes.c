@@ -1,0 +1,381 @@
+/* Building grammars. */
+#include "text/grammar/internal.h"
+
+#include <string.h>
+
+enum { NODES_MOST = 4000000 };
+
+static fe_node add(fe_grammar *g, rule n) {
+    if (g->failed) return FE_NODE_NEVER;
+    if (g->node_count == NODES_MOST) return fe_grammar_fail(g, FERRUM_ELIMIT), FE_NODE_NEVER;
+    if (!fe_grow((void **)&g->nodes, &g->node_capacity, g->node_count + 1, sizeof *g->nodes))
+        return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
+    g->nodes[g->node_count] = n;
+    return (fe_node)g->node_count++;
+}
+
+fe_grammar *fe_grammar_open(const fe_tokens *tokens, fe_space space) {
+    fe_grammar *g = calloc(1, sizeof *g);
+    if (!g) return NULL;
+    g->tokens = tokens;
+    g->json = &tokens->json[space];
+    g->collect_at = FE_STACKS_MOST;
+    pthread_mutex_init(&g->lock, NULL);
+    g->res = fe_res_open(tokens->base, FE_RES_LIMIT);
+    g->scratch = calloc(tokens->words + 1, sizeof *g->scratch);
+    size_t depth = fe_max(tokens->all.depth, tokens->rest.depth);
+    g->levels = malloc((depth + 2) * (depth + 3) / 2 * sizeof *g->levels);
+    add(g, (rule){.kind = N_NEVER});
+    add(g, (rule){.kind = N_EMPTY});
+    if (g->res && g->scratch && g->levels && !g->failed) return g;
+    fe_grammar_close(g);
+    return NULL;
+}
+
+static void close_object(object *o) {
+    fe_trie_close(&o->keys);
+    for (uint32_t i = 0; o->needs && i < o->count; i++) free(o->needs[i]);
+    free(o->at);
+    free(o->value);
+    free(o->required);
+    free(o->banned);
+    free(o->needs);
+    free(o->extras);
+}
+
+void fe_grammar_close(fe_grammar *g) {
+    if (!g) return;
+    for (size_t i = 0; i < g->object_count; i++) close_object(&g->objects[i]);
+    for (size_t i = 0; i < g->array_count; i++) free(g->arrays[i].first), free(g->arrays[i].first_matching);
+    for (size_t i = 0; i < g->lexmask_capacity; i++) fe_lexmask_free(g->lexmasks[i]);
+    for (size_t i = 0; i < FE_CACHED_MASKS; i++) free(g->cached[i]);
+    void *all[] = {g->nodes,       g->args,     g->objects,   g->arrays,  g->stacks, g->stack_slots,
+                   g->lists,       g->sets,     g->set_index, g->pool,    g->places, g->place_pairs,
+                   g->place_slots, g->now.list, g->then.list, g->scratch, g->levels, g->lexmasks};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+    fe_res_close(g->res);
+    pthread_mutex_destroy(&g->lock);
+    free(g);
+}
+
+fe_res *fe_grammar_res(fe_grammar *g) { return g->res; }
+const fe_tokens *fe_grammar_tokens(const fe_grammar *g) { return g->tokens; }
+
+fe_node fe_node_term(fe_grammar *g, fe_re r) {
+    if (r == FE_RE_NEVER) return FE_NODE_NEVER;
+    return r == FE_RE_EMPTY ? FE_NODE_EMPTY : add(g, (rule){.kind = N_TERM, .a = r});
+}
+
+fe_re fe_node_term_of(const fe_grammar *g, fe_node n) {
+    return g->nodes[n].kind == N_TERM ? g->nodes[n].a : FE_RE_NEVER;
+}
+
+static fe_node add_list(fe_grammar *g, node_kind kind, const fe_node *items, size_t count) {
+    if (!fe_grow((void **)&g->args, &g->arg_capacity, g->arg_count + count, sizeof *g->args))
+        return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
+    memcpy(g->args + g->arg_count, items, count * sizeof *items);
+    g->arg_count += count;
+    return add(g, (rule){.kind = (uint8_t)kind, .a = (uint32_t)(g->arg_count - count), .b = (uint32_t)count});
+}
+
+fe_node fe_node_sequence(fe_grammar *g, const fe_node *items, size_t count) {
+    if (count == 0) return FE_NODE_EMPTY;
+    return count == 1 ? items[0] : add_list(g, N_SEQUENCE, items, count);
+}
+
+/* Terminals among the items become one. */
+fe_node fe_node_choice(fe_grammar *g, const fe_node *items, size_t count) {
+    fe_node *list = malloc((count + 1) * sizeof *list), result;
+    fe_re *terms = malloc((count + 1) * sizeof *terms);
+    size_t n = 0, term_count = 0;
+    if (!list || !terms) {
+        free(list), free(terms);
+        return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (items[i] == FE_NODE_NEVER) continue;
+        if (g->nodes[items[i]].kind == N_TERM)
+            terms[term_count++] = g->nodes[items[i]].a;
+        else
+            list[n++] = items[i];
+    }
+    if (term_count) list[n++] = fe_node_term(g, fe_re_or_of(g->res, terms, term_count));
+    if (n == 0)
+        result = FE_NODE_NEVER;
+    else
+        result = n == 1 ? list[0] : add_list(g, N_CHOICE, list, n);
+    free(list), free(terms);
+    return result;
+}
+
+fe_node fe_node_repeat(fe_grammar *g, fe_node item, uint32_t lo, uint32_t hi) {
+    if (hi == 0 || lo > hi) return hi == 0 ? FE_NODE_EMPTY : FE_NODE_NEVER;
+    if (lo == 1 && hi == 1) return item;
+    return add(g, (rule){.kind = N_REPEAT, .a = item, .lo = lo, .hi = hi});
+}
+
+fe_node fe_node_reserve(fe_grammar *g) { return add(g, (rule){.kind = N_NEVER}); }
+
+void fe_node_define(fe_grammar *g, fe_node reserved, fe_node as) {
+    fe_node list = add_list(g, N_CHOICE, &as, 1);
+    if (!g->failed) g->nodes[reserved] = g->nodes[list];
+}
+
+/* ---- Objects and arrays ------------------------------------------------------------------------------------------ */
+
+/* The keys as they are written, quoted. *blob owns their bytes. */
+static fe_word *quote_keys(const fe_object_spec *spec, fe_text *blob) {
+    fe_word *words = malloc((spec->count + 1) * sizeof *words);
+    for (size_t i = 0; words && i < spec->count; i++) {
+        size_t from = blob->len;
+        fe_text_puts(blob, "\"");
+        for (size_t k = 0; k < spec->properties[i].name.len; k++) {
+            static const char names[] = "\bb\tt\nn\ff\rr\"\"\\\\";
+            static const char digits[] = "0123456789abcdef";
+            unsigned char c = (unsigned char)spec->properties[i].name.data[k];
+            const char *named = c ? strchr(names, c) : NULL;
+            while (named && (named - names) % 2) named = strchr(named + 1, c);
+            if (named)
+                fe_text_append(blob, (char[]){'\\', named[1]}, 2);
+            else if (c < 0x20)
+                fe_text_append(blob, (char[]){'\\', 'u', '0', '0', digits[c >> 4], digits[c & 15]}, 6);
+            else
+                fe_text_append(blob, (char *)&c, 1);
+        }
+        fe_text_puts(blob, "\"");
+        words[i] = (fe_word){{NULL, blob->len - from}, (uint32_t)i};
+    }
+    size_t at = 0;
+    for (size_t i = 0; words && i < spec->count; at += words[i++].text.len) words[i].text.data = blob->data + at;
+    return words;
+}
+
+static void set_bit(uint64_t *set, uint32_t i) { set[i >> 6] |= (uint64_t)1 << (i & 63); }
+
+static bool fill_object(object *o, const fe_object_spec *spec) {
+    fe_text blob = {0};
+    fe_word *words = quote_keys(spec, &blob);
+    bool ok = words && !blob.failed && o->at && o->value && o->required && o->banned && o->extras &&
+              fe_trie_open(&o->keys, words, spec->count, NULL) == 0;
+    free(words);
+    fe_text_free(&blob);
+    if (!ok) return false;
+    for (uint32_t i = 0; i < o->count; i++) o->at[o->keys.ids[i]] = i;
+    for (uint32_t i = 0; i < o->count; i++) {
+        const fe_property *p = &spec->properties[i];
+        o->value[o->at[i]] = p->value;
+        if (p->required) set_bit(o->required, o->at[i]);
+        if (!p->needs_count) continue;
+        if (!o->needs) o->needs = calloc(o->count, sizeof *o->needs);
+        if (!o->needs || !(o->needs[o->at[i]] = calloc(o->words, sizeof **o->needs))) return false;
+        for (uint32_t k = 0; k < p->needs_count; k++) set_bit(o->needs[o->at[i]], o->at[p->needs[k]]);
+    }
+    if (spec->extra_count) memcpy(o->extras, spec->extras, spec->extra_count * sizeof *o->extras);
+    return true;
+}
+
+fe_node fe_node_object(fe_grammar *g, const fe_object_spec *spec) {
+    if (spec->least > spec->most) return FE_NODE_NEVER;
+    if (!fe_grow((void **)&g->objects, &g->object_capacity, g->object_count + 1, sizeof *g->objects))
+        return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
+    object *o = &g->objects[g->object_count++];
+    *o = (object){.count = (uint32_t)spec->count,
+                  .extra_count = (uint32_t)spec->extra_count,
+                  .least = spec->least,
+                  .most = spec->most,
+                  .ordered = spec->ordered,
+                  .words = (uint32_t)(spec->count + 63) / 64};
+    o->at = malloc((spec->count + 1) * sizeof *o->at);
+    o->value = malloc((spec->count + 1) * sizeof *o->value);
+    o->required = calloc(o->words + 1, sizeof *o->required);
+    o->banned = calloc(o->words + 1, sizeof *o->banned);
+    o->extras = malloc((spec->extra_count + 1) * sizeof *o->extras);
+    if (!fill_object(o, spec)) return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
+    return add(g, (rule){.kind = N_OBJECT, .a = (uint32_t)g->object_count - 1});
+}
+
+static fe_node *copy_nodes(const fe_node *list, size_t count) {
+    fe_node *copy = malloc((count + 1) * sizeof *copy);
+    if (copy && count) memcpy(copy, list, count * sizeof *copy);
+    return copy;
+}
+
+fe_node fe_node_array(fe_grammar *g, const fe_array_spec *spec) {
+    if (spec->least > spec->most || spec->least_matching > spec->most) return FE_NODE_NEVER;
+    if (!fe_grow((void **)&g->arrays, &g->array_capacity, g->array_count + 1, sizeof *g->arrays))
+        return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
+    array *a = &g->arrays[g->array_count++];
+    *a = (array){.rest = spec->rest,
+                 .rest_matching = spec->rest_matching,
+                 .count = (uint32_t)spec->count,
+                 .least = spec->least,
+                 .most = spec->most,
+                 .least_matching = spec->least_matching};
+    a->first = copy_nodes(spec->first, spec->count);
+    if (spec->least_matching) a->first_matching = copy_nodes(spec->first_matching, spec->count);
+    if (!a->first || (spec->least_matching && !a->first_matching))
+        return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
+    return add(g, (rule){.kind = N_ARRAY, .a = (uint32_t)g->array_count - 1});
+}
+
+/* ---- Finishing --------------------------------------------------------------------------------------------------- */
+
+static bool object_productive(const fe_grammar *g, const object *o) {
+    uint32_t usable = 0;
+    for (uint32_t i = 0; i < o->count; i++) {
+        bool can = g->nodes[o->value[i]].productive;
+        if (!can && o->required[i >> 6] >> (i & 63) & 1) return false;
+        usable += can;
+    }
+    uint32_t required = 0;
+    for (uint32_t w = 0; w < o->words; w++) required += (uint32_t)__builtin_popcountll(o->required[w]);
+    bool extra = false;
+    for (uint32_t i = 0; i < o->extra_count; i++) extra |= g->nodes[o->extras[i].value].productive;
+    return required <= o->most && (extra || usable >= o->least);
+}
+
+/* How many items there may be. */
+static uint32_t array_most(const fe_grammar *g, const array *a) {
+    for (uint32_t i = 0; i < a->count; i++)
+        if (!g->nodes[a->first[i]].productive) return i < a->most ? i : a->most;
+    if (!g->nodes[a->rest].productive && a->count < a->most) return a->count;
+    return a->most;
+}
+
+static bool array_productive(const fe_grammar *g, const array *a) {
+    uint32_t most = array_most(g, a), matching = 0;
+    if (a->least > most) return false;
+    for (uint32_t i = 0; i < a->count && i < most && a->least_matching; i++)
+        matching += g->nodes[a->first_matching[i]].productive;
+    if (a->least_matching && most > a->count && g->nodes[a->rest_matching].productive) {
+        uint64_t rest = (uint64_t)most - a->count;
+        matching = rest + matching >= a->least_matching ? a->least_matching : (uint32_t)(rest + matching);
+    }
+    return matching >= a->least_matching;
+}
+
+static void judge(fe_grammar *g, rule *n) {
+    bool all = true, any = false, empty = true, one_empty = false;
+    switch ((node_kind)n->kind) {
+    case N_NEVER: return;
+    case N_EMPTY: n->productive = n->nullable = true; return;
+    case N_TERM:
+        n->productive = n->productive || !fe_re_is_empty(g->res, n->a);
+        n->nullable = fe_re_nullable(g->res, n->a);
+        return;
+    case N_SEQUENCE:
+    case N_CHOICE:
+        for (uint32_t i = 0; i < n->b; i++) {
+            const rule *c = &g->nodes[g->args[n->a + i]];
+            all &= c->productive, any |= c->productive;
+            empty &= c->nullable, one_empty |= c->nullable;
+        }
+        n->productive = n->kind == N_SEQUENCE ? all : any;
+        n->nullable = n->kind == N_SEQUENCE ? empty : one_empty;
+        return;
+    case N_REPEAT:
+        n->nullable = n->lo == 0 || g->nodes[n->a].nullable;
+        n->productive = n->lo == 0 || g->nodes[n->a].productive;
+        return;
+    case N_OBJECT: n->productive = object_productive(g, &g->objects[n->a]); return;
+    case N_ARRAY: n->productive = array_productive(g, &g->arrays[n->a]); return;
+    }
+}
+
+/* Both are least fixed points: from nothing up, forwards and back in turn so that chains of rules settle at once. */
+static void judge_all(fe_grammar *g) {
+    for (bool changed = true; changed && !g->failed;) {
+        changed = false;
+        for (size_t k = 0; k < 2 * g->node_count; k++) {
+            rule *n = &g->nodes[k < g->node_count ? k : 2 * g->node_count - 1 - k];
+            bool productive = n->productive, nullable = n->nullable;
+            if (productive && (nullable || n->kind >= N_OBJECT)) continue;
+            judge(g, n);
+            changed |= productive != n->productive || nullable != n->nullable;
+        }
+    }
+}
+
+/* What cannot end is taken out: no parse is led into it. */
+static void prune(fe_grammar *g) {
+    for (size_t k = 0; k < g->node_count; k++) {
+        rule *n = &g->nodes[k];
+        if (!n->productive) n->kind = N_NEVER;
+        if (n->kind == N_REPEAT && !g->nodes[n->a].productive) n->kind = N_EMPTY;
+        if (n->kind != N_CHOICE) continue;
+        uint32_t kept = 0;
+        for (uint32_t i = 0; i < n->b; i++)
+            if (g->nodes[g->args[n->a + i]].productive) g->args[n->a + kept++] = g->args[n->a + i];
+        n->b = kept;
+    }
+    for (size_t k = 0; k < g->object_count; k++) {
+        object *o = &g->objects[k];
+        uint32_t kept = 0;
+        for (uint32_t i = 0; i < o->count; i++)
+            if (!g->nodes[o->value[i]].productive) set_bit(o->banned, i);
+        for (uint32_t i = 0; i < o->extra_count; i++)
+            if (g->nodes[o->extras[i].value].productive && !fe_re_is_empty(g->res, o->extras[i].key))
+                o->extras[kept++] = o->extras[i];
+        o->extra_count = kept;
+    }
+    for (size_t k = 0; k < g->array_count; k++) g->arrays[k].most = array_most(g, &g->arrays[k]);
+}
+
+/* The i-th node that n may begin with, or -1 behind the last. */
+static int64_t begins_with(const fe_grammar *g, const rule *n, uint32_t i) {
+    if (n->kind == N_REPEAT) return i == 0 ? (int64_t)n->a : -1;
+    if (n->kind == N_CHOICE) return i < n->b ? (int64_t)g->args[n->a + i] : -1;
+    if (n->kind != N_SEQUENCE || i >= n->b) return -1;
+    if (i > 0 && !g->nodes[g->args[n->a + i - 1]].nullable) return -1;
+    return g->args[n->a + i];
+}
+
+/* A node that may begin with itself, or FE_NODE_NEVER; depth first, with a list in place of recursion. */
+static fe_node find_left_recursion(fe_grammar *g) {
+    struct visit {
+        fe_node n;
+        uint32_t i;
+    } *path = malloc((g->node_count + 1) * sizeof *path);
+    uint8_t *colour = calloc(g->node_count, 1); /* 1: on the path, 2: done */
+    fe_node found = FE_NODE_NEVER;
+    if (!path || !colour) fe_grammar_fail(g, FERRUM_ENOMEM);
+    for (fe_node start = 0; start < g->node_count && !g->failed && !found; start++) {
+        size_t depth = 0;
+        if (!colour[start]) path[depth++] = (struct visit){start, 0}, colour[start] = 1;
+        while (depth && !found) {
+            struct visit *v = &path[depth - 1];
+            int64_t next = begins_with(g, &g->nodes[v->n], v->i++);
+            if (next < 0)
+                colour[v->n] = 2, depth--;
+            else if (colour[next] == 1)
+                found = (fe_node)next;
+            else if (!colour[next])
+                path[depth++] = (struct visit){(fe_node)next, 0}, colour[next] = 1;
+        }
+    }
+    free(path);
+    free(colour);
+    return found;
+}
+
+int fe_grammar_finish(fe_grammar *g, fe_node root, const char *(*name)(void *user, fe_node n), void *user,
+                      ferrum_error *err) {
+    judge_all(g);
+    fe_node left = g->failed ? FE_NODE_NEVER : find_left_recursion(g);
+    int rc = fe_res_failed(g->res, err);
+    if (rc) return rc;
+    if (g->failed == FERRUM_ELIMIT)
+        return fe_fail(err, FERRUM_ELIMIT, "the grammar has more than %d rules", (int)NODES_MOST);
+    if (g->failed) return fe_fail(err, g->failed, "out of memory for a grammar of %zu rules", g->node_count);
+    if (left) {
+        const char *known = name ? name(user, left) : NULL;
+        return fe_fail(err, FERRUM_EINVAL, "%s%s begins with itself (left recursion), which is not held",
+                       known ? "the rule " : "a rule", known ? known : "");
+    }
+    if (!g->nodes[root].productive) return fe_fail(err, FERRUM_EINVAL, "the grammar has no finite sentence");
+    prune(g);
+    g->root = root;
+    fe_stack_push(g, F_END, 0, 0, 0, 0, 0);
+    fe_place_intern(g, &(pairs){0}); /* FE_ENDED */
+    return g->failed ? fe_fail(err, g->failed, "out of memory for a grammar") : fe_res_failed(g->res, err);
+}

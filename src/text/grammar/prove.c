@@ -1,0 +1,106 @@
+/* What no value can fit: proofs of emptiness, as far as they are cheap. */
+#include "text/grammar/shape.h"
+
+#include <string.h>
+
+fe_re fe_shape_string(compiler *c, const shape *s) {
+    if (s->length_least > s->length_most) return FE_RE_NEVER;
+    if (!s->length_least && s->length_most == FE_RE_INF) return s->string;
+    return fe_re_and(c->res, s->string, fe_re_repeat(c->res, c->tokens->json_char, s->length_least, s->length_most));
+}
+
+/* Does the name, as it is written between quotes, belong to the expression? Its first spelling stands for all. */
+static bool name_fits(compiler *c, fe_re r, ferrum_str name) {
+    fe_text quoted = {0};
+    fe_json_put_string(&quoted, name.data, name.len, false);
+    bool fits = !quoted.failed && fe_re_matches(c->res, r, quoted.data + 1, quoted.len - 2);
+    fe_text_free(&quoted);
+    return fits;
+}
+
+bool fe_parts_of_key(compiler *c, const shape *s, ferrum_str name, parts *out) {
+    static const fe_json nothing = {.type = FE_JSON_BOOL, .truth = false};
+    if (!name_fits(c, s->names, name) && !fe_parts_add(c, out, (part){&nothing, false, false})) return false;
+    for (const layer *l = s->layers; l; l = l->next) {
+        bool named = false;
+        for (const member *m = l->members; m; m = m->next) {
+            if (m->pattern == FE_RE_NEVER ? !fe_str_equal(m->name, name) : !name_fits(c, m->pattern, name)) continue;
+            named = true;
+            if (!fe_parts_add(c, out, m->schema)) return false;
+        }
+        if (!named && l->has_other && !fe_parts_add(c, out, l->other)) return false;
+    }
+    return !c->rc;
+}
+
+bool fe_parts_of_item(compiler *c, const shape *s, size_t index, parts *out) {
+    for (const row *r = s->rows; r; r = r->next) {
+        const fe_json *e = r->first;
+        if (index >= r->count) {
+            if (r->has_rest && !fe_parts_add(c, out, r->rest)) return false;
+            continue;
+        }
+        for (size_t i = 0; i < index; i++) e = e->next;
+        if (!fe_parts_add(c, out, (part){e, r->constant, false})) return false;
+    }
+    return !c->rc;
+}
+
+/* Is it proved that no value fits all of the parts? A keyword that cannot be held proves nothing. */
+static bool contradict(compiler *c, const parts *p, unsigned depth) {
+    if (depth >= FE_PROOF_DEPTH || !p->count || c->rc) return false;
+    shapes s = {0};
+    shape any = fe_shape_any(c);
+    bool quiet = c->quiet, empty = false;
+    c->quiet = true;
+    fe_shapes_add(c, &s, &any);
+    for (size_t i = 0; i < p->count && !c->rc; i++) fe_apply(c, &s, p->list[i]);
+    if (!c->rc) empty = !fe_shapes_prune(c, &s, depth);
+    c->quiet = quiet;
+    if (c->rc == FERRUM_EUNSUPPORTED) c->rc = 0, empty = false;
+    free(s.list);
+    return empty && !c->rc;
+}
+
+static bool object_empty(compiler *c, const shape *s, unsigned depth) {
+    uint64_t required = 0;
+    for (const name_list *n = s->required; n; n = n->next) {
+        bool again = false;
+        for (const name_list *m = s->required; m != n && !again; m = m->next) again = fe_str_equal(m->name, n->name);
+        if (again) continue;
+        required++;
+        parts p = {0};
+        bool empty = fe_parts_of_key(c, s, n->name, &p) && contradict(c, &p, depth + 1);
+        free(p.list);
+        if (empty || !fe_schema_step(c)) return true;
+    }
+    return s->members_least > s->members_most || required > s->members_most;
+}
+
+static bool array_empty(compiler *c, const shape *s, unsigned depth) {
+    if (s->items_least > s->items_most) return true;
+    for (uint32_t i = 0; i < s->items_least && i < 4; i++) {
+        parts p = {0};
+        bool empty = fe_parts_of_item(c, s, i, &p) && contradict(c, &p, depth + 1);
+        free(p.list);
+        if (empty) return true;
+    }
+    return false;
+}
+
+void fe_shape_prune(compiler *c, shape *s, unsigned depth) {
+    if (s->types & T_NUMBER && fe_re_is_empty(c->res, s->number)) s->types &= ~(unsigned)T_NUMBER;
+    if (s->types & T_STRING && fe_re_is_empty(c->res, fe_shape_string(c, s))) s->types &= ~(unsigned)T_STRING;
+    if (s->types & T_OBJECT && object_empty(c, s, depth)) s->types &= ~(unsigned)T_OBJECT;
+    if (s->types & T_ARRAY && array_empty(c, s, depth)) s->types &= ~(unsigned)T_ARRAY;
+}
+
+bool fe_shapes_prune(compiler *c, shapes *s, unsigned depth) {
+    size_t n = 0;
+    for (size_t i = 0; i < s->count && !c->rc; i++) {
+        fe_shape_prune(c, &s->list[i], depth);
+        if (s->list[i].types) s->list[n++] = s->list[i];
+    }
+    s->count = n;
+    return n > 0;
+}

@@ -1,0 +1,825 @@
+#include "text/grammar/regex.h"
+
+#include "text/grammar/grow.h"
+#include <string.h>
+
+enum kind { NEVER, EMPTY, SET, CAT, OR, AND, NOT, REPEAT, MULTIPLE };
+
+enum {
+    NULLABLE = 1, /* holds the empty string */
+    LOGICAL = 2,  /* has AND, NOT or MULTIPLE in it, and may hold nothing without being NEVER */
+    ALIVE = 4,    /* known to hold some string */
+    DEAD = 8,     /* known to hold none */
+    PRUNED = 16,  /* its row leads to no dead state */
+    VISITED = 32, /* in the search for a string */
+    MAX_HEIGHT = 600,
+    SEARCH_STEPS = 20000, /* states that a search for a string may look at */
+    MEMO = 1 << 12,
+    MAX_MERGED = 24, /* alternatives among which repetitions are merged */
+};
+
+typedef struct node {
+    uint8_t kind, flags;
+    uint16_t height;
+    uint32_t a,
+        b; /* SET: the set; CAT: the two; NOT, REPEAT: a; OR, AND: first of b args; MULTIPLE: index of the numbers */
+    uint32_t lo, hi; /* REPEAT */
+} node;
+
+typedef struct multiple {
+    uint64_t modulus, rest;
+    uint32_t scale;
+    uint32_t places; /* digits behind the point so far + 1, or 0 before it */
+} multiple;
+
+struct fe_res {
+    const fe_res *base;
+    uint32_t first; /* the base's count */
+    bool sealed;
+    int failed;
+    size_t limit, bytes;
+    node *nodes;
+    size_t count, node_capacity; /* own ones */
+    fe_re **rows;
+    size_t row_capacity;
+    uint32_t *args;
+    size_t arg_count, arg_capacity;
+    fe_byteset *sets;
+    size_t set_count, set_capacity;
+    multiple *multiples;
+    size_t multiple_count, multiple_capacity;
+    uint32_t *slots; /* hash table of own ids + 1 */
+    size_t slot_mask;
+    struct {
+        fe_re r, result;
+        uint32_t byte;
+    } * memo; /* of derivatives */
+    struct seen {
+        fe_re r;
+        uint32_t from; /* index of the state that led here */
+    } * seen;          /* of a search */
+    size_t seen_capacity;
+    fe_re never_row[256];
+};
+
+/* ---- The set ----------------------------------------------------------------------------------------------------- */
+
+static const node *get(const fe_res *s, fe_re r) {
+    while (r < s->first) s = s->base;
+    return &s->nodes[r - s->first];
+}
+/* Where the args, sets and numbers of r lie. */
+static const fe_res *owner(const fe_res *s, fe_re r) {
+    while (r < s->first) s = s->base;
+    return s;
+}
+static const uint32_t *args_of(const fe_res *s, fe_re r) { return owner(s, r)->args + get(s, r)->a; }
+static const fe_byteset *set_of(const fe_res *s, fe_re r) { return &owner(s, r)->sets[get(s, r)->a]; }
+static const multiple *multiple_of(const fe_res *s, fe_re r) { return &owner(s, r)->multiples[get(s, r)->a]; }
+
+static bool fail(fe_res *s, int code) {
+    if (!s->failed) s->failed = code;
+    return false;
+}
+
+static bool charge(fe_res *s, size_t bytes) {
+    if (s->failed) return false;
+    s->bytes += bytes;
+    return s->bytes <= s->limit || fail(s, FERRUM_ELIMIT);
+}
+
+static uint64_t mix(uint64_t h, uint64_t v) {
+    h = (h ^ v) * 0x9E3779B97F4A7C15u;
+    return h ^ h >> 29;
+}
+
+static uint64_t hash_bytes(uint64_t h, const void *data, size_t bytes) {
+    const char *p = data;
+    for (; bytes >= 8; p += 8, bytes -= 8) {
+        uint64_t v;
+        memcpy(&v, p, 8);
+        h = mix(h, v);
+    }
+    uint64_t v = 0;
+    memcpy(&v, p, bytes);
+    return mix(h, v);
+}
+
+/* What a node is told apart by: `data` are the args, the set or the numbers. */
+typedef struct key {
+    uint8_t kind;
+    uint32_t a, b, lo, hi;
+    const void *data;
+    size_t bytes;
+} key;
+
+static uint64_t hash_key(const key *k) {
+    uint64_t h = mix(k->kind, (uint64_t)k->a << 32 | k->b);
+    h = mix(h, (uint64_t)k->lo << 32 | k->hi);
+    return k->data ? hash_bytes(h, k->data, k->bytes) : h;
+}
+
+static const void *data_of(const fe_res *s, fe_re r) {
+    switch (get(s, r)->kind) {
+    case SET: return set_of(s, r);
+    case OR:
+    case AND: return args_of(s, r);
+    case MULTIPLE: return multiple_of(s, r);
+    default: return NULL;
+    }
+}
+
+static bool same(const fe_res *s, fe_re r, const key *k) {
+    const node *n = get(s, r);
+    if (n->kind != k->kind || n->b != k->b || n->lo != k->lo || n->hi != k->hi) return false;
+    return k->data ? !memcmp(data_of(s, r), k->data, k->bytes) : n->a == k->a;
+}
+
+static fe_re find(const fe_res *s, const key *k, uint64_t h) {
+    for (const fe_res *at = s; at; at = at->base) {
+        if (!at->slots) continue;
+        for (size_t i = h & at->slot_mask; at->slots[i]; i = (i + 1) & at->slot_mask)
+            if (same(at, at->slots[i] - 1, k)) return at->slots[i] - 1;
+    }
+    return FE_RE_INF;
+}
+
+static bool rehash(fe_res *s) {
+    size_t size = s->slots ? (s->slot_mask + 1) * 2 : 256;
+    uint32_t *slots = calloc(size, sizeof *slots);
+    if (!slots) return fail(s, FERRUM_ENOMEM);
+    free(s->slots);
+    s->slots = slots;
+    s->slot_mask = size - 1;
+    for (size_t n = 0; n < s->count; n++) {
+        fe_re r = s->first + (uint32_t)n;
+        const node *x = &s->nodes[n];
+        key k = {x->kind, x->a, x->b, x->lo, x->hi, data_of(s, r), 0};
+        if (k.data) {
+            k.a = 0;
+            k.bytes = x->kind == SET        ? sizeof(fe_byteset)
+                      : x->kind == MULTIPLE ? sizeof(multiple)
+                                            : x->b * sizeof(uint32_t);
+        }
+        size_t i = hash_key(&k) & s->slot_mask;
+        while (slots[i]) i = (i + 1) & s->slot_mask;
+        slots[i] = r + 1;
+    }
+    return true;
+}
+
+/* Copies the node's data into the set; *a becomes its index. */
+static bool store(fe_res *s, const key *k, uint32_t *a) {
+    if (k->kind == SET) {
+        if (!fe_grow((void **)&s->sets, &s->set_capacity, s->set_count + 1, sizeof *s->sets)) return false;
+        *a = (uint32_t)s->set_count;
+        memcpy(&s->sets[s->set_count++], k->data, sizeof *s->sets);
+    } else if (k->kind == MULTIPLE) {
+        if (!fe_grow((void **)&s->multiples, &s->multiple_capacity, s->multiple_count + 1, sizeof *s->multiples))
+            return false;
+        *a = (uint32_t)s->multiple_count;
+        memcpy(&s->multiples[s->multiple_count++], k->data, sizeof *s->multiples);
+    } else if (k->data) {
+        if (!fe_grow((void **)&s->args, &s->arg_capacity, s->arg_count + k->b, sizeof *s->args)) return false;
+        *a = (uint32_t)s->arg_count;
+        memcpy(&s->args[s->arg_count], k->data, k->bytes);
+        s->arg_count += k->b;
+    }
+    return true;
+}
+
+static fe_re intern(fe_res *s, const key *k, unsigned flags, unsigned height) {
+    uint64_t h = hash_key(k);
+    fe_re found = find(s, k, h);
+    if (found != FE_RE_INF) return found;
+    if (s->sealed || height > MAX_HEIGHT) fail(s, FERRUM_ELIMIT);
+    if (!charge(s, sizeof(node) + sizeof(fe_re *) + 2 * sizeof(uint32_t) + k->bytes)) return FE_RE_NEVER;
+    if (s->count >= UINT32_MAX / 2 - s->first) return fail(s, FERRUM_ELIMIT), FE_RE_NEVER;
+    if ((!s->slots || s->count * 2 >= s->slot_mask) && !rehash(s)) return FE_RE_NEVER;
+    uint32_t a = k->a;
+    if (!fe_grow((void **)&s->nodes, &s->node_capacity, s->count + 1, sizeof *s->nodes) ||
+        !fe_grow((void **)&s->rows, &s->row_capacity, s->count + 1, sizeof *s->rows) || !store(s, k, &a))
+        return fail(s, FERRUM_ENOMEM), FE_RE_NEVER;
+    fe_re r = s->first + (uint32_t)s->count;
+    s->nodes[s->count] = (node){k->kind, (uint8_t)flags, (uint16_t)height, a, k->b, k->lo, k->hi};
+    s->rows[s->count++] = NULL;
+    size_t i = h & s->slot_mask;
+    while (s->slots[i]) i = (i + 1) & s->slot_mask;
+    s->slots[i] = r + 1;
+    return r;
+}
+
+fe_res *fe_res_open(const fe_res *base, size_t limit) {
+    fe_res *s = calloc(1, sizeof *s);
+    if (!s) return NULL;
+    s->base = base;
+    s->first = base ? fe_res_count(base) : 0;
+    s->limit = limit;
+    s->memo = calloc(MEMO, sizeof *s->memo);
+    if (!s->memo) return fe_res_close(s), NULL;
+    if (!base) {
+        intern(s, &(key){.kind = NEVER}, 0, 0);
+        intern(s, &(key){.kind = EMPTY}, NULLABLE | ALIVE, 0);
+        fe_re_not(s, FE_RE_NEVER);
+        if (s->failed) return fe_res_close(s), NULL;
+    }
+    return s;
+}
+
+void fe_res_close(fe_res *s) {
+    if (!s) return;
+    for (size_t i = 0; i < s->count; i++) free(s->rows[i]);
+    free(s->nodes);
+    free(s->rows);
+    free(s->args);
+    free(s->sets);
+    free(s->multiples);
+    free(s->slots);
+    free(s->memo);
+    free(s->seen);
+    free(s);
+}
+
+int fe_res_seal(fe_res *s, ferrum_error *err) {
+    for (size_t i = 0; i < s->count && !s->failed; i++) fe_re_row(s, s->first + (uint32_t)i);
+    s->sealed = true;
+    return fe_res_failed(s, err);
+}
+
+int fe_res_failed(const fe_res *s, ferrum_error *err) {
+    if (s->failed == FERRUM_ELIMIT)
+        return fe_fail(err, FERRUM_ELIMIT,
+                       "the regular expressions need more than their limit of %zu bytes of states, or nest "
+                       "more than %d deep",
+                       s->limit, (int)MAX_HEIGHT);
+    if (s->failed) return fe_fail(err, s->failed, "out of memory for the states of regular expressions");
+    return 0;
+}
+
+uint32_t fe_res_count(const fe_res *s) { return s->first + (uint32_t)s->count; }
+size_t fe_res_bytes(const fe_res *s) { return s->bytes; }
+
+bool fe_re_nullable(const fe_res *s, fe_re r) { return get(s, r)->flags & NULLABLE; }
+
+/* ---- Building ---------------------------------------------------------------------------------------------------- */
+
+static unsigned max_unsigned(unsigned a, unsigned b) { return a > b ? a : b; }
+
+fe_re fe_re_set(fe_res *s, const fe_byteset *set) {
+    if (!(set->bits[0] | set->bits[1] | set->bits[2] | set->bits[3])) return FE_RE_NEVER;
+    return intern(s, &(key){.kind = SET, .data = set, .bytes = sizeof *set}, ALIVE, 0);
+}
+
+fe_re fe_re_range(fe_res *s, unsigned lo, unsigned hi) {
+    fe_byteset set = {{0}};
+    fe_byteset_add(&set, lo, hi);
+    return fe_re_set(s, &set);
+}
+
+fe_re fe_re_literal(fe_res *s, const char *text, size_t len) {
+    fe_re r = FE_RE_EMPTY;
+    while (len--) r = fe_re_cat(s, fe_re_range(s, (unsigned char)text[len], (unsigned char)text[len]), r);
+    return r;
+}
+
+fe_re fe_re_text(fe_res *s, const char *text) { return fe_re_literal(s, text, strlen(text)); }
+
+/* The repetition that a cat begins with, and what follows it. */
+static bool head_repeat(const fe_res *s, fe_re r, fe_re *head, fe_re *tail) {
+    const node *n = get(s, r);
+    *head = n->kind == CAT ? n->a : r;
+    *tail = n->kind == CAT ? n->b : FE_RE_EMPTY;
+    return get(s, *head)->kind == REPEAT;
+}
+
+/* a is no CAT. */
+static fe_re cat_two(fe_res *s, fe_re a, fe_re b) {
+    if (a == FE_RE_NEVER || b == FE_RE_NEVER) return FE_RE_NEVER;
+    if (a == FE_RE_EMPTY) return b;
+    if (b == FE_RE_EMPTY) return a;
+    fe_re head, tail;
+    if (get(s, a)->kind == REPEAT && head_repeat(s, b, &head, &tail) && get(s, head)->a == get(s, a)->a) {
+        const node *x = get(s, a), *y = get(s, head);
+        uint64_t lo = (uint64_t)x->lo + y->lo, hi = (uint64_t)x->hi + y->hi;
+        if (lo < FE_RE_INF) {
+            bool open = x->hi == FE_RE_INF || y->hi == FE_RE_INF || hi >= FE_RE_INF;
+            fe_re merged = fe_re_repeat(s, x->a, (uint32_t)lo, open ? FE_RE_INF : (uint32_t)hi);
+            return tail == FE_RE_EMPTY ? merged : cat_two(s, merged, tail);
+        }
+    }
+    const node *x = get(s, a), *y = get(s, b);
+    unsigned flags = (x->flags & y->flags & NULLABLE) | ((x->flags | y->flags) & LOGICAL);
+    if (!(flags & LOGICAL)) flags |= ALIVE;
+    return intern(s, &(key){.kind = CAT, .a = a, .b = b}, flags, max_unsigned(x->height + 1u, y->height));
+}
+
+fe_re fe_re_cat(fe_res *s, fe_re a, fe_re b) {
+    if (get(s, a)->kind != CAT || b == FE_RE_EMPTY) return b == FE_RE_EMPTY ? a : cat_two(s, a, b);
+    size_t depth = 0;
+    fe_re at = a;
+    for (; get(s, at)->kind == CAT; at = get(s, at)->b) depth++;
+    fe_re *chain = malloc(depth * sizeof *chain);
+    if (!chain) return fail(s, FERRUM_ENOMEM), FE_RE_NEVER;
+    at = a;
+    for (size_t i = 0; i < depth; i++, at = get(s, at)->b) chain[i] = get(s, at)->a;
+    b = cat_two(s, at, b);
+    while (depth--) b = cat_two(s, chain[depth], b);
+    free(chain);
+    return b;
+}
+
+fe_re fe_re_repeat(fe_res *s, fe_re a, uint32_t lo, uint32_t hi) {
+    if (lo > hi) return FE_RE_NEVER;
+    if (a == FE_RE_EMPTY || hi == 0) return FE_RE_EMPTY;
+    if (a == FE_RE_NEVER) return lo ? FE_RE_NEVER : FE_RE_EMPTY;
+    if (lo == 1 && hi == 1) return a;
+    const node *n = get(s, a);
+    if (n->kind == REPEAT && n->lo == 0 && n->hi == FE_RE_INF) return a;
+    if (n->flags & NULLABLE) lo = 0;
+    unsigned flags = (lo ? 0 : NULLABLE) | (n->flags & LOGICAL);
+    if (!lo || !(flags & LOGICAL)) flags |= ALIVE;
+    return intern(s, &(key){.kind = REPEAT, .a = a, .lo = lo, .hi = hi}, flags, n->height + 1u);
+}
+
+static int compare_ids(const void *a, const void *b) {
+    fe_re x = *(const fe_re *)a, y = *(const fe_re *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* x{a,b}t | x{c,d}t is one repetition where the two ranges touch. */
+static bool merge_repeats(fe_res *s, fe_re a, fe_re b, fe_re *merged) {
+    fe_re ha, ta, hb, tb;
+    if (!head_repeat(s, a, &ha, &ta) || !head_repeat(s, b, &hb, &tb) || ta != tb) return false;
+    const node *x = get(s, ha), *y = get(s, hb);
+    if (x->a != y->a) return false;
+    uint32_t lo = x->lo < y->lo ? x->lo : y->lo, hi = x->hi > y->hi ? x->hi : y->hi;
+    if ((uint64_t)x->lo > (uint64_t)y->hi + 1 || (uint64_t)y->lo > (uint64_t)x->hi + 1) return false;
+    *merged = fe_re_cat(s, fe_re_repeat(s, x->a, lo, hi), ta);
+    return true;
+}
+
+/* Collects the members of nested ORs or ANDs. */
+static size_t flatten(fe_res *s, enum kind kind, const fe_re *items, size_t count, fe_re **out) {
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++) total += get(s, items[i])->kind == kind ? get(s, items[i])->b : 1;
+    fe_re *list = malloc((total + 1) * sizeof *list);
+    *out = list;
+    if (!list) return fail(s, FERRUM_ENOMEM), 0;
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        const node *x = get(s, items[i]);
+        if (x->kind != kind) list[n++] = items[i];
+        for (uint32_t j = 0; x->kind == kind && j < x->b; j++) list[n++] = args_of(s, items[i])[j];
+    }
+    return n;
+}
+
+static size_t sort_unique(fe_re *list, size_t n) {
+    if (n > 32) qsort(list, n, sizeof *list, compare_ids);
+    for (size_t i = 1; i < n && n <= 32; i++) {
+        fe_re x = list[i];
+        size_t at = i;
+        for (; at && list[at - 1] > x; at--) list[at] = list[at - 1];
+        list[at] = x;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || list[i] != list[i - 1]) list[kept++] = list[i];
+    return kept;
+}
+
+/* Byte sets become one: their union, or what they share. */
+static size_t join_sets(fe_res *s, enum kind kind, fe_re *list, size_t n) {
+    fe_byteset set = {{0}};
+    size_t sets = 0, kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (get(s, list[i])->kind != SET) {
+            list[kept++] = list[i];
+            continue;
+        }
+        const fe_byteset *x = set_of(s, list[i]);
+        for (int w = 0; w < 4; w++)
+            set.bits[w] = sets == 0 ? x->bits[w] : kind == OR ? set.bits[w] | x->bits[w] : set.bits[w] & x->bits[w];
+        sets++;
+    }
+    if (sets) list[kept++] = fe_re_set(s, &set);
+    return kept;
+}
+
+static fe_re intern_list(fe_res *s, enum kind kind, const fe_re *list, size_t n) {
+    unsigned any = 0, all = NULLABLE, height = 0;
+    for (size_t i = 0; i < n; i++) {
+        const node *x = get(s, list[i]);
+        any |= x->flags;
+        all &= x->flags;
+        height = max_unsigned(height, x->height + 1u);
+    }
+    unsigned flags = kind == OR ? any & (NULLABLE | LOGICAL | ALIVE) : (all & NULLABLE) | LOGICAL;
+    if (flags & NULLABLE) flags |= ALIVE;
+    return intern(s, &(key){.kind = (uint8_t)kind, .b = (uint32_t)n, .data = list, .bytes = n * sizeof *list}, flags,
+                  height);
+}
+
+static size_t merge_list(fe_res *s, fe_re *list, size_t n) {
+    if (n > MAX_MERGED) return n;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = i + 1; j < n; j++) {
+            if (!merge_repeats(s, list[i], list[j], &list[i])) continue;
+            list[j] = list[--n];
+            j = i;
+        }
+    return n;
+}
+
+fe_re fe_re_or_of(fe_res *s, const fe_re *items, size_t count) {
+    fe_re *list, result;
+    size_t n = flatten(s, OR, items, count, &list), kept = 0;
+    if (!list) return FE_RE_NEVER;
+    n = join_sets(s, OR, list, n);
+    n = sort_unique(list, n);
+    bool empty = false, nullable = false, all = false;
+    for (size_t i = 0; i < n; i++) {
+        all |= list[i] == FE_RE_ALL;
+        empty |= list[i] == FE_RE_EMPTY;
+        nullable |= list[i] != FE_RE_EMPTY && fe_re_nullable(s, list[i]);
+        if (list[i] != FE_RE_NEVER && list[i] != FE_RE_EMPTY) list[kept++] = list[i];
+    }
+    n = sort_unique(list, merge_list(s, list, kept));
+    if (empty && !nullable) {
+        memmove(list + 1, list, n * sizeof *list);
+        list[0] = FE_RE_EMPTY;
+        n++;
+    }
+    if (s->failed || n == 0)
+        result = FE_RE_NEVER;
+    else if (all)
+        result = FE_RE_ALL;
+    else
+        result = n == 1 ? list[0] : intern_list(s, OR, list, n);
+    free(list);
+    return result;
+}
+
+/* Of x* and another repetition of x the other is what they share. */
+static size_t drop_stars(fe_res *s, fe_re *list, size_t n) {
+    for (size_t i = 0; i < n && n <= MAX_MERGED; i++)
+        for (size_t j = 0; j < n; j++) {
+            const node *x = get(s, list[i]), *y = get(s, list[j]);
+            if (i == j || x->kind != REPEAT || y->kind != REPEAT || x->a != y->a || x->lo || x->hi != FE_RE_INF)
+                continue;
+            list[i--] = list[--n];
+            break;
+        }
+    return n;
+}
+
+fe_re fe_re_and_of(fe_res *s, const fe_re *items, size_t count) {
+    fe_re *list, result;
+    size_t n = flatten(s, AND, items, count, &list), kept = 0;
+    if (!list) return FE_RE_NEVER;
+    n = join_sets(s, AND, list, n);
+    n = sort_unique(list, n);
+    bool never = false, empty = false, nullable = true;
+    for (size_t i = 0; i < n; i++) {
+        never |= list[i] == FE_RE_NEVER;
+        empty |= list[i] == FE_RE_EMPTY;
+        nullable &= fe_re_nullable(s, list[i]);
+        if (list[i] != FE_RE_ALL) list[kept++] = list[i];
+    }
+    n = sort_unique(list, drop_stars(s, list, kept));
+    if (s->failed || never)
+        result = FE_RE_NEVER;
+    else if (empty)
+        result = nullable ? FE_RE_EMPTY : FE_RE_NEVER;
+    else if (n == 0)
+        result = FE_RE_ALL;
+    else
+        result = n == 1 ? list[0] : intern_list(s, AND, list, n);
+    free(list);
+    return result;
+}
+
+fe_re fe_re_or(fe_res *s, fe_re a, fe_re b) {
+    if (a == b || b == FE_RE_NEVER) return a;
+    return a == FE_RE_NEVER ? b : fe_re_or_of(s, (fe_re[]){a, b}, 2);
+}
+
+fe_re fe_re_and(fe_res *s, fe_re a, fe_re b) {
+    if (a == b || b == FE_RE_ALL) return a;
+    return a == FE_RE_ALL ? b : fe_re_and_of(s, (fe_re[]){a, b}, 2);
+}
+
+fe_re fe_re_not(fe_res *s, fe_re a) {
+    const node *n = get(s, a);
+    if (n->kind == NOT) return n->a;
+    unsigned flags = LOGICAL | (n->flags & NULLABLE ? 0 : NULLABLE);
+    if (flags & NULLABLE) flags |= ALIVE;
+    return intern(s, &(key){.kind = NOT, .a = a}, flags, n->height + 1u);
+}
+
+fe_re fe_re_minus(fe_res *s, fe_re a, fe_re b) { return b == FE_RE_NEVER ? a : fe_re_and(s, a, fe_re_not(s, b)); }
+
+fe_re fe_re_cat_of(fe_res *s, const fe_re *items, size_t count) {
+    fe_re r = FE_RE_EMPTY;
+    while (count--) r = fe_re_cat(s, items[count], r);
+    return r;
+}
+
+static int compare_words(const void *a, const void *b) {
+    const ferrum_str *x = a, *y = b;
+    int order = memcmp(x->data, y->data, fe_min(x->len, y->len));
+    return order ? order : x->len < y->len ? -1 : x->len > y->len;
+}
+
+/* Sorted words that share their first `at` bytes: a tree by their next bytes. The depth of the recursion is bounded by the
+ * number of words, of which each level tells at least one apart. */
+static fe_re words_tree(fe_res *s, const ferrum_str *words, size_t count, size_t at, unsigned depth) {
+    if (depth > MAX_HEIGHT) return fail(s, FERRUM_ELIMIT), FE_RE_NEVER;
+    const ferrum_str *first = &words[0], *last = &words[count - 1];
+    size_t shared = at, most = fe_min(first->len, last->len);
+    while (shared < most && first->data[shared] == last->data[shared]) shared++;
+    fe_re head = fe_re_literal(s, first->data + at, shared - at);
+    fe_re *branches = malloc(257 * sizeof *branches);
+    if (!branches) return fail(s, FERRUM_ENOMEM), FE_RE_NEVER;
+    size_t n = 0, i = 0;
+    for (; i < count && words[i].len == shared; i++) branches[n ? 0 : n++] = FE_RE_EMPTY;
+    while (i < count) {
+        size_t end = i;
+        while (end < count && words[end].data[shared] == words[i].data[shared]) end++;
+        branches[n++] = words_tree(s, words + i, end - i, shared, depth + 1);
+        i = end;
+    }
+    fe_re tail = fe_re_or_of(s, branches, n);
+    free(branches);
+    return fe_re_cat(s, head, tail);
+}
+
+fe_re fe_re_words(fe_res *s, ferrum_str *words, size_t count) {
+    if (!count) return FE_RE_NEVER;
+    qsort(words, count, sizeof *words, compare_words);
+    return words_tree(s, words, count, 0, 0);
+}
+
+static fe_re multiple_at(fe_res *s, const multiple *m) {
+    /* With the point gone, the value so far is rest · 10^-places; it belongs if the missing zeros leave no rest. */
+    uint64_t rest = m->rest;
+    for (uint32_t p = m->places ? m->places - 1 : 0; p < m->scale; p++) rest = rest * 10 % m->modulus;
+    unsigned flags = LOGICAL | (rest == 0 ? NULLABLE | ALIVE : 0);
+    multiple zeroed;
+    memset(&zeroed, 0, sizeof zeroed); /* padding is compared too */
+    zeroed.modulus = m->modulus, zeroed.rest = m->rest, zeroed.scale = m->scale, zeroed.places = m->places;
+    return intern(s, &(key){.kind = MULTIPLE, .data = &zeroed, .bytes = sizeof zeroed}, flags, 0);
+}
+
+fe_re fe_re_multiple(fe_res *s, uint64_t modulus, uint32_t scale) {
+    return multiple_at(s, &(multiple){.modulus = modulus, .scale = scale});
+}
+
+/* ---- Derivatives ------------------------------------------------------------------------------------------------- */
+
+static fe_re derive(fe_res *s, fe_re r, unsigned byte);
+
+static fe_re derive_multiple(fe_res *s, fe_re r, unsigned byte) {
+    multiple m = *multiple_of(s, r);
+    if (byte == '.') {
+        if (m.places) return FE_RE_NEVER;
+        m.places = 1;
+        return multiple_at(s, &m);
+    }
+    if (byte < '0' || byte > '9') return FE_RE_NEVER;
+    if (m.places && m.places - 1 == m.scale) return byte == '0' ? r : FE_RE_NEVER;
+    if (m.places) m.places++;
+    m.rest = (m.rest * 10 + (byte - '0')) % m.modulus;
+    return multiple_at(s, &m);
+}
+
+static fe_re derive_list(fe_res *s, fe_re r, unsigned byte) {
+    enum kind kind = get(s, r)->kind;
+    uint32_t count = get(s, r)->b, n = 0;
+    fe_re small[16], *list = count <= 16 ? small : malloc(count * sizeof *list);
+    if (!list) return fail(s, FERRUM_ENOMEM), FE_RE_NEVER;
+    for (uint32_t i = 0; i < count; i++) {
+        fe_re d = derive(s, args_of(s, r)[i], byte);
+        if (d != FE_RE_NEVER || kind == AND) list[n++] = d;
+        if (d == FE_RE_NEVER && kind == AND) break;
+    }
+    fe_re result = kind == OR ? fe_re_or_of(s, list, n) : fe_re_and_of(s, list, n);
+    if (list != small) free(list);
+    return result;
+}
+
+/* Cats are walked, not recursed into: they may be as long as a text. */
+static fe_re derive_cat(fe_res *s, fe_re r, unsigned byte) {
+    fe_re sum = FE_RE_NEVER;
+    for (;;) {
+        const node *n = get(s, r);
+        if (n->kind != CAT) return fe_re_or(s, sum, derive(s, r, byte));
+        fe_re a = n->a, b = n->b;
+        sum = fe_re_or(s, sum, fe_re_cat(s, derive(s, a, byte), b));
+        if (!fe_re_nullable(s, a)) return sum;
+        r = b;
+    }
+}
+
+static fe_re derive_repeat(fe_res *s, fe_re r, unsigned byte) {
+    const node n = *get(s, r);
+    fe_re d = derive(s, n.a, byte);
+    if (d == FE_RE_NEVER) return d;
+    return fe_re_cat(s, d, fe_re_repeat(s, n.a, n.lo ? n.lo - 1 : 0, n.hi == FE_RE_INF ? n.hi : n.hi - 1));
+}
+
+static fe_re derive_new(fe_res *s, fe_re r, unsigned byte) {
+    switch ((enum kind)get(s, r)->kind) {
+    case NEVER:
+    case EMPTY: return FE_RE_NEVER;
+    case SET: return fe_byteset_has(set_of(s, r), byte) ? FE_RE_EMPTY : FE_RE_NEVER;
+    case CAT: return derive_cat(s, r, byte);
+    case OR:
+    case AND: return derive_list(s, r, byte);
+    case NOT: return fe_re_not(s, derive(s, get(s, r)->a, byte));
+    case REPEAT: return derive_repeat(s, r, byte);
+    case MULTIPLE: return derive_multiple(s, r, byte);
+    }
+    return FE_RE_NEVER;
+}
+
+static fe_re derive(fe_res *s, fe_re r, unsigned byte) {
+    if (s->failed) return FE_RE_NEVER;
+    if (get(s, r)->kind <= SET) return derive_new(s, r, byte);
+    uint32_t slot = (r * 2654435761u ^ byte * 40503u) & (MEMO - 1);
+    if (s->memo[slot].r == r && s->memo[slot].byte == byte) return s->memo[slot].result;
+    fe_re result = derive_new(s, r, byte);
+    s->memo[slot].r = r, s->memo[slot].byte = byte, s->memo[slot].result = result;
+    return result;
+}
+
+/* ---- Rows of transitions ----------------------------------------------------------------------------------------- */
+
+/* Bytes that no head of the expression tells apart have the same class. */
+typedef struct classes {
+    fe_byteset of[256];
+    unsigned count;
+    const fe_byteset *last; /* that was split by: the same often comes again */
+} classes;
+
+static void split(classes *c, const fe_byteset *set) {
+    if (c->last == set) return;
+    c->last = set;
+    for (unsigned k = 0, before = c->count; k < before && c->count < 256; k++) {
+        fe_byteset in, *x = &c->of[k];
+        uint64_t any_in = 0, any_out = 0;
+        for (int w = 0; w < 4; w++) {
+            in.bits[w] = x->bits[w] & set->bits[w];
+            any_in |= in.bits[w];
+            any_out |= x->bits[w] & ~set->bits[w];
+        }
+        if (!any_in || !any_out) continue;
+        for (int w = 0; w < 4; w++) x->bits[w] &= ~set->bits[w];
+        c->of[c->count++] = in;
+    }
+}
+
+static void split_digits(classes *c) {
+    for (unsigned b = '.'; b <= '9'; b++) {
+        fe_byteset one = {{0}};
+        fe_byteset_add(&one, b, b);
+        c->last = NULL;
+        split(c, &one);
+    }
+    c->last = NULL;
+}
+
+static void split_by_heads(const fe_res *s, fe_re r, classes *c) {
+    for (;;) {
+        const node *n = get(s, r);
+        switch ((enum kind)n->kind) {
+        case NEVER:
+        case EMPTY: return;
+        case SET: split(c, set_of(s, r)); return;
+        case MULTIPLE: split_digits(c); return;
+        case OR:
+        case AND:
+            for (uint32_t i = 0; i < n->b; i++) split_by_heads(s, args_of(s, r)[i], c);
+            return;
+        case NOT:
+        case REPEAT: r = n->a; break;
+        case CAT:
+            split_by_heads(s, n->a, c);
+            if (!fe_re_nullable(s, n->a)) return;
+            r = n->b;
+            break;
+        }
+    }
+}
+
+/* The row without regard to dead states. */
+static const fe_re *raw_row(fe_res *s, fe_re r) {
+    if (r < s->first) return owner(s, r)->rows[r - owner(s, r)->first];
+    if (s->rows[r - s->first]) return s->rows[r - s->first];
+    if (!charge(s, 256 * sizeof(fe_re))) return s->never_row;
+    fe_re *row = malloc(256 * sizeof *row);
+    if (!row) return fail(s, FERRUM_ENOMEM), s->never_row;
+    classes c;
+    c.count = 1, c.last = NULL;
+    for (int w = 0; w < 4; w++) c.of[0].bits[w] = UINT64_MAX;
+    split_by_heads(s, r, &c);
+    for (unsigned k = 0; k < c.count; k++) {
+        unsigned first = 0;
+        while (!c.of[k].bits[first]) first++;
+        fe_re next = derive(s, r, first * 64 + (unsigned)__builtin_ctzll(c.of[k].bits[first]));
+        for (unsigned w = first; w < 4; w++)
+            for (uint64_t v = c.of[k].bits[w]; v; v &= v - 1) row[w * 64 + (unsigned)__builtin_ctzll(v)] = next;
+    }
+    if (s->failed) return free(row), s->never_row;
+    s->rows[r - s->first] = row;
+    return row;
+}
+
+/* The flags of an own node; the base's do not change any more. */
+static void mark(fe_res *s, fe_re r, unsigned flag, bool on) {
+    if (r < s->first) return;
+    node *n = &s->nodes[r - s->first];
+    n->flags = (uint8_t)(on ? n->flags | flag : n->flags & ~flag);
+}
+
+static bool see(fe_res *s, size_t *count, fe_re r, size_t from) {
+    if (!fe_grow((void **)&s->seen, &s->seen_capacity, *count + 1, sizeof *s->seen)) return fail(s, FERRUM_ENOMEM);
+    s->seen[(*count)++] = (struct seen){r, (uint32_t)from};
+    mark(s, r, VISITED, true);
+    return true;
+}
+
+/* Looks at the states that follow the one at `at`: true where one of them holds a string for sure. */
+static bool look_around(fe_res *s, size_t *count, size_t at) {
+    const fe_re *row = raw_row(s, s->seen[at].r);
+    fe_re last = FE_RE_NEVER;
+    for (unsigned b = 0; b < 256; b++) {
+        fe_re next = fe_re_state(row[b]);
+        if (next == last || next == FE_RE_NEVER) continue;
+        last = next;
+        unsigned flags = get(s, next)->flags;
+        if (flags & (NULLABLE | ALIVE)) return true;
+        if (!(flags & (VISITED | DEAD)) && !see(s, count, next, at)) return false;
+    }
+    return false;
+}
+
+/* Looks for a string, the shortest first. All states on its way are then known to be alive; without one, all that were seen
+ * are dead. */
+static bool search(fe_res *s, fe_re start) {
+    size_t count = 0, at = 0;
+    bool found = false;
+    if (!see(s, &count, start, 0)) return false;
+    for (; at < count && !found && !s->failed; at++) {
+        if (at == SEARCH_STEPS)
+            fail(s, FERRUM_ELIMIT);
+        else
+            found = look_around(s, &count, at);
+    }
+    for (size_t i = 0; i < count; i++) {
+        mark(s, s->seen[i].r, VISITED, false);
+        if (!found && !s->failed) mark(s, s->seen[i].r, DEAD, true);
+    }
+    if (!found) return false;
+    for (at--; mark(s, s->seen[at].r, ALIVE, true), at; at = s->seen[at].from) {}
+    return true;
+}
+
+bool fe_re_is_empty(fe_res *s, fe_re r) {
+    unsigned flags = get(s, r)->flags;
+    if (flags & ALIVE) return false;
+    if (r == FE_RE_NEVER || flags & DEAD) return true;
+    return !search(s, r);
+}
+
+const fe_re *fe_re_row(fe_res *s, fe_re r) {
+    const fe_re *row = raw_row(s, r);
+    if (r < s->first || get(s, r)->flags & PRUNED || row == s->never_row) return row;
+    fe_re *own = s->rows[r - s->first];
+    fe_re last = FE_RE_NEVER, to = FE_RE_NEVER;
+    for (unsigned b = 0; b < 256; b++) {
+        if (own[b] != last) {
+            last = own[b];
+            to = fe_re_is_empty(s, last) ? FE_RE_NEVER : fe_re_nullable(s, last) ? last | FE_RE_ENDS : last;
+        }
+        own[b] = to;
+    }
+    if (s->failed) return s->never_row;
+    mark(s, r, PRUNED, true);
+    return own;
+}
+
+fe_re fe_re_next(fe_res *s, fe_re r, unsigned byte) { return fe_re_state(fe_re_row(s, r)[byte]); }
+
+bool fe_re_begins_with_repeat(const fe_res *s, fe_re r, fe_re *x, uint32_t *lo, uint32_t *hi, fe_re *tail) {
+    fe_re head;
+    if (!head_repeat(s, r, &head, tail)) return false;
+    const node *n = get(s, head);
+    *x = n->a, *lo = n->lo, *hi = n->hi;
+    return true;
+}
+
+bool fe_re_matches(fe_res *s, fe_re r, const char *text, size_t len) {
+    for (size_t i = 0; i < len && r != FE_RE_NEVER; i++) r = fe_re_next(s, r, (unsigned char)text[i]);
+    return fe_re_nullable(s, r);
+}

@@ -1,0 +1,616 @@
+#include "text/grammar/schema.h"
+
+#include "text/grammar/shape.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { CONJUNCTIONS_MOST = 100000, CLASSES_MOST = 64 };
+#define ARENA_LIMIT ((size_t)256 << 20)
+
+/* ---- Messages ---------------------------------------------------------------------------------------------------- */
+
+/* The JSON Pointer of a value of the document, from its end to its start; false: it is not below v. */
+static bool find_path(const fe_json *v, const fe_json *wanted, fe_text *out, unsigned depth) {
+    if (v == wanted) return true;
+    if (depth > 200 || (v->type != FE_JSON_ARRAY && v->type != FE_JSON_OBJECT)) return false;
+    size_t index = 0;
+    for (const fe_json *e = v->first; e; e = e->next, index++) {
+        size_t before = out->len;
+        fe_text_puts(out, "/");
+        if (v->type == FE_JSON_OBJECT)
+            fe_text_append(out, e->key, e->key_len);
+        else {
+            char number[24];
+            snprintf(number, sizeof number, "%zu", index);
+            fe_text_puts(out, number);
+        }
+        if (find_path(e, wanted, out, depth + 1)) return true;
+        if (!out->failed) out->len = before;
+    }
+    return false;
+}
+
+bool fe_schema_fail(compiler *c, int code, const fe_json *where, const char *keyword, const char *what) {
+    if (c->rc) return false;
+    c->rc = code;
+    if (c->quiet && code == FERRUM_EUNSUPPORTED) return false;
+    fe_text path = {0};
+    fe_text_puts(&path, "#");
+    if (!where) where = c->here;
+    if (where && !find_path(c->root, where, &path, 0)) path.len = 1;
+    char shown[200] = "#", named[48];
+    if (!path.failed) fe_printable(shown, sizeof shown, path.data, path.len);
+    fe_printable(named, sizeof named, keyword ? keyword : "", keyword ? strlen(keyword) : 0);
+    fe_text_free(&path);
+    fe_error_set(c->err, code, "%s: %s: %s%s%s", c->name, shown, named, keyword ? ": " : "", what);
+    return false;
+}
+
+void *fe_schema_alloc(compiler *c, size_t bytes) {
+    void *p = c->rc ? NULL : fe_arena_alloc(&c->arena, bytes);
+    if (!p) fe_schema_fail(c, FERRUM_ELIMIT, NULL, NULL, "the schema takes more than 256 MiB to compile");
+    return p;
+}
+
+bool fe_schema_step(compiler *c) {
+    if (++c->steps > FE_SCHEMA_STEPS)
+        fe_schema_fail(c, FERRUM_ELIMIT, NULL, NULL, "the schema takes too many steps to compile");
+    return !c->rc;
+}
+
+bool fe_schema_pattern(compiler *c, const fe_json *schema, const char *keyword, const char *text, size_t len,
+                       fe_re *out) {
+    for (size_t i = 0; i < c->pattern_count; i++)
+        if (c->patterns[i].len == len && !memcmp(c->patterns[i].text, text, len)) return *out = c->patterns[i].r, true;
+    ferrum_error why;
+    int rc = fe_pattern_compile(c->res, FE_JSON, false, text, len, out, &why);
+    if (rc) return fe_schema_fail(c, rc, schema, keyword, why.message);
+    char *copy = fe_arena_copy(&c->arena, text, len);
+    if (!copy || !fe_grow((void **)&c->patterns, &c->pattern_capacity, c->pattern_count + 1, sizeof *c->patterns))
+        return fe_schema_fail(c, FERRUM_ENOMEM, schema, keyword, "out of memory");
+    c->patterns[c->pattern_count++] = (struct pattern){copy, len, *out};
+    return true;
+}
+
+/* ---- References -------------------------------------------------------------------------------------------------- */
+
+static bool add_anchor(compiler *c, ferrum_str id, const fe_json *schema) {
+    if (!fe_grow((void **)&c->anchors, &c->anchor_capacity, c->anchor_count + 1, sizeof *c->anchors))
+        return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
+    c->anchors[c->anchor_count++] = (anchor){id, schema};
+    return true;
+}
+
+static bool find_anchors(compiler *c, const fe_json *v) {
+    if (v->type != FE_JSON_OBJECT && v->type != FE_JSON_ARRAY) return true;
+    for (const fe_json *m = v->first; m; m = m->next) {
+        if (v->type == FE_JSON_OBJECT && m->type == FE_JSON_STRING) {
+            bool id = !strcmp(m->key, "$id") || !strcmp(m->key, "id");
+            if ((id || !strcmp(m->key, "$anchor")) && !add_anchor(c, fe_json_str(m), v)) return false;
+        }
+        if (!find_anchors(c, m)) return false;
+    }
+    return true;
+}
+
+static ferrum_str without_hash(ferrum_str s) {
+    while (s.len && s.data[s.len - 1] == '#') s.len--;
+    return s;
+}
+
+/* An id is the reference, or ends in it behind a slash. */
+static bool names_document(ferrum_str id, ferrum_str uri) {
+    id = without_hash(id);
+    if (id.len < uri.len || memcmp(id.data + id.len - uri.len, uri.data, uri.len) != 0) return false;
+    return id.len == uri.len || id.data[id.len - uri.len - 1] == '/';
+}
+
+static const fe_json *child_by(const fe_json *v, const char *name, size_t len) {
+    size_t index = 0;
+    if (v->type == FE_JSON_ARRAY) {
+        for (size_t i = 0; i < len; i++) {
+            if (name[i] < '0' || name[i] > '9' || index > 10000000) return NULL;
+            index = index * 10 + (size_t)(name[i] - '0');
+        }
+        const fe_json *e = v->first;
+        while (e && index--) e = e->next;
+        return e;
+    }
+    if (v->type != FE_JSON_OBJECT) return NULL;
+    for (const fe_json *m = v->first; m; m = m->next)
+        if (m->key_len == len && !memcmp(m->key, name, len)) return m;
+    return NULL;
+}
+
+static int hex_value(char x) {
+    return x >= '0' && x <= '9' ? x - '0' : (x | 32) >= 'a' && (x | 32) <= 'f' ? (x | 32) - 'a' + 10 : -1;
+}
+
+/* One step of a JSON Pointer in a fragment, its %XX and ~0 and ~1 undone. */
+static size_t unescape(const char *from, size_t len, char *to) {
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++) {
+        char x = from[i];
+        if (x == '%' && i + 2 < len && hex_value(from[i + 1]) >= 0 && hex_value(from[i + 2]) >= 0) {
+            x = (char)(hex_value(from[i + 1]) * 16 + hex_value(from[i + 2]));
+            i += 2;
+        }
+        if (n && to[n - 1] == '~' && (x == '0' || x == '1'))
+            to[n - 1] = x == '0' ? '\1' : '/';
+        else
+            to[n++] = x;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (to[i] == '\1') to[i] = '~';
+    return n;
+}
+
+static const fe_json *follow_pointer(compiler *c, const fe_json *v, ferrum_str pointer) {
+    char *name = fe_schema_alloc(c, pointer.len + 1);
+    while (name && v && pointer.len) {
+        size_t end = 1;
+        while (end < pointer.len && pointer.data[end] != '/') end++;
+        v = child_by(v, name, unescape(pointer.data + 1, end - 1, name));
+        pointer.data += end;
+        pointer.len -= end;
+    }
+    return name ? v : NULL;
+}
+
+const fe_json *fe_schema_resolve(compiler *c, const fe_json *schema, const fe_json *ref) {
+    if (ref->type != FE_JSON_STRING) return fe_schema_fail(c, FERRUM_EINVAL, schema, "$ref", "not a string"), NULL;
+    const char *hash = memchr(ref->text, '#', ref->len);
+    ferrum_str uri = {ref->text, hash ? (size_t)(hash - ref->text) : ref->len};
+    ferrum_str fragment = {hash ? hash + 1 : "", hash ? ref->len - uri.len - 1 : 0};
+    const fe_json *v = uri.len ? NULL : c->root;
+    for (size_t i = 0; i < c->anchor_count && !v; i++)
+        if (names_document(c->anchors[i].id, uri)) v = c->anchors[i].schema;
+    if (v && fragment.len && *fragment.data == '/')
+        v = follow_pointer(c, v, fragment);
+    else if (v && fragment.len) {
+        v = NULL;
+        for (size_t i = 0; i < c->anchor_count && !v; i++) {
+            ferrum_str id = c->anchors[i].id;
+            if (id.len && *id.data == '#') id.data++, id.len--;
+            if (fe_str_equal(id, fragment)) v = c->anchors[i].schema;
+        }
+    }
+    char shown[80], what[160];
+    fe_printable(shown, sizeof shown, ref->text, ref->len);
+    snprintf(what, sizeof what, "\"%s\" is not in this document", shown);
+    if (!v) fe_schema_fail(c, FERRUM_EUNSUPPORTED, schema, "$ref", what);
+    return v;
+}
+
+/* ---- Conjunctions ------------------------------------------------------------------------------------------------ */
+
+bool fe_parts_add(compiler *c, parts *p, part x) {
+    for (int hops = 0; !x.constant && hops < 50; hops++) {
+        const fe_json *ref = x.value->type == FE_JSON_OBJECT ? fe_json_get(x.value, "$ref") : NULL;
+        if (!ref || (x.value->count > 1 && c->draft >= 2019)) break;
+        x.value = fe_schema_resolve(c, x.value, ref);
+        if (!x.value) return false;
+    }
+    bool all =
+        !x.constant && !x.negative &&
+        ((x.value->type == FE_JSON_BOOL && x.value->truth) || (x.value->type == FE_JSON_OBJECT && !x.value->count));
+    if (all) return true;
+    for (size_t i = 0; i < p->count; i++)
+        if (p->list[i].value == x.value && p->list[i].constant == x.constant && p->list[i].negative == x.negative)
+            return true;
+    if (!fe_grow((void **)&p->list, &p->capacity, p->count + 1, sizeof *p->list))
+        return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
+    p->list[p->count++] = x;
+    return true;
+}
+
+static int compare_parts(const void *a, const void *b) {
+    const part *x = a, *y = b;
+    uintptr_t v = (uintptr_t)x->value, w = (uintptr_t)y->value;
+    if (v != w) return v < w ? -1 : 1;
+    return (x->constant - y->constant) * 2 + (x->negative - y->negative);
+}
+
+static uint64_t hash_parts(const parts *p) {
+    uint64_t h = p->count;
+    for (size_t i = 0; i < p->count; i++) {
+        h ^= (uint64_t)(uintptr_t)p->list[i].value * 4 + p->list[i].constant * 2u + p->list[i].negative;
+        h = h * 0x9E3779B97F4A7C15u;
+        h ^= h >> 29;
+    }
+    return h;
+}
+
+static bool same_parts(const parts *a, const parts *b) {
+    if (a->count != b->count) return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (compare_parts(&a->list[i], &b->list[i])) return false;
+    return true;
+}
+
+static bool rehash(compiler *c) {
+    size_t size = c->slots ? (c->slot_mask + 1) * 2 : 256;
+    uint32_t *slots = calloc(size, sizeof *slots);
+    if (!slots) return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
+    free(c->slots);
+    c->slots = slots;
+    c->slot_mask = size - 1;
+    for (size_t k = 0; k < c->conjunction_count; k++) {
+        size_t i = c->conjunctions[k].hash & c->slot_mask;
+        while (slots[i]) i = (i + 1) & c->slot_mask;
+        slots[i] = (uint32_t)k + 1;
+    }
+    return true;
+}
+
+/* The node of the conjunction, defined when its turn comes. Takes the list of parts. */
+static fe_node node_of(compiler *c, parts *p) {
+    if (p->count > 1) qsort(p->list, p->count, sizeof *p->list, compare_parts);
+    uint64_t h = hash_parts(p);
+    if (c->rc || ((!c->slots || c->conjunction_count * 2 >= c->slot_mask) && !rehash(c)))
+        return free(p->list), FE_NODE_NEVER;
+    size_t i = h & c->slot_mask;
+    for (; c->slots[i]; i = (i + 1) & c->slot_mask) {
+        const conjunction *x = &c->conjunctions[c->slots[i] - 1];
+        if (x->hash == h && same_parts(&x->parts, p)) return free(p->list), x->node;
+    }
+    if (c->conjunction_count == CONJUNCTIONS_MOST)
+        fe_schema_fail(c, FERRUM_ELIMIT, NULL, NULL, "more than 100000 different combinations of schemas");
+    else if (!fe_grow((void **)&c->conjunctions, &c->conjunction_capacity, c->conjunction_count + 1,
+                      sizeof *c->conjunctions))
+        fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
+    if (c->rc) return free(p->list), FE_NODE_NEVER;
+    fe_node node = fe_node_reserve(c->g);
+    c->conjunctions[c->conjunction_count] = (conjunction){*p, node, h};
+    c->slots[i] = (uint32_t)++c->conjunction_count;
+    return node;
+}
+
+/* ---- Objects ----------------------------------------------------------------------------------------------------- */
+
+typedef struct names {
+    fe_property *list;
+    size_t count, capacity;
+    uint32_t *slots;
+    size_t mask;
+} names;
+
+static uint64_t hash_name(ferrum_str s) {
+    uint64_t h = 1469598103934665603u;
+    for (size_t i = 0; i < s.len; i++) h = (h ^ (unsigned char)s.data[i]) * 1099511628211u;
+    return h ^ h >> 32;
+}
+
+/* The property of that name, added if it is new. */
+static fe_property *property(compiler *c, names *n, ferrum_str name) {
+    if (!n->slots || n->count * 2 >= n->mask) {
+        size_t size = n->slots ? (n->mask + 1) * 2 : 32;
+        uint32_t *slots = calloc(size, sizeof *slots);
+        if (!slots) return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory"), NULL;
+        free(n->slots);
+        n->slots = slots;
+        n->mask = size - 1;
+        for (size_t k = 0; k < n->count; k++) {
+            size_t i = hash_name(n->list[k].name) & n->mask;
+            while (slots[i]) i = (i + 1) & n->mask;
+            slots[i] = (uint32_t)k + 1;
+        }
+    }
+    size_t i = hash_name(name) & n->mask;
+    for (; n->slots[i]; i = (i + 1) & n->mask)
+        if (fe_str_equal(n->list[n->slots[i] - 1].name, name)) return &n->list[n->slots[i] - 1];
+    if (!fe_grow((void **)&n->list, &n->capacity, n->count + 1, sizeof *n->list))
+        return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory"), NULL;
+    n->list[n->count] = (fe_property){.name = name};
+    n->slots[i] = (uint32_t)++n->count;
+    return &n->list[n->count - 1];
+}
+
+/* Lists in shapes stand last first: this puts the layers' properties into the schema's order. */
+static bool name_layers(compiler *c, const layer *l, names *n) {
+    const layer *stack[64];
+    size_t layers = 0;
+    for (; l && layers < 64; l = l->next) stack[layers++] = l;
+    while (layers--) {
+        size_t count = 0, i = 0;
+        for (const member *m = stack[layers]->members; m; m = m->next) count++;
+        const member **list = fe_schema_alloc(c, (count + 1) * sizeof *list);
+        if (!list) return false;
+        for (const member *m = stack[layers]->members; m; m = m->next) list[i++] = m;
+        while (count--)
+            if (list[count]->pattern == FE_RE_NEVER && !property(c, n, list[count]->name)) return false;
+    }
+    for (; l; l = l->next)
+        for (const member *m = l->members; m; m = m->next)
+            if (m->pattern == FE_RE_NEVER && !property(c, n, m->name)) return false;
+    return true;
+}
+
+static bool name_all(compiler *c, const shape *s, names *n) {
+    if (!name_layers(c, s->layers, n)) return false;
+    for (const name_list *r = s->required; r; r = r->next) {
+        fe_property *p = property(c, n, r->name);
+        if (!p) return false;
+        p->required = true;
+    }
+    for (const need *d = s->needs; d; d = d->next)
+        if (!property(c, n, d->name) || !property(c, n, d->needed)) return false;
+    for (const need *d = s->needs; d; d = d->next) {
+        uint32_t needed = (uint32_t)(property(c, n, d->needed) - n->list);
+        fe_property *p = property(c, n, d->name);
+        uint32_t *needs = fe_schema_alloc(c, (p->needs_count + 1) * sizeof *needs);
+        if (!needs) return false;
+        if (p->needs_count) memcpy(needs, p->needs, p->needs_count * sizeof *needs);
+        needs[p->needs_count++] = needed;
+        p->needs = needs;
+    }
+    for (size_t i = 0; i < n->count; i++) {
+        parts p = {0};
+        if (!fe_parts_of_key(c, s, n->list[i].name, &p)) return free(p.list), false;
+        n->list[i].value = node_of(c, &p);
+    }
+    return !c->rc;
+}
+
+/* The names, in every spelling that a string may have. */
+static fe_re spell_names(compiler *c, const names *n) {
+    ferrum_str *words = malloc((n->count + 1) * sizeof *words);
+    fe_re r = FE_RE_NEVER;
+    size_t count = 0;
+    for (size_t i = 0; words && i < n->count; i++) {
+        ferrum_str name = n->list[i].name;
+        bool plain = true;
+        for (size_t k = 0; k < name.len; k++) {
+            unsigned char b = (unsigned char)name.data[k];
+            plain &= b >= 0x20 && b < 0x7F && b != '"' && b != '\\';
+        }
+        if (plain)
+            words[count++] = name;
+        else
+            r = fe_re_or(c->res, r, fe_re_spell(c->res, FE_JSON, name.data, name.len));
+    }
+    if (words)
+        r = fe_re_or(c->res, r, fe_re_words(c->res, words, count));
+    else
+        fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
+    free(words);
+    return r;
+}
+
+/* A class of keys that no property has: those that the same patterns name. */
+typedef struct class {
+    fe_re key; /* between the quotes */
+    const fe_re *patterns;
+    size_t count;
+} class;
+
+static bool split_class(compiler *c, class *list, size_t *count, fe_re pattern) {
+    size_t before = *count;
+    for (size_t i = 0; i < before; i++) {
+        fe_re with = fe_re_and(c->res, list[i].key, pattern), without = fe_re_minus(c->res, list[i].key, pattern);
+        bool none = fe_re_is_empty(c->res, with);
+        if (none) continue;
+        if (*count == CLASSES_MOST)
+            return fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "patternProperties", "too many patterns overlap");
+        fe_re *patterns = fe_schema_alloc(c, (list[i].count + 1) * sizeof *patterns);
+        if (!patterns) return false;
+        if (list[i].count) memcpy(patterns, list[i].patterns, list[i].count * sizeof *patterns);
+        patterns[list[i].count] = pattern;
+        list[(*count)++] = (class){with, patterns, list[i].count + 1};
+        list[i].key = fe_re_is_empty(c->res, without) ? FE_RE_NEVER : without;
+    }
+    return true;
+}
+
+static bool class_has(const class *k, fe_re pattern) {
+    for (size_t i = 0; i < k->count; i++)
+        if (k->patterns[i] == pattern) return true;
+    return false;
+}
+
+static bool parts_of_class(compiler *c, const shape *s, const class *k, parts *out) {
+    for (const layer *l = s->layers; l; l = l->next) {
+        bool named = false;
+        for (const member *m = l->members; m; m = m->next) {
+            if (m->pattern == FE_RE_NEVER || !class_has(k, m->pattern)) continue;
+            named = true;
+            if (!fe_parts_add(c, out, m->schema)) return false;
+        }
+        if (!named && l->has_other && !fe_parts_add(c, out, l->other)) return false;
+    }
+    return true;
+}
+
+static bool never_fits(const parts *p) {
+    for (size_t i = 0; i < p->count; i++)
+        if (!p->list[i].constant && p->list[i].value->type == FE_JSON_BOOL &&
+            p->list[i].value->truth == p->list[i].negative)
+            return true;
+    return false;
+}
+
+static fe_re quote(compiler *c, fe_re r) {
+    fe_re mark = fe_re_text(c->res, "\"");
+    return fe_re_cat(c->res, mark, fe_re_cat(c->res, r, mark));
+}
+
+static bool make_extras(compiler *c, const shape *s, const names *n, fe_extra *out, size_t *count) {
+    class list[CLASSES_MOST] = {{fe_re_minus(c->res, s->names, spell_names(c, n)), NULL, 0}};
+    size_t classes = 1;
+    for (const layer *l = s->layers; l; l = l->next)
+        for (const member *m = l->members; m; m = m->next) {
+            bool known = m->pattern == FE_RE_NEVER;
+            for (size_t i = 0; i < classes && !known; i++) known = class_has(&list[i], m->pattern);
+            if (!known && !split_class(c, list, &classes, m->pattern)) return false;
+        }
+    *count = 0;
+    for (size_t i = 0; i < classes; i++) {
+        parts p = {0};
+        if (list[i].key == FE_RE_NEVER) continue;
+        if (!parts_of_class(c, s, &list[i], &p)) return free(p.list), false;
+        if (never_fits(&p))
+            free(p.list);
+        else
+            out[(*count)++] = (fe_extra){quote(c, list[i].key), node_of(c, &p)};
+    }
+    return !c->rc;
+}
+
+static fe_node make_object(compiler *c, const shape *s) {
+    names n = {0};
+    fe_extra extras[CLASSES_MOST];
+    size_t extra_count = 0;
+    uint64_t required = 0;
+    fe_node node = FE_NODE_NEVER;
+    bool ok = name_all(c, s, &n) && make_extras(c, s, &n, extras, &extra_count);
+    for (size_t i = 0; i < n.count; i++) required += n.list[i].required;
+    /* A key that is no property's may come twice, and is then one member. */
+    if (ok && extra_count && s->members_least > 1 && required < s->members_least)
+        ok = fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "minProperties",
+                            "more than 1 is not held where keys are free");
+    if (ok)
+        node = fe_node_object(c->g, &(fe_object_spec){.properties = n.list,
+                                                      .count = n.count,
+                                                      .extras = extras,
+                                                      .extra_count = extra_count,
+                                                      .least = s->members_least,
+                                                      .most = s->members_most,
+                                                      .ordered = c->options.ordered});
+    free(n.list);
+    free(n.slots);
+    return node;
+}
+
+/* ---- Arrays and all values --------------------------------------------------------------------------------------- */
+
+static bool make_item(compiler *c, const shape *s, size_t index, bool matching, fe_node *out) {
+    parts p = {0};
+    if (!fe_parts_of_item(c, s, index, &p) || (matching && !fe_parts_add(c, &p, s->contains)))
+        return free(p.list), false;
+    *out = node_of(c, &p);
+    return !c->rc;
+}
+
+static fe_node make_array(compiler *c, const shape *s) {
+    size_t count = 0;
+    for (const row *r = s->rows; r; r = r->next) count = fe_max(count, r->count);
+    count = fe_min(count, s->items_most);
+    if (s->unique && s->items_most > 1)
+        return fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "uniqueItems", "not held where there may be two items"),
+               FE_NODE_NEVER;
+    fe_array_spec spec = {.count = count,
+                          .least = s->items_least,
+                          .most = s->items_most,
+                          .least_matching = s->has_contains ? s->contains_least : 0};
+    fe_node *first = fe_schema_alloc(c, (count + 1) * 2 * sizeof *first);
+    bool ok = first != NULL;
+    for (size_t i = 0; i <= count && ok; i++) {
+        ok = make_item(c, s, i, false, &first[i]);
+        if (s->has_contains) ok = ok && make_item(c, s, i, true, &first[count + 1 + i]);
+    }
+    if (!ok) return FE_NODE_NEVER;
+    spec.first = first, spec.rest = first[count];
+    spec.first_matching = first + count + 1, spec.rest_matching = first[2 * count + 1];
+    return fe_node_array(c->g, &spec);
+}
+
+static fe_re make_scalar(compiler *c, const shape *s) {
+    fe_re list[5];
+    size_t n = 0;
+    if (s->types & T_NULL) list[n++] = c->tokens->null;
+    if (s->types & T_TRUE && s->types & T_FALSE)
+        list[n++] = c->tokens->boolean;
+    else if (s->types & (T_TRUE | T_FALSE))
+        list[n++] = fe_re_text(c->res, s->types & T_TRUE ? "true" : "false");
+    if (s->types & T_NUMBER) list[n++] = s->number;
+    if (s->types & T_STRING) list[n++] = quote(c, fe_shape_string(c, s));
+    return n ? fe_re_or_of(c->res, list, n) : FE_RE_NEVER;
+}
+
+static void define(compiler *c, size_t index) {
+    const conjunction k = c->conjunctions[index];
+    shapes s = {0};
+    shape any = fe_shape_any(c);
+    fe_node *choices = NULL;
+    size_t count = 0, capacity = 0;
+    c->here = k.parts.count ? k.parts.list[0].value : NULL;
+    bool ok = fe_shapes_add(c, &s, &any);
+    for (size_t i = 0; i < k.parts.count && ok; i++) ok = fe_apply(c, &s, k.parts.list[i]);
+    if (ok) fe_shapes_prune(c, &s, 1);
+    for (size_t i = 0; i < s.count && !c->rc; i++) {
+        const shape *x = &s.list[i];
+        if (!fe_grow((void **)&choices, &capacity, count + 3, sizeof *choices)) {
+            fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
+            break;
+        }
+        choices[count++] = fe_node_term(c->g, make_scalar(c, x));
+        if (x->types & T_ARRAY) choices[count++] = make_array(c, x);
+        if (x->types & T_OBJECT) choices[count++] = make_object(c, x);
+    }
+    if (!c->rc) fe_node_define(c->g, k.node, fe_node_choice(c->g, choices, count));
+    free(choices);
+    free(s.list);
+}
+
+/* ---- The schema -------------------------------------------------------------------------------------------------- */
+
+static int draft_of(const fe_json *root) {
+    static const struct {
+        const char *mark;
+        int draft;
+    } drafts[] = {{"draft-03", 4}, {"draft-04", 4}, {"draft-06", 6}, {"draft-07", 7}, {"2019-09", 2019}};
+    const fe_json *v = root->type == FE_JSON_OBJECT ? fe_json_get(root, "$schema") : NULL;
+    for (size_t i = 0; v && v->type == FE_JSON_STRING && i < sizeof drafts / sizeof *drafts; i++)
+        if (strstr(v->text, drafts[i].mark)) return drafts[i].draft;
+    return 2020;
+}
+
+static int compile(compiler *c) {
+    parts start = {0};
+    find_anchors(c, c->root);
+    if (!c->rc) fe_parts_add(c, &start, (part){c->root, false, false});
+    fe_node root = node_of(c, &start);
+    for (size_t i = 0; i < c->conjunction_count && !c->rc; i++) {
+        define(c, i);
+        int rc = fe_res_failed(c->res, c->err);
+        if (rc && (!c->rc || c->rc == rc)) return rc;
+    }
+    if (c->rc) return c->rc;
+    ferrum_error why;
+    int rc = fe_grammar_finish(c->g, root, NULL, NULL, &why);
+    if (rc == FERRUM_EINVAL) return fe_fail(c->err, rc, "%s: no finite value fits the schema", c->name);
+    return rc ? fe_fail(c->err, rc, "%s: %s", c->name, why.message) : 0;
+}
+
+int fe_schema_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, const char *name,
+                      const fe_schema_options *options, fe_text *notes, ferrum_error *err) {
+    compiler c = {.tokens = tokens,
+                  .name = name,
+                  .options = *options,
+                  .notes = notes,
+                  .err = err,
+                  .arena = fe_arena_make(ARENA_LIMIT)};
+    *out = NULL;
+    int rc = fe_json_parse(&c.root, text, len, name, NULL, &c.arena, err);
+    if (!rc) {
+        c.g = fe_grammar_open(tokens, options->space);
+        if (!c.g) rc = fe_fail_memory(err, sizeof c, "a grammar");
+    }
+    if (!rc) {
+        c.res = fe_grammar_res(c.g);
+        c.content = fe_re_star(c.res, tokens->json_char);
+        c.draft = draft_of(c.root);
+        rc = compile(&c);
+    }
+    for (size_t i = 0; i < c.conjunction_count; i++) free(c.conjunctions[i].parts.list);
+    free(c.conjunctions);
+    free(c.slots);
+    free(c.anchors);
+    free(c.patterns);
+    fe_arena_free(&c.arena);
+    if (rc)
+        fe_grammar_close(c.g);
+    else
+        *out = c.g;
+    return rc;
+}

@@ -1,0 +1,175 @@
+/* A schema, taken apart: what the files that compile it share.
+ *
+ * A part is a schema, a constant, or the negation of one. A conjunction of parts becomes a list of shapes, any of which a value
+ * may have; a shape says for each type of JSON what its values are, so that two of them meet type by type. All lists in a shape
+ * are persistent: a shape is copied by copying the struct. */
+#ifndef FE_GRAMMAR_SHAPE_H
+#define FE_GRAMMAR_SHAPE_H
+
+#include "core/json.h"
+#include "text/grammar/grow.h"
+#include "text/grammar/schema.h"
+
+enum {
+    T_NULL = 1,
+    T_TRUE = 2,
+    T_FALSE = 4,
+    T_NUMBER = 8,
+    T_STRING = 16,
+    T_ARRAY = 32,
+    T_OBJECT = 64,
+    T_ALL = 127,
+};
+
+enum {
+    FE_SHAPES_MOST = 3000, /* alternatives of one conjunction */
+    FE_APPLY_DEPTH = 60,   /* schemas in one another that speak about the same value */
+    FE_PROOF_DEPTH = 3,    /* levels of values that a proof of emptiness looks into */
+    FE_CLASSES_MOST = 12,  /* patterns of keys in one object that may overlap */
+    FE_SCHEMA_STEPS = 3000000,
+};
+
+typedef struct part {
+    const fe_json *value;
+    bool constant, negative;
+} part;
+
+typedef struct parts {
+    part *list;
+    size_t count, capacity;
+} parts;
+
+typedef struct name_list {
+    ferrum_str name;
+    const struct name_list *next;
+} name_list;
+
+typedef struct member { /* of a layer: the schema of a property, or of the properties that a pattern names */
+    ferrum_str name;
+    fe_re pattern; /* of what stands between the quotes; FE_RE_NEVER: a property */
+    part schema;
+    const struct member *next;
+} member;
+
+typedef struct layer { /* what one schema says about members: `other` of those that it names nowhere */
+    const member *members;
+    part other;
+    bool has_other;
+    const struct layer *next;
+} layer;
+
+typedef struct row {      /* what one schema says about items */
+    const fe_json *first; /* schemas, or constants, linked by next */
+    size_t count;
+    bool constant; /* of first */
+    part rest;
+    bool has_rest;
+    const struct row *next;
+} row;
+
+typedef struct need { /* if a member is there, another must be */
+    ferrum_str name, needed;
+    const struct need *next;
+} need;
+
+typedef struct shape {
+    unsigned types;
+    fe_re number;
+    fe_re string; /* between the quotes, without regard to the length */
+    uint32_t length_least, length_most;
+    const row *rows;
+    uint32_t items_least, items_most;
+    bool unique;
+    part contains;
+    bool has_contains;
+    uint32_t contains_least;
+    const layer *layers;
+    const name_list *required;
+    const need *needs;
+    fe_re names; /* of keys, between the quotes */
+    uint32_t members_least, members_most;
+} shape;
+
+typedef struct shapes {
+    shape *list;
+    size_t count, capacity;
+} shapes;
+
+typedef struct conjunction {
+    parts parts;
+    fe_node node;
+    uint64_t hash;
+} conjunction;
+
+typedef struct anchor {
+    ferrum_str id;
+    const fe_json *schema;
+} anchor;
+
+typedef struct compiler {
+    fe_grammar *g;
+    fe_res *res;
+    const fe_tokens *tokens;
+    const char *name;
+    const fe_json *root, *here; /* the document; a schema of the conjunction that is being defined */
+    fe_schema_options options;
+    fe_text *notes;
+    int draft; /* 4, 6, 7, 2019 or 2020, the default. Before 2019 a $ref stands alone: what is beside it is not looked at */
+    fe_arena arena;
+    conjunction *conjunctions;
+    size_t conjunction_count, conjunction_capacity;
+    uint32_t *slots;
+    size_t slot_mask;
+    anchor *anchors;
+    size_t anchor_count, anchor_capacity;
+    struct pattern {
+        const char *text;
+        size_t len;
+        fe_re r;
+    } * patterns;
+    size_t pattern_count, pattern_capacity;
+    fe_re content;  /* of any string */
+    unsigned depth; /* of apply */
+    size_t steps;
+    int rc;
+    bool quiet; /* a proof is tried: a failure is no error */
+    ferrum_error *err;
+} compiler;
+
+/* schema.c */
+bool fe_schema_fail(compiler *c, int code, const fe_json *where, const char *keyword, const char *what);
+void *fe_schema_alloc(compiler *c, size_t bytes);
+bool fe_schema_step(compiler *c);
+bool fe_schema_pattern(compiler *c, const fe_json *schema, const char *keyword, const char *text, size_t len,
+                       fe_re *out);
+const fe_json *fe_schema_resolve(compiler *c, const fe_json *schema, const fe_json *ref);
+bool fe_parts_add(compiler *c, parts *p, part x);
+
+/* apply.c: narrows the shapes by a part; false where the compiler has failed. */
+bool fe_apply(compiler *c, shapes *s, part p);
+shape fe_shape_any(const compiler *c);
+bool fe_shapes_add(compiler *c, shapes *s, const shape *x);
+
+/* prove.c */
+void fe_shape_prune(compiler *c, shape *s, unsigned depth);   /* takes away the types that no value can have */
+bool fe_shapes_prune(compiler *c, shapes *s, unsigned depth); /* false: none is left */
+fe_re fe_shape_string(compiler *c, const shape *s);           /* between the quotes */
+bool fe_parts_of_key(compiler *c, const shape *s, ferrum_str name, parts *out);
+bool fe_parts_of_item(compiler *c, const shape *s, size_t index, parts *out);
+
+/* bounds.c: numbers at least, or at most, what the text spells; strict: and not equal. FE_RE_NEVER where that has too many
+ * digits. */
+fe_re fe_re_at_least(const fe_tokens *t, fe_res *s, const char *text, bool strict);
+fe_re fe_re_at_most(const fe_tokens *t, fe_res *s, const char *text, bool strict);
+bool fe_re_multiple_of(fe_res *s, const char *text, fe_re *out);
+
+/* formats.c: the pattern of a format, anchored; NULL: not known. */
+const char *fe_format_pattern(const char *name);
+
+static inline ferrum_str fe_json_str(const fe_json *v) { return (ferrum_str){v->text, v->len}; }
+static inline ferrum_str fe_json_key(const fe_json *v) { return (ferrum_str){v->key, v->key_len}; }
+static inline bool fe_str_equal(ferrum_str a, ferrum_str b) {
+    return a.len == b.len && (a.len == 0 || !__builtin_memcmp(a.data, b.data, a.len));
+}
+
+#endif

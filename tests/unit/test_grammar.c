@@ -1,0 +1,459 @@
+/* Grammars: patterns beside Python's re, schemas beside the package jsonschema (tests/data/grammar), masks beside the parse of every
+ * token by itself. */
+#include "core/json.h"
+#include "text/grammar/gbnf.h"
+#include "text/grammar/schema.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Every byte is a token; so are some words that cross the borders of JSON's own. */
+static const char *const words[] = {
+    "\"",    "\":",   "\",",  "{\"",   "\"}",      "[]",       "{}", "],",   "},",   "\",\"", "\": \"", "ab",   "abc",
+    "true",  "false", "null", " true", "12",       "0.",       "-1", "2024", "\\u",  "\\n",   "a\"",    "a\":", "\"a",
+    "\"a\"", "b\":1", "e-",   "é",     "\xF0\x9F", "\x98\x80", "  ", "\n",   ", \"", "next",  "]]",     "1,"};
+enum { WORDS = sizeof words / sizeof *words, VOCABULARY = 256 + WORDS + 1, END = 256 + WORDS };
+
+static fe_tokens *tokens;
+static uint64_t mask[(VOCABULARY + 63) / 64];
+
+static int open_vocabulary(void **state) {
+    static unsigned char bytes[256];
+    ferrum_str list[VOCABULARY];
+    (void)state;
+    for (int i = 0; i < 256; i++) bytes[i] = (unsigned char)i, list[i] = (ferrum_str){(char *)&bytes[i], 1};
+    for (int i = 0; i < WORDS; i++) list[256 + i] = (ferrum_str){words[i], strlen(words[i])};
+    list[END] = (ferrum_str){"", 0};
+    return fe_tokens_open(&tokens, list, VOCABULARY, &(int32_t){END}, 1, NULL);
+}
+
+static int close_vocabulary(void **state) {
+    (void)state;
+    fe_tokens_close(tokens);
+    return 0;
+}
+
+/* ---- Files of cases ---------------------------------------------------------------------------------------------- */
+
+static void each_line(const char *path, void (*run)(const fe_json *line)) {
+    FILE *f = fopen(path, "r");
+    char *line = NULL;
+    size_t capacity = 0;
+    assert_non_null(f);
+    for (ssize_t n; (n = getline(&line, &capacity, f)) > 0;) {
+        fe_arena arena = fe_arena_make(1 << 24);
+        const fe_json *v;
+        assert_int_equal(fe_json_parse(&v, line, (size_t)n, path, NULL, &arena, NULL), 0);
+        run(v);
+        fe_arena_free(&arena);
+    }
+    free(line);
+    fclose(f);
+}
+
+static void put_value(fe_text *out, const fe_json *v, bool loose) {
+    if (v->type == FE_JSON_STRING)
+        fe_json_put_string(out, v->text, v->len, loose);
+    else if (v->type == FE_JSON_NUMBER)
+        fe_text_append(out, v->text, v->len);
+    else if (v->type == FE_JSON_NULL)
+        fe_text_puts(out, "null");
+    else if (v->type == FE_JSON_BOOL)
+        fe_text_puts(out, v->truth ? "true" : "false");
+    else {
+        bool object = v->type == FE_JSON_OBJECT;
+        fe_text_puts(out, object ? "{" : "[");
+        for (const fe_json *e = v->first; e; e = e->next) {
+            if (loose) fe_text_puts(out, "\n  ");
+            if (object) fe_json_put_string(out, e->key, e->key_len, false), fe_text_puts(out, loose ? " : " : ":");
+            put_value(out, e, loose);
+            if (e->next) fe_text_puts(out, ",");
+        }
+        fe_text_puts(out, loose && v->count ? "\n" : "");
+        fe_text_puts(out, object ? "}" : "]");
+    }
+}
+
+static bool in_mask(uint32_t id) { return mask[id >> 6] >> (id & 63) & 1; }
+
+/* ---- Patterns ---------------------------------------------------------------------------------------------------- */
+
+static void check_pattern(const fe_json *line) {
+    const fe_json *pattern = fe_json_get(line, "pattern");
+    for (int spelling = FE_UTF8; spelling <= FE_JSON; spelling++) {
+        fe_res *s = fe_res_open(NULL, 1 << 26);
+        fe_re r;
+        ferrum_error err;
+        assert_int_equal(fe_pattern_compile(s, (fe_spelling)spelling, false, pattern->text, pattern->len, &r, &err), 0);
+        for (int found = 0; found < 2; found++)
+            for (const fe_json *t = fe_json_get(line, found ? "found" : "not")->first; t; t = t->next) {
+                fe_text text = {0};
+                fe_json_put_string(&text, t->text, t->len, false);
+                bool matches = spelling == FE_JSON ? fe_re_matches(s, r, text.data + 1, text.len - 2)
+                                                   : fe_re_matches(s, r, t->text, t->len);
+                if (matches != found) fail_msg("pattern %s, text %s: %d", pattern->text, text.data, matches);
+                fe_text_free(&text);
+            }
+        fe_res_close(s);
+    }
+}
+
+static void test_patterns(void **state) {
+    (void)state;
+    each_line(TEST_DATA "/grammar/patterns.jsonl", check_pattern);
+}
+
+static void test_bad_patterns(void **state) {
+    static const struct {
+        const char *pattern;
+        int code;
+    } bad[] = {{"(", FERRUM_EINVAL},
+               {")", FERRUM_EINVAL},
+               {"[a", FERRUM_EINVAL},
+               {"*a", FERRUM_EINVAL},
+               {"a{3,2}", FERRUM_EINVAL},
+               {"[b-a]", FERRUM_EINVAL},
+               {"\\", FERRUM_EINVAL},
+               {"\\u12", FERRUM_EINVAL},
+               {"(a)\\1", FERRUM_EUNSUPPORTED},
+               {"\\bx", FERRUM_EUNSUPPORTED},
+               {"(?<=a)b", FERRUM_EUNSUPPORTED},
+               {"a{200000}", FERRUM_ELIMIT},
+               {"(?:(?!a)b)*c", FERRUM_EUNSUPPORTED},
+               {"\xFF", FERRUM_EINVAL}};
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        fe_res *s = fe_res_open(NULL, 1 << 24);
+        fe_re r;
+        ferrum_error err;
+        int rc = fe_pattern_compile(s, FE_UTF8, false, bad[i].pattern, strlen(bad[i].pattern), &r, &err);
+        if (rc != bad[i].code) fail_msg("%s: %d", bad[i].pattern, rc);
+        fe_res_close(s);
+    }
+}
+
+/* ---- Schemas ----------------------------------------------------------------------------------------------------- */
+
+/* The mask is what the parse says of each token. */
+static void check_mask(fe_constraint *c) {
+    ferrum_error err;
+    assert_int_equal(fe_constraint_mask(c, mask, &err), 0);
+    for (uint32_t id = 0; id < VOCABULARY; id++) {
+        size_t steps = fe_constraint_steps(c);
+        bool may = fe_constraint_accept(c, id, NULL) == 0;
+        if (may != in_mask(id)) fail_msg("token %u: the mask says %d, the parse %d", id, in_mask(id), may);
+        if (may) assert_int_equal(fe_constraint_rollback(c, 1, NULL), 0);
+        if (fe_constraint_steps(c) != steps)
+            fail_msg("token %u: %zu steps, %zu before", id, fe_constraint_steps(c), steps);
+    }
+}
+
+/* Byte by byte, with the mask looked at before each. */
+static bool takes(fe_grammar *g, const char *text, size_t len, bool every_mask) {
+    fe_constraint *c;
+    bool ok = true;
+    assert_int_equal(fe_constraint_open(&c, g, NULL), 0);
+    for (size_t i = 0; i < len && ok; i++) {
+        if (every_mask) check_mask(c);
+        assert_int_equal(fe_constraint_mask(c, mask, NULL), 0);
+        ok = in_mask((unsigned char)text[i]);
+        ferrum_error err;
+        if ((fe_constraint_accept(c, (unsigned char)text[i], &err) == 0) != ok)
+            fail_msg("%.*s: the mask says %d of byte %zu: %s", (int)len, text, ok, i, err.message);
+    }
+    ok = ok && fe_constraint_may_end(c);
+    fe_constraint_close(c);
+    return ok;
+}
+
+static bool takes_text(fe_grammar *g, const char *text) { return takes(g, text, strlen(text), true); }
+
+static fe_grammar *compile(const char *schema, bool ordered, fe_space space) {
+    fe_grammar *g;
+    ferrum_error err;
+    if (fe_schema_compile(&g, tokens, schema, strlen(schema), "schema", &(fe_schema_options){space, ordered}, NULL,
+                          &err))
+        fail_msg("%s: %s", schema, err.message);
+    return g;
+}
+
+static void check_schema(const fe_json *line) {
+    fe_text schema = {0};
+    put_value(&schema, fe_json_get(line, "schema"), false);
+    fe_grammar *g = compile(schema.data, false, FE_SPACE_ANY);
+    for (int valid = 0; valid < 2; valid++) {
+        size_t index = 0;
+        for (const fe_json *v = fe_json_get(line, valid ? "valid" : "invalid")->first; v; v = v->next, index++)
+            for (int loose = 0; loose < 2; loose++) {
+                fe_text text = {0};
+                put_value(&text, v, loose);
+                if (takes(g, text.data, text.len, index % 4 == 0 && !loose) != valid)
+                    fail_msg("%s: %s: %s", schema.data, text.data,
+                             valid ? "valid and rejected" : "invalid and let through");
+                fe_text_free(&text);
+            }
+    }
+    fe_grammar_close(g);
+    fe_text_free(&schema);
+}
+
+static void test_schemas(void **state) {
+    (void)state;
+    each_line(TEST_DATA "/grammar/schemas.jsonl", check_schema);
+}
+
+static void test_refused(void **state) {
+    static const struct {
+        const char *schema;
+        int code;
+        const char *says;
+    } bad[] = {
+        {"{", FERRUM_EFORMAT, "expected"},
+        {"3", FERRUM_EINVAL, "a schema is an object"},
+        {"false", FERRUM_EINVAL, "no finite value"},
+        {"{\"type\":\"any\"}", FERRUM_EUNSUPPORTED, "#: type: no such type"},
+        {"{\"properties\":{\"a\":{\"uniqueItems\":true}}}", FERRUM_EUNSUPPORTED, "#/properties/a: uniqueItems"},
+        {"{\"items\":{\"unevaluatedProperties\":false}}", FERRUM_EUNSUPPORTED, "#/items: unevaluatedProperties"},
+        {"{\"items\":{\"pattern\":\"(a)\\\\1\"}}", FERRUM_EUNSUPPORTED, "references back"},
+        {"{\"items\":{\"pattern\":\"(\"}}", FERRUM_EINVAL, "( without its )"},
+        {"{\"$ref\":\"#/nowhere\"}", FERRUM_EUNSUPPORTED, "not in this document"},
+        {"{\"$ref\":\"http://example.org/x\"}", FERRUM_EUNSUPPORTED, "not in this document"},
+        {"{\"$ref\":\"#\"}", FERRUM_EUNSUPPORTED, "circle"},
+        {"{\"type\":\"object\",\"required\":[\"a\"],\"properties\":{\"a\":{\"$ref\":\"#\"}}}", FERRUM_EINVAL,
+         "no finite value"},
+        {"{\"type\":\"integer\",\"minimum\":3,\"maximum\":2}", FERRUM_EINVAL, "no finite value"},
+        {"{\"minLength\":-1}", FERRUM_EINVAL, "minLength"},
+        {"{\"oneOf\":[{\"items\":{\"uniqueItems\":true}},{\"type\":\"array\"}]}", FERRUM_EUNSUPPORTED, "oneOf"},
+        {"{\"format\":\"regex\"}", FERRUM_EUNSUPPORTED, "format"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        fe_grammar *g;
+        ferrum_error err;
+        int rc = fe_schema_compile(&g, tokens, bad[i].schema, strlen(bad[i].schema), "schema", &(fe_schema_options){0},
+                                   NULL, &err);
+        assert_null(g);
+        if (rc != bad[i].code || !strstr(err.message, bad[i].says))
+            fail_msg("%s: %d, %s", bad[i].schema, rc, rc ? err.message : "");
+    }
+}
+
+static void test_order_and_space(void **state) {
+    static const char schema[] =
+        "{\"type\":\"object\",\"properties\":{\"b\":{\"const\":1},\"a\":{\"const\":2},\"c\":{\"const\":3}},"
+        "\"required\":[\"a\"],\"additionalProperties\":false}";
+    (void)state;
+    fe_grammar *g = compile(schema, true, FE_SPACE_COMPACT);
+    assert_true(takes_text(g, "{\"b\":1,\"a\":2}"));
+    assert_true(takes_text(g, "{\"a\":2,\"c\":3}"));
+    assert_false(takes_text(g, "{\"a\":2,\"b\":1}"));
+    assert_false(takes_text(g, "{\"b\":1,\"c\":3}"));
+    assert_false(takes_text(g, "{\"a\": 2}"));
+    fe_grammar_close(g);
+    g = compile(schema, false, FE_SPACE_INDENT);
+    assert_true(takes_text(g, "{\n  \"c\": 3,\n  \"a\": 2\n}"));
+    assert_true(takes_text(g, "{\"c\": 3, \"a\": 2}"));
+    assert_false(takes_text(g, "{\"a\":  2}"));
+    fe_grammar_close(g);
+}
+
+/* What has to come, and steps back and copies that stand where they stood. */
+static void test_forced_and_rollback(void **state) {
+    fe_constraint *c, *copy;
+    char text[64];
+    size_t len;
+    (void)state;
+    fe_grammar *g =
+        compile("{\"type\":\"object\",\"properties\":{\"name\":{\"enum\":[\"ab\",\"ac\"]}},\"required\":[\"name\"],"
+                "\"additionalProperties\":false}",
+                false, FE_SPACE_COMPACT);
+    assert_int_equal(fe_constraint_open(&c, g, NULL), 0);
+    assert_int_equal(fe_constraint_forced(c, text, sizeof text, &len, NULL), 0);
+    assert_int_equal(len, 10);
+    assert_memory_equal(text, "{\"name\":\"a", 10);
+    assert_int_equal(fe_constraint_accept_text(c, text, len, NULL), 0);
+    assert_int_equal(fe_constraint_clone(&copy, c, NULL), 0);
+    assert_int_equal(fe_constraint_accept(c, 'b', NULL), 0);
+    assert_int_equal(fe_constraint_accept(c, 'b', NULL), FERRUM_EINVAL);
+    assert_int_equal(fe_constraint_accept_text(c, "\"}", 2, NULL), 0);
+    assert_true(fe_constraint_may_end(c));
+    assert_int_equal(fe_constraint_accept(c, END, NULL), 0);
+    assert_int_equal(fe_constraint_mask(c, mask, NULL), 0);
+    for (size_t i = 0; i < sizeof mask / sizeof *mask; i++) assert_true(mask[i] == 0);
+    assert_int_equal(fe_constraint_rollback(c, 3, NULL), 0);
+    assert_int_equal(fe_constraint_accept(c, 'c', NULL), 0);
+    assert_int_equal(fe_constraint_rollback(c, 3, NULL), FERRUM_EINVAL);
+    assert_int_equal(fe_constraint_accept(copy, 'c', NULL), 0);
+    assert_int_equal(fe_constraint_accept(copy, END, NULL), FERRUM_EINVAL);
+    fe_constraint_close(copy);
+    fe_constraint_close(c);
+    fe_grammar_close(g);
+}
+
+/* More frames than are kept at once: those of before are collected, and the parse goes on. */
+static void test_collection(void **state) {
+    fe_constraint *c, *early;
+    (void)state;
+    fe_grammar *g =
+        compile("{\"type\":\"array\",\"maxItems\":1000000,\"items\":{\"type\":\"integer\"}}", false, FE_SPACE_COMPACT);
+    assert_int_equal(fe_constraint_open(&c, g, NULL), 0);
+    assert_int_equal(fe_constraint_accept_text(c, "[1,2", 4, NULL), 0);
+    assert_int_equal(fe_constraint_clone(&early, c, NULL), 0);
+    for (int i = 0; i < 150000; i++) {
+        assert_int_equal(fe_constraint_accept_text(c, ",1", 2, NULL), 0);
+        if (i % 1000 == 999) {
+            assert_int_equal(fe_constraint_accept_text(early, ",3", 2, NULL), 0);
+            assert_int_equal(fe_constraint_rollback(early, 1, NULL), 0);
+        }
+    }
+    check_mask(c);
+    check_mask(early);
+    assert_int_equal(fe_constraint_accept_text(early, "0]", 2, NULL), 0);
+    assert_true(fe_constraint_may_end(early));
+    fe_constraint_close(early);
+    fe_constraint_close(c);
+    fe_grammar_close(g);
+}
+
+/* ---- GBNF and patterns by themselves ----------------------------------------------------------------------------- */
+
+static fe_grammar *read_gbnf(const char *text) {
+    fe_grammar *g;
+    ferrum_error err;
+    if (fe_gbnf_compile(&g, tokens, text, strlen(text), "grammar", &err)) fail_msg("%s: %s", text, err.message);
+    return g;
+}
+
+static void test_gbnf(void **state) {
+    static const struct {
+        const char *grammar;
+        const char *takes[6], *refuses[6];
+    } cases[] = {
+        {"# sums\nroot ::= sum \"\\n\"?\nsum ::= term (\n  ws \"+\" ws term)* # more\nterm ::= [0-9]{1,3} | \"(\" sum "
+         "\")\"\nws ::= \" \"?\n",
+         {"1", "12+3", "(1+2)+3\n", "((7))", "1 + 2"},
+         {"", "1234", "(1", "1+", "1  + 2"}},
+        {"root ::= pair | \"\"\npair ::= \"a\" pair \"b\" | \"x\"", {"", "x", "aaxbb"}, {"axbb", "aax", "ab"}},
+        {"root ::= [^a-c\\n] . \"\\u00e9\" [\\-\\]]",
+         {"d\xC3\xA9\xC3\xA9-", "\xF0\x9F\x98\x80x\xC3\xA9]"},
+         {"ax\xC3\xA9-", "dx\xC3\xA9x"}},
+        {"root ::= list\nlist ::= item | item \",\" list\nitem ::= \"a\"{2} | \"b\"{1,} |\n  \"c\"",
+         {"aa", "bbb,c,aa"},
+         {"a", "aa,", ",c"}},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fe_grammar *g = read_gbnf(cases[i].grammar);
+        for (int k = 0; k < 6 && cases[i].takes[k]; k++)
+            if (!takes_text(g, cases[i].takes[k])) fail_msg("%s refuses %s", cases[i].grammar, cases[i].takes[k]);
+        for (int k = 0; k < 6 && cases[i].refuses[k]; k++)
+            if (takes_text(g, cases[i].refuses[k])) fail_msg("%s takes %s", cases[i].grammar, cases[i].refuses[k]);
+        fe_grammar_close(g);
+    }
+}
+
+static void test_bad_gbnf(void **state) {
+    static const struct {
+        const char *grammar;
+        int code;
+        const char *says;
+    } bad[] = {
+        {"", FERRUM_EINVAL, "no rule root"},
+        {"a ::= \"x\"", FERRUM_EINVAL, "no rule root"},
+        {"root ::= b", FERRUM_EINVAL, "line 1: there is no rule b"},
+        {"root ::= \"a\"\nroot ::= \"b\"", FERRUM_EINVAL, "line 2: a rule of this name"},
+        {"root ::= \"a", FERRUM_EINVAL, "\" without another"},
+        {"root ::= (\"a\"", FERRUM_EINVAL, "( without its )"},
+        {"root ::= root \"a\" | \"b\"", FERRUM_EINVAL, "root begins with itself"},
+        {"root ::= a\na ::= \"\" b\nb ::= a \"x\" | \"y\"", FERRUM_EINVAL, "begins with itself"},
+        {"root ::= \"a\" root", FERRUM_EINVAL, "no finite sentence"},
+        {"root ::= <[12]>", FERRUM_EUNSUPPORTED, "not held"},
+        {"root = \"a\"", FERRUM_EINVAL, "::= is missing"},
+        {"root ::= [b-a]", FERRUM_EINVAL, "range"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        fe_grammar *g;
+        ferrum_error err;
+        int rc = fe_gbnf_compile(&g, tokens, bad[i].grammar, strlen(bad[i].grammar), "grammar", &err);
+        assert_null(g);
+        if (rc != bad[i].code || !strstr(err.message, bad[i].says))
+            fail_msg("%s: %d, %s", bad[i].grammar, rc, rc ? err.message : "");
+    }
+}
+
+static void test_regex(void **state) {
+    fe_grammar *g;
+    (void)state;
+    assert_int_equal(fe_regex_compile(&g, tokens, "(foo|bar)+\\d?", 13, NULL), 0);
+    assert_true(takes_text(g, "foobar1"));
+    assert_false(takes_text(g, "foob"));
+    assert_false(takes_text(g, "xfoo"));
+    fe_grammar_close(g);
+    assert_int_equal(fe_regex_compile(&g, tokens, "a(?!b)b", 7, NULL), FERRUM_EINVAL);
+    assert_null(g);
+}
+
+/* Each of these is answered, one way or the other. */
+static void test_hostile(void **state) {
+    (void)state;
+    fe_text pattern = {0};
+    fe_re r;
+    ferrum_error err;
+    for (int i = 0; i < 60000; i++) fe_text_puts(&pattern, "(");
+    for (int i = 0; i < 60000; i++) fe_text_puts(&pattern, ")");
+    fe_res *s = fe_res_open(NULL, 1 << 26);
+    assert_int_equal(fe_pattern_compile(s, FE_UTF8, false, pattern.data, pattern.len, &r, &err), FERRUM_ELIMIT);
+    fe_res_close(s);
+    fe_text_free(&pattern);
+    fe_text grammar = {0};
+    fe_text_puts(&grammar, "root ::= ");
+    for (int i = 0; i < 60000; i++) fe_text_puts(&grammar, "(");
+    fe_grammar *deep;
+    assert_int_equal(fe_gbnf_compile(&deep, tokens, grammar.data, grammar.len, "grammar", NULL), FERRUM_ELIMIT);
+    fe_text_free(&grammar);
+    /* Two hundred million states, were they all made. */
+    static const char *const schemas[] = {
+        "{\"type\":\"string\",\"pattern\":\"^(.*a.{25}){3}$\"}",
+        "{\"type\":\"string\",\"pattern\":\"(a{1,30}){1,30}(b{1,30}){1,30}$\"}",
+        "{\"type\":\"string\",\"allOf\":[{\"pattern\":\"a.{20}$\"},{\"pattern\":\"b.{19}$\"},{\"not\":{\"pattern\":\"c."
+        "{18}$\"}}]}",
+        "{\"$defs\":{\"a\":{\"anyOf\":[{\"items\":{\"$ref\":\"#/$defs/a\"}},{\"properties\":{\"a\":{\"$ref\":\"#/$defs/"
+        "a\"}}}]}},\"$ref\":\"#/$defs/a\"}",
+        "{\"$defs\":{\"a\":{\"allOf\":[{\"$ref\":\"#/$defs/b\"}]},\"b\":{\"anyOf\":[{\"$ref\":\"#/$defs/"
+        "a\"}]}},\"$ref\":\"#/$defs/a\"}",
+    };
+    for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
+        fe_grammar *g;
+        fe_constraint *c;
+        if (fe_schema_compile(&g, tokens, schemas[i], strlen(schemas[i]), "schema", &(fe_schema_options){0}, NULL,
+                              &err))
+            continue;
+        assert_int_equal(fe_constraint_open(&c, g, NULL), 0);
+        for (int k = 0; k < 200; k++)
+            if (fe_constraint_accept_text(c, k ? "a" : "\"", 1, NULL) || fe_constraint_mask(c, mask, NULL)) break;
+        fe_constraint_close(c);
+        fe_grammar_close(g);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_bad_patterns),
+        cmocka_unit_test(test_schemas),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_order_and_space),
+        cmocka_unit_test(test_forced_and_rollback),
+        cmocka_unit_test(test_collection),
+        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_gbnf),
+        cmocka_unit_test(test_bad_gbnf),
+        cmocka_unit_test(test_regex),
+    };
+    return cmocka_run_group_tests(tests, open_vocabulary, close_vocabulary);
+}
