@@ -116,7 +116,7 @@ FERRUM_API double ferrum_gguf_array_number(const ferrum_gguf_kv *kv, uint64_t in
 FERRUM_API const char *ferrum_gguf_type_name(ferrum_gguf_type type);
 
 /* Writing. Keys and tensors are collected (keys and values are copied; tensor data is borrowed until
- * ferrum_gguf_writer_save returns) and written in order, version 3, to PATH.tmp, then renamed over PATH.
+ * ferrum_gguf_writer_save returns) and written in order, version 3, to a temporary file that takes PATH's name when all is on disk.
  * A failed add makes save fail with the same sentence, so that adds need no checking of their own. */
 typedef struct ferrum_gguf_writer ferrum_gguf_writer;
 FERRUM_API int ferrum_gguf_writer_open(ferrum_gguf_writer **out, ferrum_error *err);

@@ -45,6 +45,10 @@ FERRUM_API const char *ferrum_type_name(ferrum_type type); /* "Q4_K"; "?" for an
 FERRUM_API size_t ferrum_type_block(ferrum_type type);     /* elements a block: 1, 32 or 256; 0 for an unknown type */
 FERRUM_API size_t ferrum_type_bytes(ferrum_type type);     /* bytes a block; 0 for an unknown type */
 
+/* The magnitude up to which values can be quantised: what the fp16 numbers of a block hold (3.3e4 in Q4_1 and Q5_1, 2.6e5 in Q4_0,
+ * more in the others). In the types without blocks, what does not round to infinity. 0 for an unknown type. */
+FERRUM_API float ferrum_type_largest(ferrum_type type);
+
 /* Bytes of a row of `cols` elements. A row always starts on a block: where cols is no multiple of the block size the last
  * block is whole and its surplus elements are ignored. 0 for an unknown type, SIZE_MAX where the bytes do not fit. */
 FERRUM_API size_t ferrum_row_bytes(ferrum_type type, size_t cols);
@@ -89,10 +93,10 @@ FERRUM_API int ferrum_dequantize(ferrum_type type, float *out, const void *w, si
 FERRUM_API int ferrum_dequantize_f16(ferrum_type type, uint16_t *out, const void *w, size_t count);
 FERRUM_API int ferrum_gemv(ferrum_type type, float *y, const void *w, const float *x, size_t n, size_t k);
 
-/* Quantises `rows` rows of `cols` fp32 values, cols a multiple of the block size, into rows of ferrum_row_bytes each.
- * F32, F16, BF16, Q8_0 and Q4_K; FERRUM_EUNSUPPORTED for the others. FERRUM_EINVAL for an unknown type, for cols and, in
- * the types with blocks, for a value that is not finite or too large for a block's fp16 scale (8.3e6 in Q8_0, 2.0e6 in
- * Q4_K). */
+/* Quantises `rows` rows of `cols` fp32 values, cols a multiple of the block size, into rows of ferrum_row_bytes each, searching
+ * for the least Σ (w - x)². The same values give the same blocks on every CPU.
+ * FERRUM_EINVAL for an unknown type, for cols and, in the types with blocks, for a value that is not finite or larger than
+ * ferrum_type_largest. */
 FERRUM_API int ferrum_quantize(ferrum_type type, void *out, const float *x, size_t rows, size_t cols);
 
 /* Weights to measure with where there is no model: pseudo-random blocks of mean 0 and about this standard deviation, the same

@@ -1,6 +1,7 @@
 /* Published shapes of models, with made-up weights: the file's header comes from the GGUF writer, its data is memory that is
  * filled on demand. Nothing is read or written on disk. */
 #include "cli.h"
+#include <ferrum/quantize.h>
 
 #include <errno.h>
 #include <math.h>
@@ -107,21 +108,7 @@ static const traits *traits_of(const shape *s) {
     return t;
 }
 
-/* The types of the tables of weights, as llama.cpp chooses them without an importance matrix. */
-typedef struct mix {
-    const char *name;
-    ferrum_type most;
-    ferrum_type more; /* of V and the feed-forward's way down in the layers that have more bits */
-    ferrum_type output;
-} mix;
-
-static const mix mixes[] = {
-    {"q4_k_m", FERRUM_Q4_K, FERRUM_Q6_K, FERRUM_Q6_K}, /* the first is the default */
-    {"q5_k_m", FERRUM_Q5_K, FERRUM_Q6_K, FERRUM_Q6_K}, {"q6_k", FERRUM_Q6_K, FERRUM_Q6_K, FERRUM_Q6_K},
-    {"q4_0", FERRUM_Q4_0, FERRUM_Q4_0, FERRUM_Q6_K},   {"q4_1", FERRUM_Q4_1, FERRUM_Q4_1, FERRUM_Q6_K},
-    {"q8_0", FERRUM_Q8_0, FERRUM_Q8_0, FERRUM_Q8_0},   {"f16", FERRUM_F16, FERRUM_F16, FERRUM_F16},
-};
-enum { MIXES = sizeof mixes / sizeof *mixes };
+static const char default_mix[] = "q4_k_m";
 
 /* ---- Names ------------------------------------------------------------------------------------------------------- */
 
@@ -132,14 +119,15 @@ static const char *shape_name(const void *user, size_t index) {
 
 static const char *mix_name(const void *user, size_t index) {
     (void)user;
-    return index < MIXES ? mixes[index].name : NULL;
+    const ferrum_mix *mix = ferrum_mix_at(index);
+    return mix ? ferrum_mix_name(mix) : NULL;
 }
 
 void cli_shape_list(void) {
     for (size_t i = 0; i < SHAPES; i++) printf("%-15s %s\n", shapes[i].name, shapes[i].repository);
     printf("\nEach with");
-    for (size_t i = 0; i < MIXES; i++) printf("%s :%s", i ? "," : "", mixes[i].name);
-    printf("; default: :%s\n", mixes[0].name);
+    for (size_t i = 0; mix_name(NULL, i); i++) printf("%s :%s", i ? "," : "", mix_name(NULL, i));
+    printf("; default: :%s\n", default_mix);
 }
 
 static bool same_name(const char *text, size_t len, const char *name) {
@@ -147,17 +135,15 @@ static bool same_name(const char *text, size_t len, const char *name) {
 }
 
 /* NAME[:QUANT] */
-static int find(const char *text, const shape **s, const mix **m) {
+static int find(const char *text, const shape **s, const ferrum_mix **m) {
     size_t len = strcspn(text, ":");
-    const char *quant = text[len] ? text + len + 1 : mixes[0].name;
+    const char *quant = text[len] ? text + len + 1 : default_mix;
     char name[32];
     snprintf(name, sizeof name, "%.*s", (int)len, text);
     *s = NULL;
-    *m = NULL;
+    *m = ferrum_mix_find(quant);
     for (size_t i = 0; i < SHAPES; i++)
         if (same_name(text, len, shapes[i].name)) *s = &shapes[i];
-    for (size_t i = 0; i < MIXES; i++)
-        if (strcmp(quant, mixes[i].name) == 0) *m = &mixes[i];
     if (!*s)
         return cli_fail(CLI_USAGE, "there is no shape %s; the nearest is %s (ferrum bench --shape list lists them all)",
                         name, cli_nearest(name, shape_name, NULL));
@@ -173,7 +159,8 @@ static int find(const char *text, const shape **s, const mix **m) {
 typedef struct builder {
     ferrum_gguf_writer *w;
     const shape *s;
-    const mix *m;
+    const ferrum_mix *m;
+    ferrum_mix_model model; /* what the mix goes by */
     uint32_t layer;
 } builder;
 
@@ -186,7 +173,7 @@ static void add_key(const builder *b, const char *key, uint32_t value) {
 static void add_keys(const builder *b) {
     const shape *s = b->s;
     char name[96];
-    snprintf(name, sizeof name, "%s %s", s->name, b->m->name);
+    snprintf(name, sizeof name, "%s %s", s->name, ferrum_mix_name(b->m));
     ferrum_gguf_writer_str(b->w, "general.architecture", s->arch);
     ferrum_gguf_writer_str(b->w, "general.name", name);
     add_key(b, "context_length", s->context);
@@ -217,48 +204,24 @@ static void add_vector(const builder *b, const char *format, uint32_t length) {
     ferrum_gguf_writer_tensor(b->w, name, FERRUM_F32, 1, (uint64_t[]){length}, NULL);
 }
 
-/* Rows that are no whole number of super-blocks take a type with small blocks and at least as many bits. */
-static ferrum_type fitting(ferrum_type type, uint32_t cols) {
-    if (cols % ferrum_type_block(type) == 0) return type;
-    return type == FERRUM_Q4_K ? FERRUM_Q5_0 : type == FERRUM_Q5_K ? FERRUM_Q5_1 : FERRUM_Q8_0;
-}
-
-static void add_table(const builder *b, const char *format, ferrum_type type, uint32_t slices, uint32_t rows,
-                      uint32_t cols) {
+static void add_table(const builder *b, const char *format, uint32_t slices, uint32_t rows, uint32_t cols) {
     char name[64];
+    uint64_t dimensions[] = {cols, rows, slices, 1};
     snprintf(name, sizeof name, format, b->layer);
-    ferrum_gguf_writer_tensor(b->w, name, fitting(type, cols), slices > 1 ? 3 : 2, (uint64_t[]){cols, rows, slices},
-                              NULL);
+    ferrum_type type = ferrum_mix_type(b->m, &b->model, name, dimensions, FERRUM_F32);
+    ferrum_gguf_writer_tensor(b->w, name, type, slices > 1 ? 3 : 2, dimensions, NULL);
 }
 
-/* The first eighth of the layers, the last, and every third between. */
-static bool has_more_bits(uint32_t layer, uint32_t layers) {
-    uint32_t eighth = layers / 8;
-    return layer < eighth || layer >= 7 * layers / 8 || (layer - eighth) % 3 == 2;
-}
-
-/* In the models of 70B, told by their layers, eight heads share a V, which has five bits at least. */
-static ferrum_type v_type(const builder *b, ferrum_type more) {
-    return b->s->layers == 80 && more == FERRUM_Q4_K ? FERRUM_Q5_K : more;
-}
-
-/* V has a say in all of the rows. */
-static ferrum_type qkv_type(const mix *m) {
-    if (m->most == m->more) return m->most;
-    return m->most == FERRUM_Q4_K ? FERRUM_Q5_K : m->more;
-}
-
-static void add_attention(const builder *b, const traits *t, ferrum_type more) {
+static void add_attention(const builder *b, const traits *t) {
     const shape *s = b->s;
     uint32_t q_rows = s->heads * s->head_dim, kv_rows = s->kv_heads * s->head_dim;
-    ferrum_type most = b->m->most;
     if (t->norms != BEHIND) add_vector(b, "blk.%u.attn_norm.weight", s->width);
     if (t->fused) {
-        add_table(b, "blk.%u.attn_qkv.weight", qkv_type(b->m), 1, q_rows + 2 * kv_rows, s->width);
+        add_table(b, "blk.%u.attn_qkv.weight", 1, q_rows + 2 * kv_rows, s->width);
     } else {
-        add_table(b, "blk.%u.attn_q.weight", most, 1, q_rows, s->width);
-        add_table(b, "blk.%u.attn_k.weight", most, 1, kv_rows, s->width);
-        add_table(b, "blk.%u.attn_v.weight", v_type(b, more), 1, kv_rows, s->width);
+        add_table(b, "blk.%u.attn_q.weight", 1, q_rows, s->width);
+        add_table(b, "blk.%u.attn_k.weight", 1, kv_rows, s->width);
+        add_table(b, "blk.%u.attn_v.weight", 1, kv_rows, s->width);
     }
     if (t->qkv_bias) {
         add_vector(b, "blk.%u.attn_q.bias", q_rows);
@@ -269,40 +232,38 @@ static void add_attention(const builder *b, const traits *t, ferrum_type more) {
         add_vector(b, "blk.%u.attn_q_norm.weight", t->qk_norm == NORM_ROWS ? q_rows : s->head_dim);
         add_vector(b, "blk.%u.attn_k_norm.weight", t->qk_norm == NORM_ROWS ? kv_rows : s->head_dim);
     }
-    add_table(b, "blk.%u.attn_output.weight", most, 1, s->width, q_rows);
+    add_table(b, "blk.%u.attn_output.weight", 1, s->width, q_rows);
     if (t->norms != BEFORE) add_vector(b, "blk.%u.post_attention_norm.weight", s->width);
 }
 
 static void add_layer(const builder *b) {
     const shape *s = b->s;
     const traits *t = traits_of(s);
-    ferrum_type most = b->m->most, more = has_more_bits(b->layer, s->layers) ? b->m->more : most;
-    add_attention(b, t, more);
+    add_attention(b, t);
     if (t->norms != BEHIND) add_vector(b, "blk.%u.ffn_norm.weight", s->width);
     if (t->norms != BEFORE) add_vector(b, "blk.%u.post_ffw_norm.weight", s->width);
     if (s->experts) {
-        add_table(b, "blk.%u.ffn_gate_inp.weight", FERRUM_F32, 1, s->experts, s->width);
-        add_table(b, "blk.%u.ffn_gate_exps.weight", most, s->experts, s->ffn, s->width);
-        add_table(b, "blk.%u.ffn_up_exps.weight", most, s->experts, s->ffn, s->width);
-        add_table(b, "blk.%u.ffn_down_exps.weight", more, s->experts, s->width, s->ffn);
+        add_table(b, "blk.%u.ffn_gate_inp.weight", 1, s->experts, s->width);
+        add_table(b, "blk.%u.ffn_gate_exps.weight", s->experts, s->ffn, s->width);
+        add_table(b, "blk.%u.ffn_up_exps.weight", s->experts, s->ffn, s->width);
+        add_table(b, "blk.%u.ffn_down_exps.weight", s->experts, s->width, s->ffn);
     } else {
-        if (!t->fused) add_table(b, "blk.%u.ffn_gate.weight", most, 1, s->ffn, s->width);
-        add_table(b, "blk.%u.ffn_up.weight", most, 1, t->fused ? 2 * s->ffn : s->ffn, s->width);
-        add_table(b, "blk.%u.ffn_down.weight", more, 1, s->width, s->ffn);
+        if (!t->fused) add_table(b, "blk.%u.ffn_gate.weight", 1, s->ffn, s->width);
+        add_table(b, "blk.%u.ffn_up.weight", 1, t->fused ? 2 * s->ffn : s->ffn, s->width);
+        add_table(b, "blk.%u.ffn_down.weight", 1, s->width, s->ffn);
     }
 }
 
-/* A tied embedding is the output, and has its type. */
-static int make_header(const shape *s, const mix *m, void **header, size_t *bytes, uint64_t *data_bytes,
+static int make_header(const shape *s, const ferrum_mix *m, void **header, size_t *bytes, uint64_t *data_bytes,
                        ferrum_error *err) {
-    builder b = {.s = s, .m = m};
+    builder b = {.s = s, .m = m, .model = {s->arch, s->layers, s->heads, s->kv_heads, s->experts, s->output == TIED}};
     int rc = ferrum_gguf_writer_open(&b.w, err);
     if (rc) return rc;
     add_keys(&b);
-    add_table(&b, "token_embd.weight", s->output == OWN ? m->most : m->output, 1, s->vocab, s->width);
+    add_table(&b, "token_embd.weight", 1, s->vocab, s->width);
     for (; b.layer < s->layers; b.layer++) add_layer(&b);
     add_vector(&b, "output_norm.weight", s->width);
-    if (s->output == OWN) add_table(&b, "output.weight", m->output, 1, s->vocab, s->width);
+    if (s->output == OWN) add_table(&b, "output.weight", 1, s->vocab, s->width);
     rc = ferrum_gguf_writer_header(b.w, header, bytes, data_bytes, err);
     ferrum_gguf_writer_close(b.w);
     return rc;
@@ -325,7 +286,7 @@ static int reserve(cli_shape *out, const void *header, size_t header_bytes, uint
 
 int cli_shape_open(cli_shape *out, const char *text, const cli_model_options *options) {
     const shape *s;
-    const mix *m;
+    const ferrum_mix *m;
     void *header;
     size_t header_bytes;
     uint64_t data_bytes;

@@ -74,6 +74,11 @@ struct ferrum_gguf {
     fe_names names; /* of the tensors */
 };
 
+/* Where part `part` of a file that was opened by its path lies; release with free. NULL where memory runs out. */
+char *fe_gguf_part_path(const ferrum_gguf *g, uint32_t part, ferrum_error *err);
+/* Would the path be opened as one part of several? */
+bool fe_gguf_names_part(const char *path);
+
 /* Reads the last of g's parts: its keys into kvs (empty before), its tensors behind those of g. `path` is that part's
  * (parse.c). */
 int fe_gguf_parse(ferrum_gguf *g, const char *path, fe_kvs *kvs, uint32_t *version, ferrum_error *err);

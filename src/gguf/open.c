@@ -41,6 +41,20 @@ static char *part_path(const char *path, size_t stem, uint32_t number, uint32_t 
     return name;
 }
 
+char *fe_gguf_part_path(const ferrum_gguf *g, uint32_t part, ferrum_error *err) {
+    split_name name = {.stem = strlen(g->path)};
+    if (g->part_count > 1 && parse_split_name(g->path, &name))
+        return part_path(g->path, name.stem, part + 1, g->part_count, err);
+    char *path = strdup(g->path);
+    if (!path) fe_fail_memory(err, name.stem, "a path");
+    return path;
+}
+
+bool fe_gguf_names_part(const char *path) {
+    split_name name;
+    return parse_split_name(path, &name) && name.count > 1;
+}
+
 static int refuse_later_part(const char *path, const split_name *name, ferrum_error *err) {
     char *first = part_path(path, name->stem, 1, name->count, err);
     if (!first) return FERRUM_ENOMEM;

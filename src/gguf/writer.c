@@ -1,12 +1,10 @@
 /* Writes GGUF version 3. Keys are encoded as they come in; the file is put together when it is saved. */
+#include "core/output.h"
 #include "gguf/gguf.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct out_key {
     ferrum_str name; /* owned */
@@ -348,59 +346,29 @@ done:
     return rc;
 }
 
-static bool write_all(int fd, const void *data, uint64_t bytes) {
-    const char *p = data;
-    while (bytes > 0) {
-        ssize_t n = write(fd, p, (size_t)(bytes < 1u << 30 ? bytes : 1u << 30));
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return false;
-        p += n;
-        bytes -= (uint64_t)n;
-    }
-    return true;
-}
-
-static bool write_file(const ferrum_gguf_writer *w, int fd, const fe_text *header) {
+static int write_file(const ferrum_gguf_writer *w, const fe_output *o, const fe_text *header, ferrum_error *err) {
     static const char zeros[FE_GGUF_ALIGNMENT_MAX];
-    if (!write_all(fd, header->data, header->len)) return false;
-    for (size_t i = 0; i < w->tensor_count; i++) {
+    int rc = fe_output_write(o, header->data, header->len, 0, err);
+    for (size_t i = 0; i < w->tensor_count && rc == 0; i++) {
         const out_tensor *t = &w->tensors[i];
-        if (!write_all(fd, t->data, t->bytes)) return false;
-        if (!write_all(fd, zeros, (w->alignment - t->bytes % w->alignment) % w->alignment)) return false;
+        uint64_t at = header->len + t->offset, padding = (w->alignment - t->bytes % w->alignment) % w->alignment;
+        rc = fe_output_write(o, t->data, t->bytes, at, err);
+        if (rc == 0) rc = fe_output_write(o, zeros, padding, at + t->bytes, err);
     }
-    return true;
+    return rc;
 }
 
-/* Whatever happens, `path` is the old file or the whole new one: the name changes hands after the bytes are on disk. */
 int ferrum_gguf_writer_save(ferrum_gguf_writer *w, const char *path, ferrum_error *err) {
-    fe_text header = {0}, temporary = {0};
-    uint64_t data_bytes;
-    int fd = -1, rc = prepare(w, &header, &data_bytes, err);
-    if (rc) goto done;
-    fe_text_puts(&temporary, path);
-    fe_text_puts(&temporary, ".tmp");
-    if (temporary.failed) {
-        rc = fe_fail_memory(err, strlen(path), "a path");
-        goto done;
-    }
-    fd = open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        rc = fe_fail(err, FERRUM_EIO, "%s: cannot be created: %s", temporary.data, strerror(errno));
-        goto done;
-    }
-    bool written = write_file(w, fd, &header) && fsync(fd) == 0;
-    int cause = errno;
-    if (close(fd) != 0 && written) {
-        written = false;
-        cause = errno;
-    }
-    if (!written)
-        rc = fe_fail(err, FERRUM_EIO, "%s: cannot be written: %s", temporary.data, strerror(cause));
-    else if (rename(temporary.data, path) != 0)
-        rc = fe_fail(err, FERRUM_EIO, "%s: cannot be renamed to %s: %s", temporary.data, path, strerror(errno));
-    if (rc) unlink(temporary.data);
-done:
-    fe_text_free(&temporary);
+    fe_text header = {0};
+    fe_output o = {.fd = -1};
+    uint64_t data_bytes = 0, bytes;
+    int rc = prepare(w, &header, &data_bytes, err);
+    if (rc == 0 && !fe_add_u64(header.len, data_bytes, &bytes))
+        rc = fe_fail(err, FERRUM_EINVAL, "%s: would be longer than 64 bits count", path);
+    if (rc == 0) rc = fe_output_open(&o, path, bytes, err);
+    if (rc == 0) rc = write_file(w, &o, &header, err);
+    if (rc == 0) rc = fe_output_commit(&o, err);
+    fe_output_close(&o);
     fe_text_free(&header);
     return rc;
 }

@@ -35,6 +35,11 @@ size_t ferrum_type_bytes(ferrum_type type) {
     return t ? t->bytes : 0;
 }
 
+float ferrum_type_largest(ferrum_type type) {
+    const fe_type_info *t = fe_type_info_of((int)type);
+    return t ? t->largest : 0;
+}
+
 size_t ferrum_row_bytes(ferrum_type type, size_t cols) {
     const fe_type_info *t = fe_type_info_of((int)type);
     if (!t) return 0;
@@ -77,7 +82,6 @@ int ferrum_quantize(ferrum_type type, void *out, const float *x, size_t rows, si
     const fe_type_info *t = fe_type_info_of((int)type);
     size_t count;
     if (!t || cols % t->block != 0 || __builtin_mul_overflow(rows, cols, &count)) return FERRUM_EINVAL;
-    if (!t->quantize) return FERRUM_EUNSUPPORTED;
     if (t->block > 1) {
         for (size_t i = 0; i < count; i++) {
             if (!(fabsf(x[i]) <= t->largest)) return FERRUM_EINVAL;

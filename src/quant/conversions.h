@@ -27,7 +27,19 @@ void fe_dequantize_q4_k(float *out, const void *blocks, size_t count);
 void fe_dequantize_q5_k(float *out, const void *blocks, size_t count);
 void fe_dequantize_q6_k(float *out, const void *blocks, size_t count);
 
-/* q4_k_quantize.c */
+/* legacy_quantize.c */
+void fe_quantize_q4_0(void *blocks, const float *x, size_t count);
+void fe_quantize_q4_1(void *blocks, const float *x, size_t count);
+void fe_quantize_q5_0(void *blocks, const float *x, size_t count);
+void fe_quantize_q5_1(void *blocks, const float *x, size_t count);
+
+/* k_line_quantize.c */
+void fe_quantize_q2_k(void *blocks, const float *x, size_t count);
 void fe_quantize_q4_k(void *blocks, const float *x, size_t count);
+void fe_quantize_q5_k(void *blocks, const float *x, size_t count);
+
+/* k_scale_quantize.c */
+void fe_quantize_q3_k(void *blocks, const float *x, size_t count);
+void fe_quantize_q6_k(void *blocks, const float *x, size_t count);
 
 #endif

@@ -11,8 +11,9 @@ typedef struct fe_type_info {
     const char *name;                                                 /* "Q4_K" */
     uint16_t block, bytes;                                            /* elements and bytes of one block */
     void (*dequantize)(float *out, const void *blocks, size_t count); /* count blocks */
-    void (*quantize)(void *blocks, const float *x, size_t count);     /* count blocks; NULL where there is none */
-    float largest; /* quantize takes values of at most this magnitude, lest the fp16 scale of a block overflow */
+    void (*quantize)(void *blocks, const float *x, size_t count);     /* count blocks */
+    float
+        largest; /* magnitude that quantize takes, lest a block's fp16 scale overflow; of the others: that stays finite */
 } fe_type_info;
 
 /* NULL for an unknown type. */

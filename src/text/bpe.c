@@ -44,7 +44,7 @@ static int add_merge(fe_tokenizer *t, ferrum_str line, uint32_t rank, ferrum_err
     return 0;
 }
 
-static int read_merges(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err) {
+int fe_merges_read(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err) {
     const char *file = t->vocab.file;
     const ferrum_gguf_kv *kv = ferrum_gguf_find(g, MERGES);
     if (!kv) return fe_fail(err, FERRUM_EFORMAT, "%s: key " MERGES " is missing", file);
@@ -101,12 +101,12 @@ static int find_rule(fe_tokenizer *t, const ferrum_gguf *g, const char *chosen, 
 int fe_bpe_open(fe_tokenizer *t, const ferrum_gguf *g, const char *pre, ferrum_error *err) {
     int rc = find_rule(t, g, pre, err);
     if (rc == 0) rc = fe_vocab_open(&t->vocab, g, FE_VOCAB_BPE, t->rule->flags & FE_SPLIT_BOS, err);
-    if (rc == 0) rc = read_merges(t, g, err);
+    if (rc == 0) rc = fe_merges_read(t, g, err);
     return rc == 0 ? fe_split_open(&t->split, t->rule, err) : rc;
 }
 
-static bool merge_pair(const void *rules, const char *word, const fe_symbol *left, const fe_symbol *right,
-                       uint32_t *priority, int32_t *id) {
+bool fe_merge_by_rank(const void *rules, const char *word, const fe_symbol *left, const fe_symbol *right,
+                      uint32_t *priority, int32_t *id) {
     (void)word;
     if (left->id < 0 || right->id < 0) return false;
     const fe_pair *pair = find_pair(rules, left->id, right->id);
@@ -140,7 +140,7 @@ static int encode_piece(void *user, const char *piece, size_t len) {
     if (!fe_merger_reserve(&e->merger, len)) return fe_fail_memory(e->err, len * sizeof(fe_symbol), "a word's symbols");
     for (size_t i = 0; i < len; i++)
         fe_merger_push(&e->merger, t->vocab.byte_id[(unsigned char)piece[i]], (uint32_t)i, 1);
-    if (!fe_merger_run(&e->merger, merge_pair, &t->pairs, piece))
+    if (!fe_merger_run(&e->merger, fe_merge_by_rank, &t->pairs, piece))
         return fe_fail_memory(e->err, len * sizeof(fe_candidate), "a word's merges");
     int rc = 0;
     for (uint32_t i = 0; i != FE_NO_SYMBOL && rc == 0; i = e->merger.symbols[i].next)

@@ -71,6 +71,7 @@ static const fe_split_rule rules[] = {
      {"<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", "\\p{N}", "[\\p{P}!-/:-@\\[-`{-~]", GPT2},
      0},
     {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2", WHOLE | BOS, {LLAMA3("\\p{N}{1,3}")}, 0},
+    /* Whole words, as SmolLM3 has them; where each token has one merge, as OLMo 2's, that makes no difference. */
     {"smaug-bpe dbrx chatglm-bpe glm4", WHOLE, {LLAMA3("\\p{N}{1,3}")}, 0},
     {"qwen2 deepseek-r1-qwen stablelm2", NFC, {LLAMA3("\\p{N}")}, 0},
     {"hunyuan grok-2 solar-open", 0, {LLAMA3("\\p{N}")}, 0},

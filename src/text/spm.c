@@ -1,5 +1,5 @@
-/* SentencePiece's BPE. A space is spelled U+2581; characters join into the token of the highest score first; a character
- * without a token becomes its bytes' tokens. */
+/* SentencePiece's BPE. A space is spelled U+2581; characters join into the token of the highest score first, or by the file's
+ * merges; a character without a token becomes its bytes' tokens. */
 #include "text/tokenizer.h"
 
 #include <string.h>
@@ -19,9 +19,11 @@ static void find_joins(fe_tokenizer *t) {
     }
 }
 
-int fe_spm_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err) {
+int fe_spm_open(fe_tokenizer *t, const ferrum_gguf *g, bool merges, ferrum_error *err) {
     const fe_vocab *v = &t->vocab;
+    t->vocab.cut_user = merges; /* as the tokenizers package does, whose model it is then */
     int rc = fe_vocab_open(&t->vocab, g, FE_VOCAB_SPM, true, err);
+    if (rc == 0 && merges) rc = fe_merges_read(t, g, err);
     if (rc < 0) return rc;
     for (unsigned b = 0; b < 256; b++)
         if (v->byte_id[b] < 0 && v->unknown < 0)
@@ -39,8 +41,8 @@ static uint32_t score_priority(float score) {
     return bits & 0x80000000u ? bits : ~(bits | 0x80000000u);
 }
 
-static bool merge_pair(const void *rules, const char *word, const fe_symbol *left, const fe_symbol *right,
-                       uint32_t *priority, int32_t *id) {
+static bool merge_by_score(const void *rules, const char *word, const fe_symbol *left, const fe_symbol *right,
+                           uint32_t *priority, int32_t *id) {
     const fe_vocab *v = rules;
     *id = fe_vocab_find_plain(v, word + left->start, (size_t)left->len + right->len);
     if (*id < 0) return false;
@@ -86,8 +88,10 @@ static int encode_word(fe_encoder *e, const char *word, size_t len) {
         size = char_size(word + at, len - at);
         fe_merger_push(&e->merger, fe_vocab_find_plain(v, word + at, size), (uint32_t)at, (uint32_t)size);
     }
-    if (!fe_merger_run(&e->merger, merge_pair, v, word))
-        return fe_fail_memory(e->err, len * sizeof(fe_candidate), "a word's merges");
+    const fe_pairs *pairs = &e->t->pairs;
+    bool merged = pairs->slots ? fe_merger_run(&e->merger, fe_merge_by_rank, pairs, word)
+                               : fe_merger_run(&e->merger, merge_by_score, v, word);
+    if (!merged) return fe_fail_memory(e->err, len * sizeof(fe_candidate), "a word's merges");
     int rc = 0;
     for (uint32_t i = 0; i != FE_NO_SYMBOL && rc == 0; i = e->merger.symbols[i].next)
         rc = push_symbol(e, word, &e->merger.symbols[i]);
@@ -119,24 +123,34 @@ static int encode_words(fe_encoder *e, const char *text, size_t len) {
 
 static char *put_mark(char *out) { return (char *)memcpy(out, FE_SPACE_MARK, FE_SPACE_MARK_LEN) + FE_SPACE_MARK_LEN; }
 
+/* The text with U+2581 for its spaces and, where the vocabulary asks for it, one in place of several. */
+static char *put_text(char *out, const char *text, size_t len, bool squeeze) {
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] != ' ')
+            *out++ = text[i];
+        else if (!squeeze || i + 1 == len || text[i + 1] != ' ')
+            out = put_mark(out);
+    }
+    return out;
+}
+
 int fe_spm_encode(fe_encoder *e, const char *text, size_t len, bool space) {
+    bool squeeze = e->t->vocab.squeeze;
+    for (; squeeze && len > 0 && text[0] == ' '; len--) text++;
+    if (len == 0) return 0;
     size_t spaces = space;
     for (size_t i = 0; i < len; i++) spaces += text[i] == ' ';
     size_t bytes = len + space + (FE_SPACE_MARK_LEN - 1) * spaces;
     if (bytes > UINT32_MAX)
         return fe_fail(e->err, FERRUM_ELIMIT, "a text of %zu bytes with %zu spaces is longer than can be tokenized",
                        len, spaces);
-    char *escaped = malloc(bytes + 1), *out = escaped;
+    char *escaped = malloc(bytes + 1);
     if (!escaped) return fe_fail_memory(e->err, bytes, "the text to tokenize");
-    if (space) out = put_mark(out);
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] == ' ')
-            out = put_mark(out);
-        else
-            *out++ = text[i];
-    }
+    char *end = put_text(space ? put_mark(escaped) : escaped, text, len, squeeze);
+    while (squeeze && end - escaped >= FE_SPACE_MARK_LEN && is_mark(end - FE_SPACE_MARK_LEN, FE_SPACE_MARK_LEN))
+        end -= FE_SPACE_MARK_LEN;
     e->after_unknown = false;
-    int rc = encode_words(e, escaped, bytes);
+    int rc = encode_words(e, escaped, (size_t)(end - escaped));
     free(escaped);
     return rc;
 }

@@ -6,16 +6,17 @@ static bool is(ferrum_str a, const char *b) { return a.len == strlen(b) && memcm
 
 static int open_model(fe_tokenizer *t, const ferrum_gguf *g, ferrum_str model, const char *pre, ferrum_error *err) {
     if (is(model, "gpt2")) return fe_bpe_open(t, g, pre, err);
-    bool is_spm = is(model, "llama"), is_wpm = is(model, "bert");
+    bool merges = is(model, "gemma4"), is_wpm = is(model, "bert"), is_spm = merges || is(model, "llama");
     if (pre && (is_spm || is_wpm))
         return fe_fail(err, FERRUM_EINVAL,
                        "%s: the pre-tokenizer '%s' is for tokenizers of the model gpt2, and the file's is %s",
-                       ferrum_gguf_path(g), pre, is_spm ? "llama" : "bert");
-    if (is_spm) return fe_spm_open(t, g, err);
+                       ferrum_gguf_path(g), pre, fe_quote(model).s);
+    if (is_spm) return fe_spm_open(t, g, merges, err);
     if (is_wpm) return fe_wpm_open(t, g, err);
-    return fe_fail(err, FERRUM_EUNSUPPORTED,
-                   "%s: key tokenizer.ggml.model is '%s', which is not known; known are gpt2, llama, bert, no_vocab",
-                   ferrum_gguf_path(g), fe_quote(model).s);
+    return fe_fail(
+        err, FERRUM_EUNSUPPORTED,
+        "%s: key tokenizer.ggml.model is '%s', which is not known; known are gpt2, llama, gemma4, bert, no_vocab",
+        ferrum_gguf_path(g), fe_quote(model).s);
 }
 
 int fe_tokenizer_open(fe_tokenizer **out, const ferrum_gguf *g, const char *pre, ferrum_error *err) {
@@ -114,11 +115,31 @@ static int encode_plain(fe_encoder *e, const char *text, size_t len) {
     return v->kind == FE_VOCAB_BPE ? fe_bpe_encode(e, text, len) : fe_spm_encode(e, text, len, v->add_space);
 }
 
-/* Cuts out the special tokens, the longest at each place. User-defined ones are always tokens; in SentencePiece they are part
- * of its own text (see spm.c). */
+/* Does the token take the white space behind it? */
+static bool strips(const fe_vocab *v, int32_t id) {
+    if (!v->strips) return false;
+    ferrum_str text = fe_vocab_text(v, (uint32_t)id);
+    return !is(text, "<unk>") && !is(text, "<s>") && !is(text, "<|endoftext|>");
+}
+
+/* Bytes of the white space (Unicode's White_Space) that the text begins with. */
+static size_t white_size(const char *text, size_t len) {
+    size_t at = 0, size;
+    uint32_t cp;
+    for (; at < len && (size = fe_utf8_decode(text + at, len - at, &cp)) > 0; at += size) {
+        bool white = (cp >= 0x9 && cp <= 0xD) || cp == 0x20 || cp == 0x85 || cp == 0xA0 || cp == 0x1680 ||
+                     (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 || cp == 0x2029 || cp == 0x202F || cp == 0x205F ||
+                     cp == 0x3000;
+        if (!white) break;
+    }
+    return at;
+}
+
+/* Cuts out the special tokens, the longest at each place. User-defined ones are always tokens; where they are not cut out here
+ * they are part of SentencePiece's own text (see spm.c). */
 static int encode_text(fe_encoder *e, const char *text, size_t len, bool parse_special) {
     const fe_vocab *v = &e->t->vocab;
-    if (!parse_special && v->kind == FE_VOCAB_SPM) return encode_plain(e, text, len);
+    if (!parse_special && !v->cut_user) return encode_plain(e, text, len);
     const fe_specials *specials = parse_special ? &v->control : &v->user;
     size_t begin = 0, at = 0, size;
     int rc = 0;
@@ -130,7 +151,8 @@ static int encode_text(fe_encoder *e, const char *text, size_t len, bool parse_s
         }
         rc = encode_plain(e, text + begin, at - begin);
         if (rc == 0) rc = fe_encoder_push(e, id);
-        begin = at += size;
+        at += size;
+        begin = at += strips(v, id) ? white_size(text + at, len - at) : 0;
     }
     return rc == 0 ? encode_plain(e, text + begin, len - begin) : rc;
 }

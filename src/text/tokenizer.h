@@ -21,11 +21,11 @@ typedef struct fe_pairs {
 struct ferrum_tokenizer {
     fe_vocab vocab;
     ferrum_gguf *own; /* the file, where nothing else keeps it open */
+    fe_pairs pairs;   /* merges by rank: BPE, and SentencePiece with merges; no slots where scores order them */
     /* BPE */
     char pre[32]; /* the rule's name as it was given */
     const fe_split_rule *rule;
     fe_split split;
-    fe_pairs pairs;
     /* SentencePiece: the last bytes of characters that stand before U+2581 inside a token. */
     bool joins_space[256];
     /* WordPiece */
@@ -45,10 +45,15 @@ typedef struct fe_encoder {
 
 int fe_encoder_push(fe_encoder *e, int32_t id);
 
-/* Rules out of the file, for fe_tokenizer_open. */
+/* Rules out of the file, for fe_tokenizer_open. merges: in place of scores, those of the file order the merges. */
 int fe_bpe_open(fe_tokenizer *t, const ferrum_gguf *g, const char *pre, ferrum_error *err);
+int fe_spm_open(fe_tokenizer *t, const ferrum_gguf *g, bool merges, ferrum_error *err);
 int fe_wpm_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err);
-int fe_spm_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err);
+
+/* tokenizer.ggml.merges into t->pairs, which fe_merge_by_rank, a fe_pair_fn, takes as its rules. */
+int fe_merges_read(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err);
+bool fe_merge_by_rank(const void *rules, const char *word, const fe_symbol *left, const fe_symbol *right,
+                      uint32_t *priority, int32_t *id);
 
 /* Appends the ids of text that holds no special tokens (BPE, WordPiece), or none but user-defined ones (SentencePiece). `space`: a space is
  * put before it. */

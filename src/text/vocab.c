@@ -288,13 +288,23 @@ static int read_flags(fe_vocab *v, const ferrum_gguf *g, bool add_bos, ferrum_er
     if (rc == 0) rc = read_add(v, g, "sep", "seperator", v->separator, &v->add_sep, err);
     v->add_space = v->kind != FE_VOCAB_BPE;
     if (rc < 0 || v->kind != FE_VOCAB_SPM) return rc;
-    bool squeeze = false;
     if ((rc = ferrum_gguf_get_bool(g, KEY "add_space_prefix", &v->add_space, err)) < 0) return rc;
-    if ((rc = ferrum_gguf_get_bool(g, KEY "remove_extra_whitespaces", &squeeze, err)) < 0) return rc;
-    if (squeeze || ferrum_gguf_find(g, KEY "precompiled_charsmap"))
+    if ((rc = ferrum_gguf_get_bool(g, KEY "remove_extra_whitespaces", &v->squeeze, err)) < 0) return rc;
+    if (ferrum_gguf_find(g, KEY "precompiled_charsmap"))
         return fe_fail(err, FERRUM_EUNSUPPORTED,
-                       "%s: key " KEY "%s asks for a normalisation of the text that is not supported", v->file,
-                       squeeze ? "remove_extra_whitespaces" : "precompiled_charsmap");
+                       "%s: key " KEY "precompiled_charsmap asks for a normalisation of the text that is not supported",
+                       v->file);
+    return 0;
+}
+
+/* Files do not tell how text next to special tokens is treated. Phi-3's tokenizer.json has it so; its files have SentencePiece's
+ * model and the architecture phi3, which Phi-4 shares with another tokenizer. */
+static int read_habits(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
+    ferrum_str name = {"", 0};
+    int got = ferrum_gguf_get_str(g, "general.architecture", &name, err);
+    if (got < 0) return got;
+    v->strips = v->kind == FE_VOCAB_SPM && name.len == 4 && memcmp(name.data, "phi3", 4) == 0;
+    v->cut_user = v->cut_user || v->strips || v->kind != FE_VOCAB_SPM;
     return 0;
 }
 
@@ -307,9 +317,12 @@ static int compare_specials(const void *a, const void *b) {
 static bool is_special(const fe_vocab *v, uint32_t id, bool control) {
     uint8_t type = v->type[id];
     if (fe_vocab_text(v, id).len == 0) return false;
-    if (type == FE_TOKEN_USER) return !control || v->kind != FE_VOCAB_SPM;
+    if (type == FE_TOKEN_USER) return !control || v->cut_user;
     return control && (type == FE_TOKEN_CONTROL || type == FE_TOKEN_UNKNOWN);
 }
+
+/* What is compared with the text at each place is bounded, so that its time is in proportion to the text alone. */
+enum { SPECIAL_MAX = 1024 };
 
 static int collect_specials(fe_vocab *v, fe_specials *s, bool control, ferrum_error *err) {
     uint32_t count = 0;
@@ -320,6 +333,10 @@ static int collect_specials(fe_vocab *v, fe_specials *s, bool control, ferrum_er
     for (uint32_t id = 0; id < v->count; id++) {
         if (!is_special(v, id, control)) continue;
         ferrum_str text = fe_vocab_text(v, id);
+        if (text.len > SPECIAL_MAX)
+            return fe_fail(err, FERRUM_EUNSUPPORTED,
+                           "%s: key " KEY "tokens: the special token %u has %zu bytes, at most %d are read", v->file,
+                           id, text.len, SPECIAL_MAX);
         s->items[n++] = (fe_special){text.data, (uint32_t)text.len, (int32_t)id};
     }
     return 0;
@@ -366,7 +383,7 @@ static int index_specials(fe_vocab *v, ferrum_error *err) {
     }
     int rc = collect_specials(v, &v->user, false, err);
     if (rc == 0) rc = collect_specials(v, &v->control, true, err);
-    if (rc == 0 && v->kind == FE_VOCAB_SPM) rc = escape_specials(v, user, err);
+    if (rc == 0 && !v->cut_user) rc = escape_specials(v, user, err);
     if (rc < 0) return rc;
     sort_specials(&v->user, user);
     sort_specials(&v->control, control);
@@ -416,6 +433,7 @@ int fe_vocab_open(fe_vocab *v, const ferrum_gguf *g, fe_vocab_kind kind, bool ad
     if (rc == 0) rc = index_bytes(v, err);
     if (rc == 0) rc = read_ids(v, g, err);
     if (rc == 0) rc = read_flags(v, g, add_bos, err);
+    if (rc == 0) rc = read_habits(v, g, err);
     return rc == 0 ? index_specials(v, err) : rc;
 }
 

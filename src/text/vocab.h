@@ -46,10 +46,14 @@ typedef struct fe_vocab {
     int32_t byte_id[256];                                /* the token of each byte, or -1 */
     int32_t bos, eos, unknown, separator, padding, mask; /* -1: none */
     bool add_bos, add_eos, add_sep, add_space;
+    bool squeeze;  /* SentencePiece: of several spaces one is left, and none at the ends */
+    bool cut_user; /* user-defined tokens are cut out before anything else, as control tokens are: all but scored
+                    * SentencePiece, and Phi-3; set before fe_vocab_open where it is so for another reason */
+    bool strips;   /* special tokens take the white space behind them: Phi-3 */
     int32_t ends[FE_VOCAB_ENDS];
     uint32_t end_count;
     fe_specials user;    /* user-defined tokens; with U+2581 for their spaces where SentencePiece */
-    fe_specials control; /* control and unknown tokens; but for SentencePiece the user-defined ones too */
+    fe_specials control; /* control and unknown tokens; with cut_user the user-defined ones too */
     char *escaped;       /* the spellings with U+2581 that `user` points to */
 } fe_vocab;
 

@@ -216,7 +216,7 @@ class Bench(Case):
         self.assertEqual(listed.returncode, 0)
         for name in "smollm2-135m", "Qwen/Qwen3-30B-A3B", ":q4_k_m":
             self.assertIn(name, listed.stdout)
-        for shape, *words in [("qwen3-9b", "qwen3-9b", "--shape list"), ("qwen3-8b:q4_k_s", "q4_k_s", "q4_k_m"),
+        for shape, *words in [("qwen3-9b", "qwen3-9b", "--shape list"), ("qwen3-8b:q4_k_n", "no quantisation q4_k_n", "the nearest is q4_k"),
                               ("", "--shape list"), ("x" * 100, "--shape list"), ("qwen3-8b:", "q")]:
             self.fails(2, *words, arguments=["bench", "--shape", shape])
         self.fails(2, "MODEL", "--shape", arguments=["bench"])

@@ -4,7 +4,7 @@ import re
 import subprocess
 import unittest
 
-from common import CHATML, TIMEOUT, Case, ferrum, model, with_string_key
+from common import CHATML, TIMEOUT, Case, ferrum, model, reference, with_string_key
 
 BUILD = os.environ.get("FERRUM_BUILD")
 
@@ -18,7 +18,7 @@ class Examples(Case):
         return result.stdout.decode(errors="replace") if status == 0 else result.stderr.decode()
 
     def test_each_tells_its_usage(self):
-        for name in "generate", "chat", "kernels":
+        for name in "generate", "chat", "embed", "kernels":
             self.assertRegex(self.example(name, status=2), f"^usage: {name} ")
 
     def test_each_tells_of_a_file_that_is_not_there(self):
@@ -32,6 +32,17 @@ class Examples(Case):
     def test_chat_keeps_the_conversation(self):
         path = with_string_key(model("tiny-llama"), "tokenizer.chat_template", CHATML, self.folder)
         self.assertGreater(len(self.example("chat", path, input="Hello\nAnd then?\n")), 2)
+
+    def test_embed_tells_how_alike_texts_are(self):
+        texts = reference("tiny-bert")["texts"][:3]
+        said = self.example("embed", model("tiny-bert"), *(t["text"] for t in texts), texts[0]["text"])
+        got = [float(line.split(" ")[0]) for line in said.splitlines()]
+        length = lambda v: sum(x * x for x in v) ** 0.5
+        want = [sum(x * y for x, y in zip(texts[0]["mean"], t["mean"])) / length(texts[0]["mean"]) / length(t["mean"])
+                for t in (*texts[1:], texts[0])]
+        self.assertEqual(len(got), 3)
+        for x, y in zip(got, want):
+            self.assertAlmostEqual(x, y, delta=0.03)
 
     def test_kernels_agree_with_the_definition(self):
         said = self.example("kernels", model("tiny-llama"), "blk.0.attn_q.weight")

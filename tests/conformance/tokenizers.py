@@ -17,13 +17,14 @@ from gguf import GGUFReader
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../data/text"))
-from pipelines import PIPELINES
+from pipelines import PIPELINES, converted
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 # ---- Vocabularies: what cuts, and the options that the program needs ----------------------------------------------------
 
 SPM = "sentencepiece"
+CONVERTED = "as transformers converts a SentencePiece model for the tokenizers package"
 WPM = "wordpiece"
 ROWS = {
     "baichuan": (SPM, []),
@@ -32,12 +33,13 @@ ROWS = {
     "deepseek-coder": ("deepseek-coder", []),
     "deepseek-llm": ("deepseek-llm", []),
     "falcon": ("falcon", []),
+    "gemma-4": (CONVERTED, []),
     "gpt-2": ("gpt-2", []),
     "gpt-neox": ("mpt", ["--pre", "mpt"]),
     "llama-bpe": ("llama-bpe", []),
     "llama-spm": (SPM, []),
     "mpt": ("mpt", []),
-    "phi-3": (SPM, []),
+    "phi-3": (CONVERTED, []),
     "qwen2": ("qwen2", []),
     "qwen35": ("qwen35", []),
     "refact": ("smollm", []),
@@ -45,7 +47,6 @@ ROWS = {
 }
 REFUSED = {
     "aquila": "no tokenizer.ggml.pre, and its own tokenizer.json is not published with it",
-    "gemma-4": "tokenizer.ggml.model gemma4",
     "nomic-bert-moe": "tokenizer.ggml.model t5",
 }
 
@@ -56,6 +57,7 @@ class Vocabulary:
         get = lambda key: fields["tokenizer.ggml." + key].contents() if "tokenizer.ggml." + key in fields else None
         self.path, self.tokens, self.merges, self.scores = path, get("tokens"), get("merges"), get("scores")
         self.types = get("token_type")
+        self.architecture = fields["general.architecture"].contents()
         self.add_space = get("add_space_prefix") in (None, True)
         self.unknown = get("unknown_token_id")
 
@@ -111,6 +113,11 @@ def sentence_piece(v, parse):
             begin = at = at + len(found)
         return out + p.encode(text[begin:])
     return encode
+
+
+def as_converted(v, parse):
+    keeps = ("<unk>", "<s>", "<|endoftext|>") if v.architecture == "phi3" else v.tokens
+    return converted(v.tokens, v.scores, v.types, v.merges and [tuple(m.split(" ")) for m in v.merges], v.add_space, v.special(parse), keeps)
 
 
 def word_piece(v, parse):
@@ -198,7 +205,8 @@ def check(path, name, options, rnd):
         new = too_new()
         cases = ["".join(c for c in text if not new & set(unicodedata.normalize("NFD", c))) for text in cases]
     for parse in (False, True):
-        encode = sentence_piece(v, parse) if pipeline == SPM else word_piece(v, parse) if pipeline == WPM else byte_level(v, pipeline, parse)
+        make = {SPM: sentence_piece, CONVERTED: as_converted, WPM: word_piece}.get(pipeline)
+        encode = make(v, parse) if make else byte_level(v, pipeline, parse)
         part = cases[:len(cases) // 2] if parse else cases
         got = ferrum(path, extra + ["--parse-special"] * parse, part)
         different += count_different(name, part, [encode(t) for t in part], got, options.show)

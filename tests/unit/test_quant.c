@@ -12,7 +12,8 @@
 
 /* One record of quant.bin; see make.py there. */
 typedef struct {
-    uint32_t kind, type, count; /* kind 0: dequantise, 1: quantise; count blocks */
+    uint32_t kind, type,
+        count; /* kind 0: dequantise, 1: quantise; count blocks. 2: count errors, which are the values */
     const unsigned char *blocks;
     float *values;
     size_t elements;
@@ -28,8 +29,9 @@ static bool next_record(record *r, size_t *at) {
     memcpy(head, p, sizeof head);
     const fe_type_info *t = fe_type_info_of((int)head[1]);
     assert_non_null(t);
-    *r = (record){head[0], head[1], head[2], p + sizeof head, NULL, (size_t)head[2] * t->block};
-    size_t bytes = (size_t)r->count * t->bytes, length = sizeof head + bytes + r->elements * sizeof(float);
+    bool blocks = head[0] != 2;
+    *r = (record){head[0], head[1], head[2], p + sizeof head, NULL, (size_t)head[2] * (blocks ? t->block : 1)};
+    size_t bytes = blocks ? (size_t)r->count * t->bytes : 0, length = sizeof head + bytes + r->elements * sizeof(float);
     assert_true(data.bytes - *at >= length);
     r->values = fe_alloc(r->elements, sizeof(float));
     assert_non_null(r->values);
@@ -118,7 +120,7 @@ static void test_quantize_is_ggmls(void **state) {
     record r;
     size_t at = 0, seen = 0;
     for (; next_record(&r, &at); free(r.values)) {
-        if (r.kind != 1 || r.type == FERRUM_Q4_K) continue;
+        if (r.kind != 1) continue;
         size_t bytes = ferrum_row_bytes((ferrum_type)r.type, r.elements);
         unsigned char *out = fe_alloc(bytes, 1);
         assert_non_null(out);
@@ -150,9 +152,9 @@ static void test_q8_0_error(void **state) {
     }
 }
 
-/* Each 32 of x rounded to 16 even steps from its least (at most 0) to its largest value, in real numbers: the error of the
- * simplest quantiser of this kind, which pays nothing for 6-bit scales. */
-static double plain_error(const float *x, size_t count) {
+/* Each 32 of x rounded to even steps from its least (at most 0) to its largest value, in real numbers: the error of the simplest
+ * quantiser with a scale and a minimum, which pays nothing for storing them. */
+static double plain_error(const float *x, size_t count, int steps) {
     double sum = 0;
     for (size_t n = 0; n < count; n += 32) {
         double low = 0, high = x[n];
@@ -160,7 +162,7 @@ static double plain_error(const float *x, size_t count) {
             low = fmin(low, (double)x[n + i]);
             high = fmax(high, (double)x[n + i]);
         }
-        double d = (high - low) / 15;
+        double d = (high - low) / steps;
         for (size_t i = 0; i < 32; i++) {
             double e = d > 0 ? nearbyint((x[n + i] - low) / d) * d + low - x[n + i] : 0;
             sum += e * e;
@@ -169,37 +171,100 @@ static double plain_error(const float *x, size_t count) {
     return sum;
 }
 
-/* Super-block by super-block: overall no worse than ggml's search, and none is left behind by much. */
-static void test_q4_k_quality(void **state) {
-    (void)state;
+/* The elements that the errors of kind 2 are of; release with free. */
+static float *sample_values(size_t *count) {
     record r;
-    size_t seen = 0;
     for (size_t at = 0; next_record(&r, &at); free(r.values)) {
-        if (r.kind != 1 || r.type != FERRUM_Q4_K) continue;
-        float ours[256], theirs[256];
-        unsigned char block[sizeof(fe_block_q4_k)];
-        double ordinary = 0, ordinary_theirs = 0, ordinary_plain = 0;
-        for (size_t n = 0; n < r.count; n++) {
-            const float *x = r.values + n * 256;
-            double energy = 0;
-            for (size_t i = 0; i < 256; i++) energy += (double)x[i] * x[i];
-            assert_int_equal(ferrum_quantize(FERRUM_Q4_K, block, x, 1, 256), FERRUM_OK);
-            ferrum_q4_k_dequantize(ours, block, 256);
-            ferrum_q4_k_dequantize(theirs, r.blocks + n * sizeof block, 256);
-            double a = squared_error(ours, x, 256), b = squared_error(theirs, x, 256);
-            /* 1e-7 of the energy: constant blocks, where both are left with fp16's rounding of the scale */
-            if (a > 1.02 * b + 1e-7 * energy) fail_msg("super-block %zu: error %g, ggml's %g", n, a, b);
-            if (n > 10) { /* plain Gaussian weights */
-                ordinary += a;
-                ordinary_theirs += b;
-                ordinary_plain += plain_error(x, 256);
-            }
-            seen++;
-        }
-        assert_true(ordinary <= ordinary_theirs);
-        assert_true(ordinary <= ordinary_plain);
+        if (r.kind != 1 || r.type != FERRUM_Q8_0) continue;
+        *count = r.elements;
+        return r.values;
     }
-    assert_true(seen >= 16);
+    fail_msg("no samples");
+    return NULL;
+}
+
+static double error_of(ferrum_type type, const float x[256]) {
+    unsigned char blocks[512];
+    float out[256];
+    assert_int_equal(ferrum_quantize(type, blocks, x, 1, 256), FERRUM_OK);
+    assert_int_equal(ferrum_dequantize(type, out, blocks, 256), FERRUM_OK);
+    return squared_error(out, x, 256);
+}
+
+/* Every type, 256 elements by 256: overall no worse than ggml's, and none is left behind by much. */
+static void test_quality(void **state) {
+    (void)state;
+    size_t elements = 0, seen = 0;
+    float *x = sample_values(&elements);
+    record r;
+    for (size_t at = 0; next_record(&r, &at); free(r.values)) {
+        if (r.kind != 2) continue;
+        const char *name = ferrum_type_name((ferrum_type)r.type);
+        assert_int_equal(r.count * 256, elements);
+        double ours = 0, theirs = 0;
+        for (size_t n = 0; n < r.count; n++) {
+            double energy = 0, a = error_of((ferrum_type)r.type, x + n * 256), b = r.values[n];
+            for (size_t i = 0; i < 256; i++) energy += (double)x[n * 256 + i] * x[n * 256 + i];
+            /* 2^-22 of the energy: constant blocks, where both are left with fp16's rounding of the scale */
+            if (a > 1.02 * b + 0x1p-22 * energy)
+                fail_msg("%s, elements from %zu: error %g, ggml's %g", name, n * 256, a, b);
+            if (n <= 10) continue;
+            ours += a; /* plain Gaussian weights */
+            theirs += b;
+        }
+        if (ours > theirs * (1 + 1e-6)) fail_msg("%s: error %g, ggml's %g", name, ours, theirs);
+        seen++;
+    }
+    assert_int_equal(seen, 10);
+    double four = 0, five = 0;
+    for (size_t n = 11 * 256; n < elements; n += 256) {
+        four += error_of(FERRUM_Q4_K, x + n);
+        five += error_of(FERRUM_Q5_K, x + n);
+    }
+    assert_true(four <= plain_error(x + 11 * 256, elements - 11 * 256, 15));
+    assert_true(five <= plain_error(x + 11 * 256, elements - 11 * 256, 31));
+    free(x);
+}
+
+/* The least error of w = d · q over every fp16 d, of both signs, with q = -low … low-1. */
+static double least_error(const float x[32], int low) {
+    double best = INFINITY;
+    for (unsigned h = 0; h < 0x7C00; h++) {
+        for (int sign = -1; sign <= 1; sign += 2) {
+            double d = sign * (double)ferrum_f16_to_f32((uint16_t)h), sum = 0;
+            for (size_t i = 0; i < 32 && sum < best; i++) {
+                double q = d != 0 ? nearbyint(x[i] / d) : 0;
+                double e = d * fmin(fmax(q, -low), low - 1) - x[i];
+                sum += e * e;
+            }
+            best = fmin(best, sum);
+        }
+    }
+    return best;
+}
+
+/* Against a search that leaves nothing out: within 3 % of each block's best, and 0.5 % of all. */
+static void test_scales_are_near_the_best(void **state) {
+    (void)state;
+    size_t elements = 0;
+    float *x = sample_values(&elements);
+    for (int k = 0; k < 2; k++) {
+        ferrum_type type = k ? FERRUM_Q5_0 : FERRUM_Q4_0;
+        double ours = 0, best = 0;
+        for (size_t n = 11 * 256; n < elements; n += 128) {
+            unsigned char block[32];
+            float out[32];
+            assert_int_equal(ferrum_quantize(type, block, x + n, 1, 32), FERRUM_OK);
+            assert_int_equal(ferrum_dequantize(type, out, block, 32), FERRUM_OK);
+            double a = squared_error(out, x + n, 32), b = least_error(x + n, k ? 16 : 8);
+            if (a > 1.03 * b)
+                fail_msg("%s, elements from %zu: error %g, the least %g", ferrum_type_name(type), n, a, b);
+            ours += a;
+            best += b;
+        }
+        if (ours > 1.005 * best) fail_msg("%s: error %g, the least %g", ferrum_type_name(type), ours, best);
+    }
+    free(x);
 }
 
 static void test_quantize_refuses(void **state) {
@@ -210,7 +275,6 @@ static void test_quantize_refuses(void **state) {
     assert_int_equal(ferrum_quantize(FERRUM_Q8_0, out, x, 1, 33), FERRUM_EINVAL);
     assert_int_equal(ferrum_quantize((ferrum_type)4, out, x, 1, 32), FERRUM_EINVAL);
     assert_int_equal(ferrum_quantize(FERRUM_Q8_0, out, x, SIZE_MAX, 32), FERRUM_EINVAL);
-    assert_int_equal(ferrum_quantize(FERRUM_Q6_K, out, x, 1, 256), FERRUM_EUNSUPPORTED);
     const float bad[] = {NAN, INFINITY, -INFINITY, 1e7f, -1e7f};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         x[77] = bad[i];
@@ -221,23 +285,57 @@ static void test_quantize_refuses(void **state) {
     }
 }
 
-/* The largest values that are taken come back finite, and near. */
+/* A block's zeroes, its smallest and largest values, and one value for all: nothing to divide by, and nothing that overflows. */
 static void test_quantize_limits(void **state) {
     (void)state;
-    static const ferrum_type of[] = {FERRUM_Q8_0, FERRUM_Q4_K};
-    for (size_t k = 0; k < 2; k++) {
-        float largest = fe_type_info_of(of[k])->largest, x[256], out[256];
-        unsigned char blocks[512];
+    for (int type = 0; type < FE_TYPES; type++) {
+        ferrum_type t = (ferrum_type)type;
+        float largest = ferrum_type_largest(t), x[256], out[256], around;
+        unsigned char blocks[1024];
+        if (ferrum_type_block(t) <= 1) continue;
+        around = t == FERRUM_Q2_K || t == FERRUM_Q3_K ? largest / 3 : largest / 12;
         for (size_t i = 0; i < 256; i++) x[i] = i % 3 == 0 ? largest : i % 3 == 1 ? -largest : largest / (float)(i + 1);
-        assert_int_equal(ferrum_quantize(of[k], blocks, x, 1, 256), FERRUM_OK);
-        assert_int_equal(ferrum_dequantize(of[k], out, blocks, 256), FERRUM_OK);
-        for (size_t i = 0; i < 256; i++) assert_true(fabsf(out[i] - x[i]) <= largest / 12);
-        /* and the smallest: nothing to divide by */
+        assert_int_equal(ferrum_quantize(t, blocks, x, 1, 256), FERRUM_OK);
+        assert_int_equal(ferrum_dequantize(t, out, blocks, 256), FERRUM_OK);
+        for (size_t i = 0; i < 256; i++)
+            if (!(fabsf(out[i] - x[i]) <= around)) fail_msg("%s: %g for %g", ferrum_type_name(t), out[i], x[i]);
         for (size_t i = 0; i < 256; i++) x[i] = i % 2 ? 1e-45f : -1e-38f;
-        assert_int_equal(ferrum_quantize(of[k], blocks, x, 1, 256), FERRUM_OK);
-        assert_int_equal(ferrum_dequantize(of[k], out, blocks, 256), FERRUM_OK);
+        assert_int_equal(ferrum_quantize(t, blocks, x, 1, 256), FERRUM_OK);
+        assert_int_equal(ferrum_dequantize(t, out, blocks, 256), FERRUM_OK);
         for (size_t i = 0; i < 256; i++) assert_true(out[i] == 0);
+        static const float constants[] = {0, 1e-7f, -1e-7f, 0.02f, -0.02f, 3, -3, 3e4f, -3e4f};
+        for (size_t k = 0; k < sizeof constants / sizeof *constants; k++) {
+            for (size_t i = 0; i < 256; i++) x[i] = constants[k];
+            assert_int_equal(ferrum_quantize(t, blocks, x, 1, 256), FERRUM_OK);
+            assert_int_equal(ferrum_dequantize(t, out, blocks, 256), FERRUM_OK);
+            /* fp16's relative 2^-11, and half of its least number, which a q of 127 or s · q multiplies */
+            bool scaled = t == FERRUM_Q3_K || t == FERRUM_Q6_K;
+            float bound = fabsf(x[0]) * 0x1p-10f + (scaled ? 32 * 128 : 128) * 0x1p-25f;
+            for (size_t i = 0; i < 256; i++)
+                if (!(fabsf(out[i] - x[i]) <= bound)) fail_msg("%s: %g for %g", ferrum_type_name(t), out[i], x[i]);
+        }
     }
+}
+
+/* A block is made of its own values alone, wherever it stands. */
+static void test_quantize_is_blockwise(void **state) {
+    (void)state;
+    size_t elements = 0;
+    float *x = sample_values(&elements);
+    unsigned char *whole = malloc(elements * 4), part[1024];
+    assert_non_null(whole);
+    for (int type = 0; type < FE_TYPES; type++) {
+        ferrum_type t = (ferrum_type)type;
+        if (!ferrum_type_known(type)) continue;
+        size_t bytes = ferrum_row_bytes(t, 256);
+        assert_int_equal(ferrum_quantize(t, whole, x, elements / 256, 256), FERRUM_OK);
+        for (size_t n = 0; n < elements / 256; n++) {
+            assert_int_equal(ferrum_quantize(t, part, x + n * 256, 1, 256), FERRUM_OK);
+            assert_memory_equal(part, whole + n * bytes, bytes);
+        }
+    }
+    free(whole);
+    free(x);
 }
 
 /* sign · 2^(e-25) · (1024 + fraction), or 2^-24 · fraction among the subnormals: IEEE 754 binary16. */
@@ -348,6 +446,7 @@ static void test_unknown_types(void **state) {
         assert_string_equal(ferrum_type_name(t), "?");
         assert_int_equal(ferrum_type_block(t), 0);
         assert_int_equal(ferrum_type_bytes(t), 0);
+        assert_true(ferrum_type_largest(t) == 0);
         assert_int_equal(ferrum_row_bytes(t, 256), 0);
         assert_int_equal(ferrum_dequantize(t, &y, x, 1), FERRUM_EINVAL);
         assert_int_equal(ferrum_dequantize_f16(t, &h, x, 1), FERRUM_EINVAL);
@@ -395,9 +494,11 @@ int main(void) {
         cmocka_unit_test(test_dequantize_f16_rounds),
         cmocka_unit_test(test_quantize_is_ggmls),
         cmocka_unit_test(test_q8_0_error),
-        cmocka_unit_test(test_q4_k_quality),
+        cmocka_unit_test(test_quality),
+        cmocka_unit_test(test_scales_are_near_the_best),
         cmocka_unit_test(test_quantize_refuses),
         cmocka_unit_test(test_quantize_limits),
+        cmocka_unit_test(test_quantize_is_blockwise),
         cmocka_unit_test(test_every_half),
         cmocka_unit_test(test_half_rounding),
         cmocka_unit_test(test_bfloat16),

@@ -118,7 +118,7 @@ static void unknown_kinds_are_named(void **state) {
     recipe r = bpe;
     r.model = "t5";
     expect(cook(&r), FERRUM_EUNSUPPORTED,
-           "bad.gguf: key tokenizer.ggml.model is 't5', which is not known; known are gpt2, llama, bert");
+           "bad.gguf: key tokenizer.ggml.model is 't5', which is not known; known are gpt2, llama, gemma4, bert");
     r.model = "bert";
     expect(cook(&r), FERRUM_EFORMAT,
            "bad.gguf: key tokenizer.ggml.unknown_token_id is missing, which a bert tokenizer needs");
@@ -129,8 +129,22 @@ static void unknown_kinds_are_named(void **state) {
     r.pre = NULL;
     expect(cook(&r), FERRUM_EUNSUPPORTED, T "pre is missing");
     ferrum_gguf_writer *w = cook(&spm);
-    ferrum_gguf_writer_bool(w, T "remove_extra_whitespaces", true);
-    expect(w, FERRUM_EUNSUPPORTED, "remove_extra_whitespaces asks for a normalisation");
+    static const uint8_t map[3] = {1, 2, 3};
+    ferrum_gguf_writer_array(w, T "precompiled_charsmap", FERRUM_GGUF_U8, map, sizeof map);
+    expect(w, FERRUM_EUNSUPPORTED, "precompiled_charsmap asks for a normalisation");
+}
+
+static void special_tokens_have_a_limit(void **state) {
+    (void)state;
+    static char spelling[1026];
+    memset(spelling, '<', sizeof spelling - 1);
+    recipe r = bpe;
+    r.tokens[6] = spelling;
+    expect(cook(&r), FERRUM_EUNSUPPORTED, "the special token 6 has 1025 bytes, at most 1024 are read");
+    spelling[1024] = 0;
+    opened o = open_writer(cook(&r));
+    assert_int_equal(o.rc, 0);
+    close_it(&o);
 }
 
 static void broken_vocabularies_are_told(void **state) {
@@ -355,6 +369,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_a_tokenizer),
         cmocka_unit_test(unknown_kinds_are_named),
+        cmocka_unit_test(special_tokens_have_a_limit),
         cmocka_unit_test(broken_vocabularies_are_told),
         cmocka_unit_test(broken_types_and_scores_are_told),
         cmocka_unit_test(broken_merges_are_told),

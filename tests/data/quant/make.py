@@ -4,11 +4,13 @@
 Usage: make.py [LIBGGML_BASE.so]      needs numpy and gguf; the library is the one that the llama_cpp package brings
 
 The expected values are gguf-py's (gguf.quants). With the library, they are checked against ggml's C functions as well, bit
-for bit, and the file gets Q4_K blocks that ggml quantised, which gguf-py cannot make.
+for bit, and the file gets the errors of ggml's own quantisers.
 
 The file is a sequence of records, all little-endian: u32 kind, u32 type (GGUF's number), u32 blocks, then
   kind 0, dequantise: the blocks, then their elements in fp32
   kind 1, quantise:   the blocks, then the fp32 elements that they were made from
+  kind 2, errors:     for every 256 of Q8_0's elements, of which there are `blocks`, the sum of squared errors of what ggml
+                      makes of them, in fp32
 """
 import ctypes
 import pathlib
@@ -103,10 +105,14 @@ def main():
         source = x if qtype == T.Q8_0 else np.where(np.isnan(wide), 1, wide)
         with np.errstate(all="ignore"):
             record(1, qtype, quantize(source, qtype), source)
-    if ggml:
-        blocks = np.zeros(x.size // 256 * 144, np.uint8)
-        ggml.quantize_row_q4_K_ref(pointer(x), pointer(blocks), ctypes.c_int64(x.size))
-        record(1, T.Q4_K, blocks, x)
+    for qtype in HALVES if ggml else []:
+        block, size = GGML_QUANT_SIZES[qtype]
+        blocks = np.zeros(x.size // block * size, np.uint8)
+        ggml.ggml_quantize_chunk(ctypes.c_int(qtype), pointer(x), pointer(blocks), ctypes.c_int64(0),
+                                 ctypes.c_int64(1), ctypes.c_int64(x.size), None)
+        errors = dequantize(blocks, qtype).reshape(-1, 256).astype(np.float64) - x
+        errors = (errors ** 2).sum(axis=1).astype("<f4")
+        records.append(struct.pack("<III", 2, qtype, errors.size) + errors.tobytes())
 
     path = pathlib.Path(__file__).with_name("quant.bin")
     path.write_bytes(b"".join(records))

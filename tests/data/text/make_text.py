@@ -11,7 +11,7 @@ import jinja2, sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from gguf import GGUFReader, GGUFWriter
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers as P
-from pipelines import PIPELINES
+from pipelines import PIPELINES, converted, merges_by_score
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GPL = open("/usr/share/common-licenses/GPL-3").read()
@@ -105,6 +105,25 @@ def spm():
         res["space" if space else "no_space"] = [sp.encode(t) for t in cases]
         if space:
             res["decoded"] = [sp.decode(i).encode().hex() for i in res["space"]]
+    m.normalizer_spec.add_dummy_prefix = m.normalizer_spec.remove_extra_whitespaces = True
+    sp = sentencepiece.SentencePieceProcessor(model_proto=m.SerializeToString())
+    res["squeezed"] = [sp.encode(t) for t in cases]
+    m.normalizer_spec.remove_extra_whitespaces = False
+    # Special tokens with the white space behind them, as Phi-3's tokenizer.json has it.
+    tokens = [p.piece.replace("▁", " ") if p.type == 4 else p.piece for p in m.pieces]
+    types = [p.type for p in m.pieces]
+    after = ["<s> x", "<s>x", "</s> x", "</s>x", "a </s> \t\r b", "</s>\u3000\u2028\u0085x", "</s>\u180e x", "<unk> x", "a<sep> \tb</s></s> c", "</s>", "</s> "]
+    res["after"] = [t.encode().hex() for t in after]
+    for key, kinds in ("phi3", (4,)), ("phi3_parsed", (2, 3, 4)):
+        special = [t for t, k in zip(tokens, types) if k in kinds]
+        encode = converted(tokens, [p.score for p in m.pieces], types, None, True, special, ("<unk>", "<s>"))
+        res[key] = [encode(t) for t in after]
+    # Merges in an order that is not that of the scores.
+    merges = merges_by_score(tokens, [p.score for p in m.pieces], types)
+    merges = merges[:20] + merges[20:][::-1]
+    res["merges"] = [" ".join(pair) for pair in merges]
+    encode = converted(tokens, [], types, merges, False, [t for t, k in zip(tokens, types) if k == 4], tokens)
+    res["gemma4"] = [encode(t) for t in cases]
     # Without byte tokens: unknown characters.
     m.trainer_spec.byte_fallback = False
     m.normalizer_spec.add_dummy_prefix = True

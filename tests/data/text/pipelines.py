@@ -3,7 +3,7 @@
 PIPELINES: the rule's first name, to: the normalizer's name or None; the pre-tokenizers, in order; whether whole words are taken
 without merging. "default" is the rule that llama.cpp publishes for that name; and "qwen35" has no NFC, as in its ids.
 """
-from tokenizers import Regex, pre_tokenizers as P
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers as P
 
 
 def split(pattern):
@@ -62,3 +62,26 @@ PIPELINES = {
     "superbpe": (None, [split(r"\p{N}+"), split(r"(?=(\d{3})+(?!\d))"), LAST], False),
     "default": (None, [split(r"[\p{P}$+<=>^~|]+"), GPT2_WORDS, split(r"\p{N}+"), split("[0-9][0-9][0-9]"), LAST], False),
 }
+
+
+def merges_by_score(tokens, scores, types):
+    """Every way to join two tokens into a third; the third's score orders them."""
+    ids = {t: i for i, t in enumerate(tokens)}
+    found = []
+    for token, score, kind in zip(tokens, scores, types):
+        if kind == 1:
+            pairs = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ids and token[i:] in ids]
+            found += [(score, *pair) for pair in sorted(pairs, key=lambda p: (ids[p[0]], ids[p[1]]))]
+    found.sort(key=lambda m: (m[0], len(m[1]), len(m[2])), reverse=True)
+    return [(left, right) for _, left, right in found]
+
+
+def converted(tokens, scores, types, merges, add_space, special, keeps):
+    """A SentencePiece model as transformers converts it for the tokenizers package: BPE with bytes for what has no token. merges
+    None: by score. Of the special tokens those that are not in `keeps` take the white space behind them."""
+    merges = merges or merges_by_score(tokens, scores, types)
+    t = Tokenizer(models.BPE({s: i for i, s in enumerate(tokens)}, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    space = normalizers.Replace(" ", "▁")
+    t.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), space]) if add_space else space
+    t.add_tokens([AddedToken(s, normalized=False, rstrip=s not in keeps) for s in special])
+    return lambda text: t.encode(text, add_special_tokens=False).ids
