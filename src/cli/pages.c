@@ -192,7 +192,7 @@ int cli_write_pages(const char *folder) {
     static const char *const places[][2] = {{"share/bash-completion/completions", "ferrum"},
                                             {"share/zsh/site-functions", "_ferrum"},
                                             {"share/fish/vendor_completions.d", "ferrum.fish"}};
-    for (size_t i = 0; status == CLI_OK && cli_shells[i]; i++) {
+    for (size_t i = 0; status == CLI_OK && i < sizeof places / sizeof *places; i++) {
         file = create(folder, places[i][0], places[i][1]);
         if (!file) return CLI_FAILED;
         cli_write_completion(file, cli_shells[i]);
