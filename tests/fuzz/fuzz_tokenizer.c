@@ -14,6 +14,12 @@ static void must(bool ok) {
 static fe_tokenizer *make(const char *pre, ferrum_gguf **g, void **bytes) {
     static char spelled[256][5];
     static const char *const more[] = {"ab", "aba", "<|end|>", "<a"};
+    static const char *const starts[] = {"\xE2\x96\x81"
+                                         "a",
+                                         "\xE2\x96\x81"
+                                         "ab",
+                                         "<|end|>", "<a"};
+    const char *const *last = pre ? more : starts;
     static const ferrum_str merges[] = {{"a b", 3}, {"ab a", 4}};
     ferrum_str tokens[260];
     int32_t types[260];
@@ -24,7 +30,7 @@ static fe_tokenizer *make(const char *pre, ferrum_gguf **g, void **bytes) {
         types[b] = 1;
     }
     for (unsigned i = 0; i < 4; i++) {
-        tokens[256 + i] = (ferrum_str){more[i], strlen(more[i])};
+        tokens[256 + i] = (ferrum_str){last[i], strlen(last[i])};
         types[256 + i] = i < 2 ? 1 : i == 2 ? 3 : 4;
     }
     ferrum_error err;
@@ -32,14 +38,15 @@ static fe_tokenizer *make(const char *pre, ferrum_gguf **g, void **bytes) {
     size_t size;
     fe_tokenizer *t;
     must(ferrum_gguf_writer_open(&w, &err) == 0);
-    ferrum_gguf_writer_str(w, "tokenizer.ggml.model", "gpt2");
-    ferrum_gguf_writer_str(w, "tokenizer.ggml.pre", pre);
+    ferrum_gguf_writer_str(w, "tokenizer.ggml.model", pre ? "gpt2" : "bert");
+    if (pre) ferrum_gguf_writer_str(w, "tokenizer.ggml.pre", pre);
+    ferrum_gguf_writer_u32(w, "tokenizer.ggml.unknown_token_id", 258);
     ferrum_gguf_writer_strs(w, "tokenizer.ggml.tokens", tokens, 260);
     ferrum_gguf_writer_strs(w, "tokenizer.ggml.merges", merges, 2);
     ferrum_gguf_writer_array(w, "tokenizer.ggml.token_type", FERRUM_GGUF_I32, types, 260);
     must(ferrum_gguf_writer_bytes(w, bytes, &size, &err) == 0);
     ferrum_gguf_writer_close(w);
-    must(ferrum_gguf_open_memory(g, *bytes, size, pre, &err) == 0);
+    must(ferrum_gguf_open_memory(g, *bytes, size, pre ? pre : "bert", &err) == 0);
     must(fe_tokenizer_open(&t, *g, NULL, &err) == 0);
     return t;
 }
@@ -91,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                  {"default", true},     {"falcon", true},     {"chameleon", true},    {"qwen35", true},
                  {"seed-coder", true},  {"bailingmoe", true}, {"tekken", true},       {"gpt-4o", true},
                  {"deepseek-v3", true}, {"bloom", true},      {"deepseek-llm", true}, {"deepseek-coder", true},
-                 {"viking", true},      {"superbpe", true},   {"command-r", false}};
+                 {"viking", true},      {"superbpe", true},   {"command-r", false},   {NULL, false} /* WordPiece */};
     enum { RULES = sizeof rules / sizeof *rules };
     static fe_tokenizer *tokenizers[RULES];
     static ferrum_gguf *files[RULES];
