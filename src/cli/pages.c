@@ -2,9 +2,7 @@
 #include "pages.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* The environment, as docs/cli.md has it too. */
 static const char *const variables[][2] = {
@@ -161,13 +159,13 @@ static void write_program(FILE *out) {
 }
 
 static FILE *create(const char *folder, const char *sub, const char *name) {
-    char *path = NULL;
-    if (asprintf(&path, "%s/%s/%s", folder, sub, name) < 0) return NULL;
-    char *slash = strrchr(path, '/');
-    *slash = '\0';
-    FILE *file = cli_make_folders(path) ? (*slash = '/', fopen(path, "we")) : NULL;
+    char path[4096];
+    FILE *file = NULL;
+    errno = ENAMETOOLONG;
+    bool fits = snprintf(path, sizeof path, "%s/%s", folder, sub) < (int)sizeof path && cli_make_folders(path) &&
+                snprintf(path, sizeof path, "%s/%s/%s", folder, sub, name) < (int)sizeof path;
+    if (fits) file = fopen(path, "we");
     if (!file) cli_fail(CLI_FAILED, "%s cannot be written: %s", path, strerror(errno));
-    free(path);
     return file;
 }
 
@@ -194,7 +192,7 @@ int cli_write_pages(const char *folder) {
     static const char *const places[][2] = {{"share/bash-completion/completions", "ferrum"},
                                             {"share/zsh/site-functions", "_ferrum"},
                                             {"share/fish/vendor_completions.d", "ferrum.fish"}};
-    for (size_t i = 0; status == CLI_OK && cli_shells[i]; i++) {
+    for (size_t i = 0; status == CLI_OK && i < sizeof places / sizeof *places; i++) {
         file = create(folder, places[i][0], places[i][1]);
         if (!file) return CLI_FAILED;
         cli_write_completion(file, cli_shells[i]);

@@ -30,6 +30,24 @@ static const shape shapes[] = {
     {"llama-3.1-405b", "llama", "meta-llama/Llama-3.1-405B", 126, 16384, 128, 8, 128, 53248, 128256, 131072,
      .output = OWN},
     {"mistral-7b", "llama", "mistralai/Mistral-7B-v0.3", 32, 4096, 32, 8, 128, 14336, 32768, 32768, .output = OWN},
+    {"mistral-nemo-12b", "llama", "mistralai/Mistral-Nemo-Base-2407", 40, 5120, 32, 8, 128, 14336, 131072, 131072,
+     .output = OWN},
+    {"mistral-small-24b", "llama", "mistralai/Mistral-Small-24B-Base-2501", 40, 5120, 32, 8, 128, 32768, 131072, 32768,
+     .output = OWN},
+    {"ministral-3-8b", "mistral3", "mistralai/Ministral-3-8B-Base-2512", 34, 4096, 32, 8, 128, 14336, 131072, 262144,
+     .output = OWN},
+    {"smollm3-3b", "smollm3", "HuggingFaceTB/SmolLM3-3B", 36, 2048, 16, 4, 128, 11008, 128256, 65536, .output = TIED},
+    {"phi-3.5-mini", "phi3", "microsoft/Phi-3.5-mini-instruct", 32, 3072, 32, 32, 96, 8192, 32064, 131072,
+     .output = OWN},
+    {"phi-4-mini", "phi3", "microsoft/Phi-4-mini-instruct", 32, 3072, 24, 8, 128, 8192, 200064, 131072, .output = TIED},
+    {"phi-4", "phi3", "microsoft/phi-4", 40, 5120, 40, 10, 128, 17920, 100352, 16384, .output = OWN},
+    {"olmo-2-7b", "olmo2", "allenai/OLMo-2-1124-7B", 32, 4096, 32, 32, 128, 11008, 100352, 4096, .output = OWN},
+    {"olmo-2-13b", "olmo2", "allenai/OLMo-2-1124-13B", 40, 5120, 40, 40, 128, 13824, 100352, 4096, .output = OWN},
+    {"olmo-2-32b", "olmo2", "allenai/OLMo-2-0325-32B", 64, 5120, 40, 8, 128, 27648, 100352, 4096, .output = OWN},
+    {"granite-3.3-2b", "granite", "ibm-granite/granite-3.3-2b-base", 40, 2048, 32, 8, 64, 8192, 49152, 131072,
+     .output = TIED},
+    {"granite-3.3-8b", "granite", "ibm-granite/granite-3.3-8b-base", 40, 4096, 32, 8, 128, 12800, 49152, 131072,
+     .output = TIED},
     {"qwen2.5-0.5b", "qwen2", "Qwen/Qwen2.5-0.5B", 24, 896, 14, 2, 64, 4864, 151936, 32768, .output = TIED},
     {"qwen2.5-1.5b", "qwen2", "Qwen/Qwen2.5-1.5B", 28, 1536, 12, 2, 128, 8960, 151936, 131072, .output = TIED},
     {"qwen2.5-3b", "qwen2", "Qwen/Qwen2.5-3B", 36, 2048, 16, 2, 128, 11008, 151936, 32768, .output = TIED},
@@ -42,6 +60,14 @@ static const shape shapes[] = {
     {"qwen3-32b", "qwen3", "Qwen/Qwen3-32B", 64, 5120, 64, 8, 128, 25600, 151936, 40960, .output = OWN},
     {"qwen3-30b-a3b", "qwen3moe", "Qwen/Qwen3-30B-A3B", 48, 2048, 32, 4, 128, 768, 151936, 40960, .experts = 128,
      .experts_used = 8, .output = OWN},
+    {"qwen3-235b-a22b", "qwen3moe", "Qwen/Qwen3-235B-A22B", 94, 4096, 64, 4, 128, 1536, 151936, 40960, .experts = 128,
+     .experts_used = 8, .output = OWN},
+    {"gemma-2-2b", "gemma2", "google/gemma-2-2b", 26, 2304, 8, 4, 256, 9216, 256000, 8192, .window = 4096,
+     .output = TIED},
+    {"gemma-2-9b", "gemma2", "google/gemma-2-9b", 42, 3584, 16, 8, 256, 14336, 256000, 8192, .window = 4096,
+     .output = TIED},
+    {"gemma-2-27b", "gemma2", "google/gemma-2-27b", 46, 4608, 32, 16, 128, 36864, 256000, 8192, .window = 4096,
+     .output = TIED},
     {"gemma-3-270m", "gemma3", "google/gemma-3-270m", 18, 640, 4, 1, 256, 2048, 262144, 32768, .window = 512,
      .output = TIED},
     {"gemma-3-1b", "gemma3", "google/gemma-3-1b-pt", 26, 1152, 4, 1, 256, 6912, 262144, 32768, .window = 512,
@@ -52,6 +78,35 @@ static const shape shapes[] = {
      .output = TIED},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+/* What the files of an architecture have besides llama's keys and tensors, or in their place. */
+typedef struct traits {
+    const char *arch;
+    bool qkv_bias, fused;
+    enum { NO_NORM, NORM_HEADS, NORM_ROWS } qk_norm;
+    enum { BEFORE, BEHIND, AROUND } norms;
+    const char *scales[4]; /* numbers that it must have, 1 for all that the time depends on */
+} traits;
+
+static const traits archs[] = {
+    {.arch = "llama"},
+    {.arch = "mistral3"},
+    {.arch = "smollm3"},
+    {.arch = "qwen2", .qkv_bias = true},
+    {.arch = "qwen3", .qk_norm = NORM_HEADS},
+    {.arch = "qwen3moe", .qk_norm = NORM_HEADS},
+    {.arch = "phi3", .fused = true},
+    {.arch = "olmo2", .qk_norm = NORM_ROWS, .norms = BEHIND},
+    {.arch = "granite", .scales = {"embedding_scale", "residual_scale", "logit_scale"}},
+    {.arch = "gemma2", .norms = AROUND, .scales = {"attn_logit_softcapping", "final_logit_softcapping"}},
+    {.arch = "gemma3", .qk_norm = NORM_HEADS, .norms = AROUND},
+};
+
+static const traits *traits_of(const shape *s) {
+    const traits *t = archs;
+    while (strcmp(t->arch, s->arch) != 0) t++;
+    return t;
+}
 
 static const char default_mix[] = "q4_k_m";
 
@@ -137,6 +192,10 @@ static void add_keys(const builder *b) {
     }
     snprintf(name, sizeof name, "%s.attention.layer_norm_rms_epsilon", s->arch);
     ferrum_gguf_writer_f32(b->w, name, 1e-6f);
+    for (const char *const *scale = traits_of(s)->scales; *scale; scale++) {
+        snprintf(name, sizeof name, "%s.%s", s->arch, *scale);
+        ferrum_gguf_writer_f32(b->w, name, 1);
+    }
 }
 
 static void add_vector(const builder *b, const char *format, uint32_t length) {
@@ -153,38 +212,44 @@ static void add_table(const builder *b, const char *format, uint32_t slices, uin
     ferrum_gguf_writer_tensor(b->w, name, type, slices > 1 ? 3 : 2, dimensions, NULL);
 }
 
-static void add_layer(const builder *b) {
+static void add_attention(const builder *b, const traits *t) {
     const shape *s = b->s;
-    bool qk_norm = strncmp(s->arch, "qwen3", 5) == 0 || strcmp(s->arch, "gemma3") == 0;
     uint32_t q_rows = s->heads * s->head_dim, kv_rows = s->kv_heads * s->head_dim;
-
-    add_vector(b, "blk.%u.attn_norm.weight", s->width);
-    add_table(b, "blk.%u.attn_q.weight", 1, q_rows, s->width);
-    add_table(b, "blk.%u.attn_k.weight", 1, kv_rows, s->width);
-    add_table(b, "blk.%u.attn_v.weight", 1, kv_rows, s->width);
-    if (strcmp(s->arch, "qwen2") == 0) {
+    if (t->norms != BEHIND) add_vector(b, "blk.%u.attn_norm.weight", s->width);
+    if (t->fused) {
+        add_table(b, "blk.%u.attn_qkv.weight", 1, q_rows + 2 * kv_rows, s->width);
+    } else {
+        add_table(b, "blk.%u.attn_q.weight", 1, q_rows, s->width);
+        add_table(b, "blk.%u.attn_k.weight", 1, kv_rows, s->width);
+        add_table(b, "blk.%u.attn_v.weight", 1, kv_rows, s->width);
+    }
+    if (t->qkv_bias) {
         add_vector(b, "blk.%u.attn_q.bias", q_rows);
         add_vector(b, "blk.%u.attn_k.bias", kv_rows);
         add_vector(b, "blk.%u.attn_v.bias", kv_rows);
     }
-    if (qk_norm) {
-        add_vector(b, "blk.%u.attn_q_norm.weight", s->head_dim);
-        add_vector(b, "blk.%u.attn_k_norm.weight", s->head_dim);
+    if (t->qk_norm) {
+        add_vector(b, "blk.%u.attn_q_norm.weight", t->qk_norm == NORM_ROWS ? q_rows : s->head_dim);
+        add_vector(b, "blk.%u.attn_k_norm.weight", t->qk_norm == NORM_ROWS ? kv_rows : s->head_dim);
     }
     add_table(b, "blk.%u.attn_output.weight", 1, s->width, q_rows);
-    add_vector(b, "blk.%u.ffn_norm.weight", s->width);
-    if (strcmp(s->arch, "gemma3") == 0) {
-        add_vector(b, "blk.%u.post_attention_norm.weight", s->width);
-        add_vector(b, "blk.%u.post_ffw_norm.weight", s->width);
-    }
+    if (t->norms != BEFORE) add_vector(b, "blk.%u.post_attention_norm.weight", s->width);
+}
+
+static void add_layer(const builder *b) {
+    const shape *s = b->s;
+    const traits *t = traits_of(s);
+    add_attention(b, t);
+    if (t->norms != BEHIND) add_vector(b, "blk.%u.ffn_norm.weight", s->width);
+    if (t->norms != BEFORE) add_vector(b, "blk.%u.post_ffw_norm.weight", s->width);
     if (s->experts) {
         add_table(b, "blk.%u.ffn_gate_inp.weight", 1, s->experts, s->width);
         add_table(b, "blk.%u.ffn_gate_exps.weight", s->experts, s->ffn, s->width);
         add_table(b, "blk.%u.ffn_up_exps.weight", s->experts, s->ffn, s->width);
         add_table(b, "blk.%u.ffn_down_exps.weight", s->experts, s->width, s->ffn);
     } else {
-        add_table(b, "blk.%u.ffn_gate.weight", 1, s->ffn, s->width);
-        add_table(b, "blk.%u.ffn_up.weight", 1, s->ffn, s->width);
+        if (!t->fused) add_table(b, "blk.%u.ffn_gate.weight", 1, s->ffn, s->width);
+        add_table(b, "blk.%u.ffn_up.weight", 1, t->fused ? 2 * s->ffn : s->ffn, s->width);
         add_table(b, "blk.%u.ffn_down.weight", 1, s->width, s->ffn);
     }
 }

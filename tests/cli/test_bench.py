@@ -25,6 +25,10 @@ PUBLISHED = [("llama-3.2-1b", "762.81 MiB", "1.24 B"), ("llama-3.2-3b", "1.87 Gi
              ("gemma-3-1b", "762.49 MiB", "999.89 M")]
 # The tensors' bytes and elements in the files of the known models.
 FILES = [("gemma-3-270m", 246587904, 268098176), ("smollm2-135m:q4_1", 96576768, 134515008)]
+# As the repositories' own indices of their weights count them.
+PARAMETERS = {"mistral-nemo-12b": 12247782400, "mistral-small-24b": 23572403200, "smollm3-3b": 3075098624, "phi-3.5-mini": 3821079552,
+              "phi-4": 14659507200, "gemma-2-2b": 2614341888, "gemma-2-9b": 9241705984, "gemma-2-27b": 27227128320,
+              "qwen3-235b-a22b": 235093634560}
 UNITS = {"GiB": 2**30, "MiB": 2**20, "B": 1e9, "M": 1e6}
 
 
@@ -125,6 +129,9 @@ class Bench(Case):
         for shape, size, parameters in FILES:
             row = estimate(shape, "-n", 0)[0]
             self.assertEqual((row["model_size"], row["model_n_params"]), (size, parameters))
+
+        for shape, parameters in PARAMETERS.items():
+            self.assertEqual(estimate(shape, "-n", 0)[0]["model_n_params"], parameters, shape)
 
     def test_estimate(self):
         # Qwen3-8B in fp16, by its config.json, norms in fp32.

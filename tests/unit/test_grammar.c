@@ -4,6 +4,8 @@
 #include "text/grammar/gbnf.h"
 #include "text/grammar/schema.h"
 
+#include <ferrum/grammar.h>
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -398,6 +400,81 @@ static void test_regex(void **state) {
     assert_null(g);
 }
 
+/* ---- The public functions ---------------------------------------------------------------------------------------- */
+
+/* The first token that is this byte and no more. */
+static int32_t token_of(const ferrum_tokenizer *t, char byte) {
+    ferrum_tokenizer_info info;
+    ferrum_tokenizer_get_info(t, &info);
+    for (int32_t id = 0; id < (int32_t)info.size; id++) {
+        char bytes[8];
+        ferrum_token_kind kind = ferrum_token_get_kind(t, id);
+        bool text = kind == FERRUM_TOKEN_NORMAL || kind == FERRUM_TOKEN_BYTE;
+        if (text && ferrum_token_bytes(t, id, bytes, sizeof bytes) == 1 && *bytes == byte) return id;
+    }
+    fail_msg("no token is the byte %d", byte);
+    return -1;
+}
+
+/* The text goes through byte by byte, and then the end, each of which the mask has. */
+static void check_public(ferrum_grammar *g, const ferrum_tokenizer *t, size_t mask_words, const char *text) {
+    ferrum_constraint *c, *copy;
+    int32_t end = 0;
+    uint64_t *bits = calloc(mask_words, sizeof *bits);
+    assert_non_null(bits);
+    assert_int_equal(ferrum_constraint_open(&c, g, NULL), 0);
+    for (const char *at = text; *at; at++) {
+        int32_t id = token_of(t, *at);
+        assert_int_equal(ferrum_constraint_mask(c, bits, NULL), 0);
+        if (!(bits[id >> 6] >> (id & 63) & 1)) fail_msg("%s: %s is not in the mask", text, at);
+        assert_int_equal(ferrum_constraint_accept(c, id, NULL), 0);
+    }
+    while (!ferrum_token_is_end(t, end)) end++;
+    assert_int_equal(ferrum_constraint_mask(c, bits, NULL), 0);
+    assert_true(bits[end >> 6] >> (end & 63) & 1);
+    assert_true(ferrum_constraint_may_end(c));
+    assert_int_equal(ferrum_constraint_clone(&copy, c, NULL), 0);
+    assert_int_equal(ferrum_constraint_accept(c, end, NULL), 0);
+    assert_int_equal(ferrum_constraint_rollback(copy, strlen(text), NULL), 0);
+    assert_false(ferrum_constraint_may_end(copy));
+    assert_int_equal(ferrum_constraint_accept(copy, -1, NULL), FERRUM_EINVAL);
+    ferrum_constraint_close(copy);
+    ferrum_constraint_close(c);
+    free(bits);
+}
+
+static void test_public(void **state) {
+    static const char schema[] =
+        "{\"$schema\":\"http://json-schema.org/draft-04/schema#\",\"type\":\"array\",\"items\":{\"type\":\"string\","
+        "\"format\":\"colour\"},\"contains\":{\"const\":1}}";
+    ferrum_tokenizer *t;
+    ferrum_vocabulary *v;
+    ferrum_grammar *g;
+    char *notes;
+    ferrum_error err;
+    (void)state;
+    assert_int_equal(ferrum_tokenizer_open(&t, TEST_DATA "/text/spm.gguf", NULL, &err), 0);
+    assert_int_equal(ferrum_vocabulary_open(&v, t, &err), 0);
+    size_t n = ferrum_vocabulary_mask_words(v);
+    assert_int_equal(ferrum_grammar_from_schema(&g, v, schema, sizeof schema - 1, "schema", NULL, &notes, &err), 0);
+    assert_non_null(strstr(notes, "format colour"));
+    assert_non_null(strstr(notes, "contains is newer"));
+    check_public(g, t, n, "[\"hello\", \"w\xC3\xB6rld\"]");
+    ferrum_free(notes);
+    ferrum_grammar_close(g);
+    assert_int_equal(ferrum_grammar_from_regex(&g, v, "yes|no", 6, &err), 0);
+    check_public(g, t, n, "yes");
+    ferrum_grammar_close(g);
+    assert_int_equal(ferrum_grammar_from_gbnf(&g, v, "root ::= [a-z]+", 15, "grammar", &err), 0);
+    check_public(g, t, n, "hello");
+    ferrum_grammar_close(g);
+    assert_int_equal(ferrum_grammar_from_schema(&g, v, "{}", 2, "schema",
+                                                &(ferrum_schema_options){.space = (ferrum_space)9}, NULL, &err),
+                     FERRUM_EINVAL);
+    ferrum_vocabulary_close(v);
+    ferrum_tokenizer_close(t);
+}
+
 /* Each of these is answered, one way or the other. */
 static void test_hostile(void **state) {
     (void)state;
@@ -454,6 +531,7 @@ int main(void) {
         cmocka_unit_test(test_gbnf),
         cmocka_unit_test(test_bad_gbnf),
         cmocka_unit_test(test_regex),
+        cmocka_unit_test(test_public),
     };
     return cmocka_run_group_tests(tests, open_vocabulary, close_vocabulary);
 }

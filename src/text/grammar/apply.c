@@ -232,7 +232,6 @@ static bool not_constant(compiler *c, shapes *s, const fe_json *v) {
 }
 
 static fe_re string_constants(compiler *c, const fe_json *v, size_t strings) {
-    fe_text blob = {0};
     ferrum_str *words = malloc((strings + 1) * sizeof *words);
     fe_re r = FE_RE_NEVER;
     size_t n = 0;
@@ -249,7 +248,6 @@ static fe_re string_constants(compiler *c, const fe_json *v, size_t strings) {
             r = fe_re_or(c->res, r, fe_re_spell(c->res, FE_JSON, e->text, e->len));
     }
     r = words ? fe_re_or(c->res, r, fe_re_words(c->res, words, n)) : FE_RE_NEVER;
-    fe_text_free(&blob);
     free(words);
     return r;
 }
@@ -286,8 +284,13 @@ static bool apply_enum(compiler *c, shapes *s, const fe_json *schema, const fe_j
 
 static bool not_enum(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
     if (v->type != FE_JSON_ARRAY) return invalid(c, schema, "enum", "not a list");
-    for (const fe_json *e = v->first; e; e = e->next)
-        if (!not_constant(c, s, e)) return false;
+    size_t strings = 0;
+    for (const fe_json *e = v->first; e; e = e->next) {
+        strings += e->type == FE_JSON_STRING;
+        if (e->type != FE_JSON_STRING && !not_constant(c, s, e)) return false;
+    }
+    fe_re words = strings ? string_constants(c, v, strings) : FE_RE_NEVER;
+    for (size_t i = 0; i < s->count; i++) s->list[i].string = fe_re_minus(c->res, s->list[i].string, words);
     return true;
 }
 

@@ -164,11 +164,11 @@ static fe_re mantissa(fe_res *s, const decimal *d, bool least, bool strict) {
 /* Above or below d, which is not 0, without the sign. */
 static fe_re scientific(fe_res *s, const decimal *d, bool least, bool strict) {
     decimal m = {.whole_len = 1};
-    char all[2 * DIGITS_MOST + 4];
+    char all[2 * DIGITS_MOST + 4] = {'0'};
     size_t n = d->whole_len + d->fraction_len, first = 0;
     memcpy(all, d->whole, d->whole_len);
     memcpy(all + d->whole_len, d->fraction, d->fraction_len);
-    while (all[first] == '0') first++;
+    while (first + 1 < n && all[first] == '0') first++;
     int exponent = (int)d->whole_len - 1 - (int)first;
     m.whole[0] = all[first];
     while (n > first + 1 && all[n - 1] == '0') n--;

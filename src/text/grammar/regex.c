@@ -318,7 +318,7 @@ fe_re fe_re_cat(fe_res *s, fe_re a, fe_re b) {
     size_t depth = 0;
     fe_re at = a;
     for (; get(s, at)->kind == CAT; at = get(s, at)->b) depth++;
-    fe_re *chain = malloc(depth * sizeof *chain);
+    fe_re *chain = malloc((depth + 1) * sizeof *chain);
     if (!chain) return fail(s, FERRUM_ENOMEM), FE_RE_NEVER;
     at = a;
     for (size_t i = 0; i < depth; i++, at = get(s, at)->b) chain[i] = get(s, at)->a;

@@ -117,14 +117,13 @@ static bool plain_run(maker *m, fe_re r, uint32_t *most) {
 }
 
 static fe_lexmask *finish(maker *m) {
-    fe_lexmask *x = calloc(1, sizeof *x);
-    uint32_t count = 0;
-    for (uint32_t w = 0; w < m->t->words; w++) count += (uint32_t)__builtin_popcountll(m->bits[w]);
-    if (!x || m->failed || fe_res_failed(m->s, NULL)) {
-        free(x);
+    fe_lexmask *x = m->failed || fe_res_failed(m->s, NULL) ? NULL : calloc(1, sizeof *x);
+    if (!x) {
         free(m->bits), free(m->crossings), free(m->excluded);
         return NULL;
     }
+    uint32_t count = 0;
+    for (uint32_t w = 0; w < m->t->words; w++) count += (uint32_t)__builtin_popcountll(m->bits[w]);
     x->crossings = m->crossings, x->crossing_count = (uint32_t)m->crossing_count;
     x->excluded = m->excluded, x->excluded_count = (uint32_t)m->excluded_count;
     x->count = count;
