@@ -175,12 +175,12 @@ static jnode *parse_with(jparser *p) {
 }
 
 static jnode *parse_print(jparser *p) {
-    jnode *n = fe_j_node(p, JN_OUTPUT, p->at++->line), **tail = &n->list;
+    jnode *n = fe_j_node(p, JN_OUTPUT, p->at++->line), *last = NULL;
     while (p->at->type != JT_BLOCK_END) {
-        if (n->list) fe_j_expect_op(p, ",");
+        if (last) fe_j_expect_op(p, ",");
         jnode *value = fe_j_expression(p);
-        *tail = value;
-        tail = &value->next;
+        *(last ? &last->next : &n->list) = value;
+        last = value;
     }
     return n;
 }
