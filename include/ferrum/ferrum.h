@@ -15,6 +15,7 @@
 #include <ferrum/common.h>
 #include <ferrum/gguf.h>
 #include <ferrum/kernels.h>
+#include <time.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -66,10 +67,10 @@ typedef struct ferrum_model_info {
                                    only the last token has need, and of the experts those that are used */
     uint32_t context_length; /* that the model was trained for */
     uint32_t vocab_size, embedding_length, block_count, head_count, head_count_kv, head_dim, expert_count;
-    const char *chat_template; /* "chatml", "llama3", "gemma", "mistral"; NULL where the file has none that is known */
-    bool has_tokenizer;        /* false: runs on ids alone (tokenizer.ggml.model is no_vocab or absent) */
-    ferrum_pooling pooling;    /* that the file names */
-    bool generates;            /* false: gives embeddings alone, and no session opens */
+    ferrum_str chat_template; /* the file's own text, tokenizer.chat_template; data NULL: it has none */
+    bool has_tokenizer;       /* false: runs on ids alone (tokenizer.ggml.model is no_vocab or absent) */
+    ferrum_pooling pooling;   /* that the file names */
+    bool generates;           /* false: gives embeddings alone, and no session opens */
 } ferrum_model_info;
 FERRUM_API void ferrum_model_get_info(const ferrum_model *model, ferrum_model_info *info);
 FERRUM_API const ferrum_gguf *ferrum_model_gguf(const ferrum_model *model);
@@ -163,15 +164,42 @@ FERRUM_API bool ferrum_token_is_end(const ferrum_tokenizer *t, int32_t id);
 
 /* ---- Chat -------------------------------------------------------------------------------------------------------- */
 
+/* What a conversation becomes, by a template in the language Jinja: the model's own, or one that is given. The text is byte for
+ * byte what Python's jinja2 makes of it in the mode that transformers uses; what it does not offer it refuses by name. */
+typedef struct ferrum_chat_request {
+    const char *messages; /* a JSON array, of objects such as the template takes: role, content, tool_calls … */
+    const char *tools;    /* a JSON array; NULL: none */
+    const char
+        *variables; /* a JSON object of what else the template is to know: {"enable_thinking": false}; NULL: nothing */
+    const char *template_text; /* in place of the model's; NULL: the model's */
+    const char *
+        template_name; /* of the model's tokenizer.chat_template.NAME; NULL: tool_use where there are tools and the model
+                                  has it, or else tokenizer.chat_template */
+    bool answer;       /* add_generation_prompt: the text ends where the assistant is to speak */
+    const struct tm
+        *now; /* what the template's strftime_now tells; NULL: the template finds no such function, and those
+                                  that use it have a fixed date instead. The library reads no clock */
+} ferrum_chat_request;
+
+/* *text: NUL-terminated; release with ferrum_free. Ready for ferrum_tokenize with FERRUM_ADD_SPECIAL and FERRUM_PARSE_SPECIAL:
+ * a begin token that the template writes is not doubled. The template's variables are messages, tools, documents (none),
+ * add_generation_prompt, bos_token, eos_token and the like as far as the model has them, then those of the request.
+ * model NULL: template_text must be given, and there are no tokens but those in `variables`.
+ * Contents go in as they are: one that spells a control token ("<|im_end|>") becomes that token, so whoever lets strangers write
+ * them refuses such text first (ferrum_token_find knows the spellings).
+ * FERRUM_EUNSUPPORTED: there is no template; FERRUM_EFORMAT names the line of the template, or of the JSON, that is wrong;
+ * FERRUM_EINVAL: the template refuses the conversation, in its own words; FERRUM_ELIMIT: it takes too many steps, too much
+ * memory or goes too deep. */
+FERRUM_API int ferrum_chat_render(const ferrum_model *model, const ferrum_chat_request *request, char **text,
+                                  ferrum_error *err);
+
 typedef struct ferrum_message {
-    const char *role; /* "system", "user" or "assistant" */
+    const char *role; /* "system", "user", "assistant", or what else the template knows */
     const char *content;
 } ferrum_message;
 
-/* The conversation in the model's own format, ready for ferrum_tokenize with FERRUM_PARSE_SPECIAL (and
- * FERRUM_ADD_SPECIAL: a template never writes the begin token itself); with `answer`, ending where the assistant is to
- * speak. *text NUL-terminated; release with ferrum_free.
- * FERRUM_EUNSUPPORTED: the model has no chat template, or none that is known. FERRUM_EINVAL: an unknown role. */
+/* The same for messages of text alone, by the model's own template. Bytes that are not UTF-8 become U+FFFD, as they do where
+ * answers are handed out. FERRUM_EINVAL: no message, or one without a role or content. */
 FERRUM_API int ferrum_chat_format(const ferrum_model *model, const ferrum_message *messages, size_t count, bool answer,
                                   char **text, ferrum_error *err);
 

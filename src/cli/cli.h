@@ -55,7 +55,7 @@ typedef struct cli_command {
 
 extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command, cli_bench_command,
     cli_quantize_command, cli_tokenize_command, cli_detokenize_command, cli_pull_command, cli_list_command,
-    cli_rm_command, cli_completion_command, cli_embed_command;
+    cli_rm_command, cli_completion_command, cli_embed_command, cli_template_command;
 
 /* The commands by index, in the order of the help; NULL behind the last. */
 const cli_command *cli_command_at(size_t index);
@@ -103,6 +103,38 @@ extern const char *const cli_devices[], *const cli_kvs[];
         CLI_OPTION("pre", 0, CLI_STRING, offsetof(type, field.pre), "NAME", CLI_PRE_HELP),                            \
         CLI_OPTION("verbose", 0, CLI_FLAG, offsetof(type, field.verbose), NULL,                                       \
                    "tell about the model, speed and memory on standard error")
+
+/* ---- Chat templates (template.c) --------------------------------------------------------------------------------- */
+
+typedef struct cli_template_options {
+    const char *file;
+    bool think, no_think;
+    cli_strings variables;
+} cli_template_options;
+
+#define CLI_TEMPLATE_OPTIONS(type, field)                                                                    \
+    CLI_OPTION("chat-template", 0, CLI_STRING, offsetof(type, field.file), "FILE",                           \
+               "a chat template in place of the model's"),                                                   \
+        CLI_OPTION("think", 0, CLI_FLAG, offsetof(type, field.think), NULL,                                  \
+                   "have the model think first, where its template can ask for it (enable_thinking)"),       \
+        CLI_OPTION("no-think", 0, CLI_FLAG, offsetof(type, field.no_think), NULL, "have it answer at once"), \
+        CLI_OPTION("var", 0, CLI_STRINGS, offsetof(type, field.variables), "NAME=JSON",                      \
+                   "a variable for the template; may be repeated")
+
+/* What the options say; zeroed by the caller, released with cli_template_free either way. */
+typedef struct cli_template {
+    char *text;        /* NULL: the model's */
+    json_t *variables; /* an object */
+    bool has_now;
+    struct tm now; /* the local time */
+} cli_template;
+
+/* CLI_GO_ON, or the status to exit with. */
+int cli_template_load(cli_template *t, const cli_template_options *options);
+void cli_template_free(cli_template *t);
+/* ferrum_chat_render with what the options say; model NULL: the template's text is there. tools: JSON, or NULL. */
+int cli_template_render(const cli_template *t, const ferrum_model *model, const json_t *messages, const char *tools,
+                        bool answer, char **text, ferrum_error *err);
 
 /* What --kv stands for. */
 ferrum_kv cli_kv(const cli_model_options *options);
@@ -204,7 +236,8 @@ typedef struct cli_answerer {
     ferrum_model_info info;
     ferrum_session *session;
     const char *system; /* NULL: none */
-    bool chat;          /* the model's chat template is applied */
+    bool chat;          /* the chat template is applied */
+    cli_template format;
     bool verbose;
     bool silent; /* the text is collected only */
 } cli_answerer;

@@ -266,10 +266,10 @@ static json_t *model_json(const subject *s) {
     ferrum_model_get_info(s->model, &i);
     ferrum_memory m;
     ferrum_model_memory(s->model, s->context, s->kv, &m);
-    return json_pack("{so ss ss sI sI sI sI ss? sb s{sI sI sI sI}}", "name", cli_json_text(i.name, strlen(i.name)),
+    return json_pack("{so ss ss sI sI sI sI sb sb s{sI sI sI sI}}", "name", cli_json_text(i.name, strlen(i.name)),
                      "architecture", i.architecture, "device", i.device, "parameters", (json_int_t)i.parameters,
                      "weight_bytes", (json_int_t)i.weight_bytes, "context_length", (json_int_t)i.context_length,
-                     "vocab_size", (json_int_t)i.vocab_size, "chat_template", i.chat_template, "tokenizer",
+                     "vocab_size", (json_int_t)i.vocab_size, "chat_template", i.chat_template.data != NULL, "tokenizer",
                      i.has_tokenizer, "memory", "context", (json_int_t)s->context, "mapped", (json_int_t)m.mapped, "kv",
                      (json_int_t)m.kv, "scratch", (json_int_t)m.scratch);
 }

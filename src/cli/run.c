@@ -17,6 +17,7 @@ typedef struct run_options {
     cli_seed seed;
     cli_strings stop;
     const char *system;
+    cli_template_options chat;
     bool raw, json, ignore_end;
 } run_options;
 
@@ -51,6 +52,7 @@ static const cli_option options[] = {
     CLI_OPTION("system", 0, CLI_STRING, AT(system), "TEXT", "the conversation's system message"),
     CLI_OPTION("raw", 0, CLI_FLAG, AT(raw), NULL,
                "complete the prompt as it stands, without the model's chat template"),
+    CLI_TEMPLATE_OPTIONS(run_options, chat),
     CLI_OPTION("ignore-end", 0, CLI_FLAG, AT(ignore_end), NULL, "go on after the model's end token"),
     CLI_OPTION("json", 0, CLI_FLAG, AT(json), NULL, "print one JSON object in place of the text"),
     CLI_OPTION("logprobs", 0, CLI_COUNT, AT(logprobs), "N",
@@ -92,6 +94,8 @@ static int check_options(const run_options *o, bool terminal) {
     if (o->logprobs && !o->json) return cli_fail(CLI_USAGE, "--logprobs is told in JSON only: add --json");
     if (o->json && terminal) return cli_fail(CLI_USAGE, "--json needs a prompt, as an argument or on standard input");
     if (o->raw && o->system) return cli_fail(CLI_USAGE, "--raw leaves no place for --system");
+    if (o->raw && (o->chat.file || o->chat.think || o->chat.no_think || o->chat.variables.count))
+        return cli_fail(CLI_USAGE, "--raw applies no chat template, and the options for one have no use");
     return CLI_GO_ON;
 }
 
@@ -119,16 +123,38 @@ static int open_session(cli_answerer *a, const run_options *o) {
     return CLI_GO_ON;
 }
 
-/* Is the model's chat template applied, and does that suit the options? */
+/* Is a chat template applied, and does that suit the options? */
 static int choose_format(cli_answerer *a, const run_options *o) {
-    a->chat = !o->raw && a->info.chat_template;
+    bool asks = o->system || o->chat.think || o->chat.no_think || o->chat.variables.count;
+    a->chat = !o->raw && (a->format.text || a->info.chat_template.data);
     a->system = o->system;
     if (a->chat || o->raw) return CLI_GO_ON;
-    bool unknown = ferrum_gguf_find(ferrum_model_gguf(a->model), "tokenizer.chat_template") != NULL;
-    if (o->system)
-        return cli_fail(CLI_FAILED, "--system needs a chat template, and the model has none%s",
-                        unknown ? " of a known format" : "");
+    if (asks)
+        return cli_fail(CLI_FAILED, "--system, --think, --no-think and --var need a chat template, and the "
+                                    "model has none; --chat-template FILE gives one");
+    cli_note("the model has no chat template: text is completed as it stands, as with --raw; --chat-template FILE "
+             "gives one");
     return CLI_GO_ON;
+}
+
+/* The text by the template: release with ferrum_free. */
+static int format_prompt(const cli_answerer *a, const char *prompt, size_t len, char **text) {
+    ferrum_error err;
+    json_t *messages = json_array();
+    if (a->system) json_array_append_new(messages, json_pack("{ss ss}", "role", "system", "content", a->system));
+    json_t *content = json_stringn(prompt, len);
+    int status = CLI_GO_ON;
+    if (!content || json_array_size(messages) != (a->system != NULL))
+        status = cli_fail(CLI_FAILED, "the prompt is not valid UTF-8; only --raw takes it");
+    else if (strlen(prompt) != len)
+        status = cli_fail(CLI_FAILED, "the prompt holds a NUL byte; only --raw takes it");
+    else
+        json_array_append_new(messages, json_pack("{ss sO}", "role", "user", "content", content));
+    if (status == CLI_GO_ON && cli_template_render(&a->format, a->model, messages, NULL, true, text, &err) != 0)
+        status = cli_fail_library(&err);
+    json_decref(content);
+    json_decref(messages);
+    return status;
 }
 
 /* The prompt in the form that the model wants. */
@@ -136,11 +162,8 @@ static int tokenize_prompt(const cli_answerer *a, const char *prompt, size_t len
     ferrum_error err;
     char *formatted = NULL;
     if (a->chat) {
-        if (strlen(prompt) != len) return cli_fail(CLI_FAILED, "the prompt holds a NUL byte; only --raw takes it");
-        ferrum_message messages[2] = {{"system", a->system}, {"user", prompt}};
-        size_t skip = a->system ? 0 : 1;
-        if (ferrum_chat_format(a->model, messages + skip, 2 - skip, true, &formatted, &err) != 0)
-            return cli_fail_library(&err);
+        int status = format_prompt(a, prompt, len, &formatted);
+        if (status != CLI_GO_ON) return status;
         prompt = formatted;
         len = strlen(formatted);
     }
@@ -241,9 +264,11 @@ void cli_print_timings(const ferrum_session *session) {
 static void print_start(const cli_answerer *a, const run_options *o, double load_seconds) {
     cli_note("%s: %s, %llu parameters; %s", a->info.name, a->info.architecture, (unsigned long long)a->info.parameters,
              a->info.device);
-    cli_note("loaded in %.3f s; seed %llu; context %u tokens; format %s", load_seconds,
+    cli_note("loaded in %.3f s; seed %llu; context %u tokens; chat template: %s", load_seconds,
              (unsigned long long)o->seed.value, ferrum_session_context(a->session),
-             a->chat ? a->info.chat_template : "none");
+             !a->chat         ? "none"
+             : a->format.text ? o->chat.file
+                              : "the model's");
 }
 
 static void print_memory(const cli_answerer *a, ferrum_kv kv) {
@@ -266,7 +291,8 @@ static int with_model(const char *model, const run_options *o, const char *promp
     int status = cli_model_open(&a.model, model, &o->model, &load_seconds);
     if (status != CLI_GO_ON) return status;
     ferrum_model_get_info(a.model, &a.info);
-    status = choose_format(&a, o);
+    status = cli_template_load(&a.format, &o->chat);
+    if (status == CLI_GO_ON) status = choose_format(&a, o);
     if (status == CLI_GO_ON) status = open_session(&a, o);
     if (status == CLI_GO_ON) {
         if (a.verbose) print_start(&a, o, load_seconds);
@@ -276,6 +302,7 @@ static int with_model(const char *model, const run_options *o, const char *promp
     cli_interrupt_watch(NULL);
     ferrum_session_close(a.session);
     ferrum_model_close(a.model);
+    cli_template_free(&a.format);
     return status;
 }
 
@@ -306,9 +333,10 @@ const cli_command cli_run_command = {
     .about = "Answers a prompt, or chats at the terminal.",
     .details = "The prompt is the argument; or else standard input, less one newline at its end;\n"
                "or else typed at the terminal: a chat, where Ctrl-C stops an answer and Ctrl-D\n"
-               "leaves. The model's chat template is applied, unless the model has none or --raw\n"
-               "is given: then the text is completed as it stands. The text goes to standard\n"
-               "output as it comes, everything else to standard error.\n",
+               "leaves. The model's chat template is applied, or that of --chat-template; without\n"
+               "any, and with --raw, the text is completed as it stands. The text goes to\n"
+               "standard output as it comes, everything else to standard error. What a\n"
+               "conversation becomes is told by ferrum template.\n",
     .options = options,
     .min_args = 1,
     .max_args = 2,

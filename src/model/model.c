@@ -64,13 +64,6 @@ static int read_name(ferrum_model *m, const char *path, ferrum_error *err) {
     return 0;
 }
 
-static int read_chat(ferrum_model *m, ferrum_error *err) {
-    int got = ferrum_gguf_get_str(m->gguf, "tokenizer.chat_template", &m->chat_template, err);
-    if (got < 0) return got;
-    if (got == 1 && m->tokenizer) m->chat = fe_chat_detect(m->chat_template.data, m->chat_template.len);
-    return 0;
-}
-
 /* A model over an open file, which becomes the model's whatever happens. */
 static int open_over(ferrum_model **out, ferrum_gguf *gguf, const ferrum_model_options *options, ferrum_error *err) {
     ferrum_model_options defaults;
@@ -88,13 +81,11 @@ static int open_over(ferrum_model **out, ferrum_gguf *gguf, const ferrum_model_o
     if (!rc) rc = read_vocab(m, options->pre, err);
     if (!rc) rc = fe_weights_bind(&m->w, m, err);
     if (!rc) rc = read_name(m, ferrum_gguf_path(gguf), err);
-    if (!rc) rc = read_chat(m, err);
+    if (!rc && ferrum_gguf_get_str(gguf, "tokenizer.chat_template", &m->chat_template, err) < 0) rc = FERRUM_EFORMAT;
     if (rc)
         ferrum_model_close(m);
     else
         *out = m;
-    if (!rc && options->log && m->chat_template.len && m->tokenizer && m->chat == FE_CHAT_NONE)
-        options->log(options->log_user, FERRUM_LOG_WARN, "the model's chat template is of no known kind");
     return rc;
 }
 
@@ -147,7 +138,7 @@ void ferrum_model_get_info(const ferrum_model *m, ferrum_model_info *info) {
                                 .head_count_kv = m->h.kv_heads,
                                 .head_dim = m->h.head_dim,
                                 .expert_count = m->h.experts,
-                                .chat_template = fe_chat_name(m->chat),
+                                .chat_template = m->chat_template,
                                 .has_tokenizer = m->tokenizer != NULL,
                                 .pooling = m->h.pooling,
                                 .generates = !m->arch->encoder};
@@ -169,27 +160,6 @@ void ferrum_model_memory(const ferrum_model *m, uint32_t context, ferrum_kv kv, 
 }
 
 const ferrum_tokenizer *ferrum_model_tokenizer(const ferrum_model *m) { return m->tokenizer; }
-
-int ferrum_chat_format(const ferrum_model *m, const ferrum_message *messages, size_t count, bool answer, char **text,
-                       ferrum_error *err) {
-    if (!m->tokenizer)
-        return fe_fail(err, FERRUM_EUNSUPPORTED, "%s: the file has no tokenizer; the model runs on token ids alone",
-                       ferrum_gguf_path(m->gguf));
-    if (m->chat == FE_CHAT_NONE)
-        return fe_fail(err, FERRUM_EUNSUPPORTED,
-                       m->chat_template.len ? "%s: its chat template is of no known kind"
-                                            : "%s: the file has no chat template",
-                       ferrum_gguf_path(m->gguf));
-    fe_text out = {0};
-    fe_text_append(&out, "", 0);
-    int rc = fe_chat_render(m->chat, m->chat_template.data, m->chat_template.len, messages, count, answer, &out, err);
-    if (!rc && out.failed) rc = fe_fail_memory(err, out.capacity, "a conversation");
-    if (rc)
-        fe_text_free(&out);
-    else
-        *text = out.data;
-    return rc;
-}
 
 int ferrum_reply_open(ferrum_reply **out, const ferrum_model *m, const ferrum_reply_options *options,
                       ferrum_error *err) {

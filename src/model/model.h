@@ -94,7 +94,6 @@ struct ferrum_model {
     fe_hparams h;
     fe_weights w;
     fe_tokenizer *tokenizer; /* NULL: none */
-    fe_chat_format_id chat;
     ferrum_str chat_template;
     char *name;
 };

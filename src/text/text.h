@@ -1,4 +1,4 @@
-/* Text: tokenizers read out of GGUF metadata, and chat formats. Immutable once open; any number of threads. */
+/* Text: tokenizers read out of GGUF metadata. Immutable once open; any number of threads. */
 #ifndef FE_TEXT_H
 #define FE_TEXT_H
 
@@ -20,23 +20,5 @@ uint32_t fe_tokenizer_size(const fe_tokenizer *t);
 /* Appends the bytes of one token; control tokens give nothing unless `special`. `first`: it begins the text, so that a
  * SentencePiece vocabulary that adds a space before text loses it again. id must be in the vocabulary. */
 void fe_tokenizer_decode(const fe_tokenizer *t, int32_t id, bool special, bool first, fe_text *out);
-
-/* Chat formats that are known by their template's marks. */
-typedef enum fe_chat_format_id {
-    FE_CHAT_NONE,
-    FE_CHAT_CHATML,
-    FE_CHAT_LLAMA3,
-    FE_CHAT_GEMMA,
-    FE_CHAT_MISTRAL
-} fe_chat_format_id;
-fe_chat_format_id fe_chat_detect(const char *template_text, size_t len);
-const char *fe_chat_name(fe_chat_format_id id); /* "chatml"; NULL for FE_CHAT_NONE */
-/* template_text decides the details that differ between models of one format: a default system prompt, trimming, spaces. *out is
- * appended to. Contents go in as they are: one that spells a control token ("<|im_end|>") becomes that token when the whole is
- * tokenized with FERRUM_PARSE_SPECIAL, as with the models' own templates, so whoever lets strangers write the contents
- * refuses such text first (fe_tokenizer_find knows the spellings).
- * FERRUM_EINVAL: no message, an unknown role, or a turn out of the order that the format asks for. */
-int fe_chat_render(fe_chat_format_id id, const char *template_text, size_t template_len, const ferrum_message *messages,
-                   size_t count, bool answer, fe_text *out, ferrum_error *err);
 
 #endif

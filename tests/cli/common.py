@@ -43,16 +43,19 @@ def gguf_string(text):
 
 
 def with_string_key(path, key, value, folder):
-    """A copy of a GGUF file with one string key more. Blanks at the value's end keep the tensors' data aligned to 32."""
+    """A copy of a GGUF file with one string key more, and another that keeps the tensors' data aligned to 32."""
     with open(path, "rb") as file:
         data = file.read()
     magic, version, tensors, keys = struct.unpack_from("<4sIQQ", data)
     assert (magic, version) == (b"GGUF", 3)
-    pad = -(len(gguf_string(key)) + 4 + len(gguf_string(value))) % 32
-    entry = gguf_string(key) + struct.pack("<I", 8) + gguf_string(value + " " * pad)
+
+    def entry(name, text):
+        return gguf_string(name) + struct.pack("<I", 8) + gguf_string(text)
+    added = entry(key, value)
+    added += entry("padding." + key, " " * (-len(added + entry("padding." + key, "")) % 32))
     copy = os.path.join(folder, "copy.gguf")
     with open(copy, "wb") as file:
-        file.write(struct.pack("<4sIQQ", magic, version, tensors, keys + 1) + entry + data[24:])
+        file.write(struct.pack("<4sIQQ", magic, version, tensors, keys + 2) + added + data[24:])
     return copy
 
 

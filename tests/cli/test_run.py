@@ -42,7 +42,7 @@ class Prompts(Case):
 
     def test_empty(self):
         self.fails(2, "standard input holds no prompt", arguments=["run", LLAMA])
-        self.fails(1, "the prompt is empty", arguments=["run", LLAMA, ""])
+        self.fails(1, "the prompt is empty", arguments=["run", "--raw", LLAMA, ""])
 
     def test_chat_template(self):
         path = with_string_key(QWEN2, "tokenizer.chat_template", CHATML, self.folder)
@@ -52,20 +52,38 @@ class Prompts(Case):
         system = self.json("run", "-n1", path, "Hello", "--system", "user")["prompt_tokens"]
         self.assertEqual(system, SYSTEM + IDS[text] + ASSISTANT)
 
-    def test_unknown_template(self):
-        path = with_string_key(LLAMA, "tokenizer.chat_template", "{{ messages }}", self.folder)
-        result = ferrum("run", "-n1", path, "x")
+    def test_no_template(self):
+        result = ferrum("run", "-n1", LLAMA, "x")
         self.assertEqual(result.returncode, 0)
-        self.assertIn("chat template is of no known kind", result.stderr)
-        result = ferrum("run", "-n1", path, "x", "--system", "y")
-        self.assertEqual((result.returncode, result.stdout), (1, ""))
-        self.assertIn("--system needs a chat template", result.stderr)
-        self.fails(1, "--system needs a chat template", arguments=["run", "-n1", LLAMA, "x", "--system", "y"])
+        self.assertIn("the model has no chat template: text is completed as it stands", result.stderr)
+        for option in ["--system", "y"], ["--no-think"], ["--var", "a=1"]:
+            self.fails(1, "need a chat template", "--chat-template FILE", arguments=["run", "-n1", LLAMA, "x", *option])
+
+    def test_template_that_fails(self):
+        for template, sentence in (("a\n{{ messages.x.y }}", "chat template, line 2: "),
+                                   ("{{ raise_exception('No system!') }}", "chat template, line 1: No system!"),
+                                   ("{% if 1 %}", "line 1: the block 'if' that begins here has no 'endif'")):
+            path = with_string_key(QWEN2, "tokenizer.chat_template", template, self.folder)
+            self.fails(1, sentence, arguments=["run", "-n1", path, "x"])
+
+    def test_template_of_a_file(self):
+        path = os.path.join(self.folder, "my.jinja")
+        with open(path, "w") as out:
+            out.write("<|im_start|>user\n{{ messages[-1].content }}<|im_end|>\n{% if enable_thinking is defined and not enable_thinking "
+                      "and n == 1 and add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+        text = "<|im_start|>user\nHello<|im_end|>\n"
+        options = ["-n1", "--chat-template", path, QWEN2, "Hello"]
+        self.assertEqual(self.json("run", *options)["prompt_tokens"], IDS[text])
+        self.assertEqual(self.json("run", *options, "--no-think", "--var", "n=1")["prompt_tokens"], IDS[text] + ASSISTANT)
+        self.fails(2, "--think and --no-think", arguments=["run", *options, "--think", "--no-think"])
+        self.fails(2, "--var takes NAME=JSON", arguments=["run", *options, "--var", "n"])
+        self.fails(2, "its value is no JSON", arguments=["run", *options, "--var", "n=x"])
+        self.fails(2, "--raw applies no chat template", arguments=["run", *options, "--raw"])
 
     def test_too_long(self):
         ids = len(IDS["The GNU General Public License is free."])
-        self.fails(1, str(ids), "8", arguments=["run", LLAMA, "The GNU General Public License is free.", "-c", "8"])
-        self.fails(1, "513", "512", arguments=["run", LLAMA, "x", "-c", "513"])
+        self.fails(1, str(ids), "8", arguments=["run", "--raw", LLAMA, "The GNU General Public License is free.", "-c", "8"])
+        self.fails(1, "513", "512", arguments=["run", "--raw", LLAMA, "x", "-c", "513"])
 
 
 class Sampling(Case):
@@ -118,7 +136,7 @@ class Output(Case):
 
     def test_text_is_the_same_without_json(self):
         text = self.json("run", LLAMA, "The", "-n24", *GREEDY)["text"]
-        result = ferrum("run", LLAMA, "The", "-n24", *GREEDY)
+        result = ferrum("run", "--raw", LLAMA, "The", "-n24", *GREEDY)
         self.assertEqual(result.returncode, 0)
         self.assertEqual(result.stdout, text if text.endswith("\n") else text + "\n")
         self.assertEqual(result.stderr, "")
@@ -158,7 +176,7 @@ class Output(Case):
         read, write = os.pipe()
         os.close(read)
         with open(write, "w") as gone:
-            result = ferrum("run", LLAMA, "The", "-n4", stdout=gone)
+            result = ferrum("run", "--raw", LLAMA, "The", "-n4", stdout=gone)
         self.assertEqual((result.returncode, result.stderr), (1, ""))
 
 

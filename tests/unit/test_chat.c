@@ -1,6 +1,6 @@
-/* Chat formats against what jinja2 renders from templates (tests/data/text/chat.json, made by make_text.py there). */
-#include "text/text.h"
-
+/* Conversations through the public API, against what jinja2 renders from templates of known models (tests/data/jinja/chat.json,
+ * made by make_jinja.py there). */
+#include <ferrum/ferrum.h>
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,45 +8,36 @@
 /* cmocka needs those before it */
 #include <cmocka.h>
 
-enum { MOST = 8 };
-
-static size_t read_messages(const json_t *chat, ferrum_message *out) {
-    size_t n = json_array_size(chat);
-    assert_in_range(n, 1, MOST);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *m = json_array_get(chat, i);
-        out[i] = (ferrum_message){json_string_value(json_object_get(m, "role")),
-                                  json_string_value(json_object_get(m, "content"))};
-    }
-    return n;
-}
-
 static void check_case(const json_t *all, const json_t *one) {
     const char *name = json_string_value(json_array_get(one, 0));
-    const json_t *t = json_object_get(json_object_get(all, "templates"), name), *want = json_array_get(one, 3);
-    const char *text = json_string_value(json_object_get(t, "text"));
-    ferrum_message m[MOST];
+    const json_t *want = json_array_get(one, 3);
     json_int_t chat = json_integer_value(json_array_get(one, 1));
-    size_t n = read_messages(json_array_get(json_object_get(all, "chats"), (size_t)chat), m);
-    fe_chat_format_id id = fe_chat_detect(text, strlen(text));
-    assert_string_equal(fe_chat_name(id), json_string_value(json_object_get(t, "format")));
-    fe_text out = {0};
+    char *messages = json_dumps(json_array_get(json_object_get(all, "chats"), (size_t)chat), 0), *text = NULL;
+    ferrum_chat_request request = {
+        .messages = messages,
+        .variables = "{\"bos_token\": \"\", \"eos_token\": \"</s>\"}",
+        .template_text = json_string_value(json_object_get(json_object_get(all, "templates"), name)),
+        .answer = json_is_true(json_array_get(one, 2)),
+    };
     ferrum_error err;
-    int rc = fe_chat_render(id, text, strlen(text), m, n, json_is_true(json_array_get(one, 2)), &out, &err);
+    int rc = ferrum_chat_render(NULL, &request, &text, &err);
     if (json_is_null(want)) {
-        if (rc != FERRUM_EINVAL) fail_msg("%s, chat %d: rendered where the template refuses", name, (int)chat);
+        if (rc != FERRUM_EINVAL && rc != FERRUM_EFORMAT)
+            fail_msg("%s, chat %d: rendered where jinja2 refuses", name, (int)chat);
+        assert_null(text);
     } else if (rc != 0) {
         fail_msg("%s, chat %d: %s", name, (int)chat, err.message);
-    } else if (strcmp(out.data ? out.data : "", json_string_value(want)) != 0) {
-        fail_msg("%s, chat %d:\nexpected '%s'\ngot      '%s'", name, (int)chat, json_string_value(want), out.data);
+    } else if (strcmp(text, json_string_value(want)) != 0) {
+        fail_msg("%s, chat %d:\nexpected '%s'\ngot      '%s'", name, (int)chat, json_string_value(want), text);
     }
-    fe_text_free(&out);
+    ferrum_free(text);
+    free(messages);
 }
 
 static void chats_are_what_jinja_renders(void **state) {
     (void)state;
     json_error_t jerr;
-    json_t *all = json_load_file(TEST_DATA "/text/chat.json", 0, &jerr), *one;
+    json_t *all = json_load_file(TEST_DATA "/jinja/chat.json", 0, &jerr), *one;
     size_t i;
     if (!all) fail_msg("%s", jerr.text);
     assert_true(json_array_size(json_object_get(all, "cases")) >= 200);
@@ -54,52 +45,64 @@ static void chats_are_what_jinja_renders(void **state) {
     json_decref(all);
 }
 
-static void other_templates_are_not_taken_for_known_ones(void **state) {
-    (void)state;
-    static const char *const others[] = {
-        "",
-        "{{ messages[0].content }}",
-        "{{ '<|im_start|>' + m.role + '<|im_sep|>' + m.content }}",
-        "{{ '[INST] <<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' }}",
-        "{{ '[SYSTEM_PROMPT]' + s + '[INST]' }}",
-        "<|user|>\n{{ m.content }}<|end|>",
-    };
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        assert_int_equal(fe_chat_detect(others[i], strlen(others[i])), FE_CHAT_NONE);
-    assert_null(fe_chat_name(FE_CHAT_NONE));
-    assert_int_equal(fe_chat_detect(NULL, 0), FE_CHAT_NONE);
-}
-
-static void expect(fe_chat_format_id id, const ferrum_message *m, size_t n, int code, const char *sentence) {
-    fe_text out = {0};
-    ferrum_error err;
-    assert_int_equal(fe_chat_render(id, "", 0, m, n, true, &out, &err), code);
+static void expect(ferrum_chat_request request, int code, const char *sentence) {
+    ferrum_error err = {0};
+    char *text = NULL;
+    assert_int_equal(ferrum_chat_render(NULL, &request, &text, &err), code);
+    assert_null(text);
     if (!strstr(err.message, sentence)) fail_msg("expected '%s', got '%s'", sentence, err.message);
-    fe_text_free(&out);
 }
 
-static void bad_chats_are_told(void **state) {
+static void bad_requests_are_told(void **state) {
     (void)state;
-    const ferrum_message tool[] = {{"user", "a"}, {"tool", "b"}}, twice[] = {{"user", "a"}, {"user", "b"}};
-    const ferrum_message system[] = {{"system", "a"}, {"user", "b"}}, empty[] = {{"user", NULL}},
-                         nobody[] = {{NULL, "a"}};
-    for (fe_chat_format_id id = FE_CHAT_CHATML; id <= FE_CHAT_MISTRAL; id++) {
-        expect(id, tool, 2, FERRUM_EINVAL, "message 2 has the role 'tool'; known are system, user, assistant");
-        expect(id, tool, 0, FERRUM_EINVAL, "a chat needs at least one message");
-        expect(id, empty, 1, FERRUM_EINVAL, "message 1 has no content");
-        expect(id, nobody, 1, FERRUM_EINVAL, "message 1 has no role");
-    }
-    expect(FE_CHAT_GEMMA, twice, 2, FERRUM_EINVAL,
-           "message 2 has the role 'user' where the gemma chat format needs 'assistant'");
-    expect(FE_CHAT_MISTRAL, system, 2, FERRUM_EINVAL, "this model's mistral chat template takes no system message");
-    expect(FE_CHAT_NONE, twice, 2, FERRUM_EUNSUPPORTED, "no known format");
+    expect((ferrum_chat_request){.template_text = "x"}, FERRUM_EINVAL, "a chat needs its messages");
+    expect((ferrum_chat_request){.messages = "[]"}, FERRUM_EINVAL, "without a model the template's text must be given");
+    expect((ferrum_chat_request){.messages = "[", .template_text = "x"}, FERRUM_EFORMAT,
+           "messages: line 1, column 2 (byte 1): expected a value, the text ends");
+    expect((ferrum_chat_request){.messages = "{}", .template_text = "x"}, FERRUM_EFORMAT,
+           "messages: an array is needed, not an object");
+    expect((ferrum_chat_request){.messages = "[]", .tools = "1", .template_text = "x"}, FERRUM_EFORMAT,
+           "tools: an array is needed, not a number");
+    expect((ferrum_chat_request){.messages = "[]", .variables = "[]", .template_text = "x"}, FERRUM_EFORMAT,
+           "variables: an object is needed, not an array");
+    expect((ferrum_chat_request){.messages = "[]", .variables = "{\"tools\": 1}", .template_text = "x"}, FERRUM_EINVAL,
+           "'tools' has its own place");
+    expect((ferrum_chat_request){.messages = "[]", .template_text = "{{ raise_exception('No user!') }}"}, FERRUM_EINVAL,
+           "chat template, line 1: No user!");
+    expect((ferrum_chat_request){.messages = "[]", .template_text = "\n{{ messages[0].role.x }}"}, FERRUM_EFORMAT,
+           "chat template, line 2: ");
+}
+
+static void requests_reach_the_template(void **state) {
+    (void)state;
+    struct tm now = {.tm_year = 125, .tm_mday = 2};
+    ferrum_chat_request request = {
+        .messages = "[{\"role\": \"tool\", \"content\": [{\"type\": \"text\", \"text\": \"a\\u0000b\"}]}]",
+        .tools = "[{\"b\": 1, \"a\": 2}]",
+        .variables = "{\"enable_thinking\": false, \"documents\": [7]}",
+        .template_text =
+            "{{ messages[0].content[0].text|length }}{{ tools|tojson }}{{ enable_thinking }}{{ documents }}"
+            "{{ add_generation_prompt }}{{ bos_token is defined }}{{ strftime_now('%Y-%m-%d') }}",
+        .answer = true,
+        .now = &now,
+    };
+    ferrum_error err;
+    char *text;
+    assert_int_equal(ferrum_chat_render(NULL, &request, &text, &err), 0);
+    assert_string_equal(text, "3[{\"b\": 1, \"a\": 2}]False[7]TrueFalse2025-01-02");
+    ferrum_free(text);
+    request = (ferrum_chat_request){.messages = "[]",
+                                    .template_text = "{{ tools }}{{ documents }}{{ strftime_now is defined }}"};
+    assert_int_equal(ferrum_chat_render(NULL, &request, &text, &err), 0);
+    assert_string_equal(text, "NoneNoneFalse");
+    ferrum_free(text);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chats_are_what_jinja_renders),
-        cmocka_unit_test(other_templates_are_not_taken_for_known_ones),
-        cmocka_unit_test(bad_chats_are_told),
+        cmocka_unit_test(bad_requests_are_told),
+        cmocka_unit_test(requests_reach_the_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Writes what tests/unit/test_tokenizer.c and test_chat.c expect: bpe.json, spm.json, spm.gguf and chat.json, beside this file.
+"""Writes what tests/unit/test_tokenizer.c expects: bpe.json, spm.json and spm.gguf, beside this file.
 
 Ids of byte-level BPE are those of the tokenizers package with the vocabulary of ../tiny/tiny-llama.gguf and, for each
 pre-tokenizer, the pipeline of its models' tokenizer.json ("default": the rule that llama.cpp publishes for it). Ids of
-SentencePiece are those of the sentencepiece package with a model trained here on the GPL-3. Chats are rendered by jinja2.
-Needs the PyPI packages tokenizers, sentencepiece, protobuf, jinja2, gguf; written with Python 3.11, whose Unicode is 14.
+SentencePiece are those of the sentencepiece package with a model trained here on the GPL-3.
+Needs the PyPI packages tokenizers, sentencepiece, protobuf, gguf; written with Python 3.11, whose Unicode is 14.
 """
 import io, json, os, random, unicodedata
-import jinja2, sentencepiece
+import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from gguf import GGUFReader, GGUFWriter
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers as P
@@ -134,96 +134,8 @@ def spm():
     return res
 
 
-# Templates: SmolLM2's own, and short ones with the literals and the rules of the others.
-TURN_CHECK = ("{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate') }}"
-              "{% endif %}")
-SYSTEM_APART = ("{%- if messages[0]['role'] == 'system' %}{%- set system_message = messages[0]['content'] %}{%- set loop_messages = "
-                "messages[1:] %}{%- else %}{%- set loop_messages = messages %}{%- endif %}")
-TEMPLATES = {
-    "smollm2": ("chatml", "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
-                "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + "
-                "message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
-                "{{ '<|im_start|>assistant\n' }}{% endif %}"),
-    "chatml-plain": ("chatml", "{% for m in messages %}{{'<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n'}}{% endfor %}"
-                     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"),
-    "qwen2.5": ("chatml", "{%- if tools %}{{- '<|im_start|>system\\n' }}{{- 'You have tools.' }}{{- '<|im_end|>\\n' }}{%- else %}"
-                "{%- if messages[0]['role'] == 'system' %}{{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}{%- else %}"
-                "{{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}{%- endif %}"
-                "{%- endif %}{%- for message in messages %}{%- if (message.role == 'user') or (message.role == 'system' and not loop.first) or "
-                "(message.role == 'assistant') %}{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}{%- endif %}"
-                "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"),
-    "qwen3": ("chatml", "{%- set ns = namespace(last_query_index=messages|length - 1) %}{%- for m in messages %}{%- if m.role == 'user' %}"
-              "{%- set ns.last_query_index = loop.index0 %}{%- endif %}{%- endfor %}{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}"
-              "{%- if m.role == 'assistant' %}{%- set content = m.content %}{%- set thought = '' %}{%- if '</think>' in content %}{%- set thought = "
-              "content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}{%- set content = content.split('</think>')[-1]"
-              ".lstrip('\\n') %}{%- endif %}{%- if loop.index0 > ns.last_query_index and (loop.last or thought) %}{{- '<think>\\n' + thought.strip('\\n')"
-              " + '\\n</think>\\n\\n' + content.lstrip('\\n') }}{%- else %}{{- content }}{%- endif %}{%- else %}{{- m.content }}{%- endif %}"
-              "{{- '<|im_end|>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"),
-    "llama3": ("llama3", "{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | "
-               "trim + '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"),
-    "llama3.1": ("llama3", "{%- if not date_string is defined %}{%- set date_string = \"26 Jul 2024\" %}{%- endif %}"
-                 "{%- if messages[0]['role'] == 'system' %}{%- set system_message = messages[0]['content']|trim %}{%- set messages = messages[1:] %}"
-                 "{%- else %}{%- set system_message = \"\" %}{%- endif %}{{- \"<|start_header_id|>system<|end_header_id|>\\n\\n\" }}"
-                 "{{- \"Cutting Knowledge Date: December 2023\\n\" }}{{- \"Today Date: \" + date_string + \"\\n\\n\" }}{{- system_message }}"
-                 "{{- \"<|eot_id|>\" }}{%- for message in messages %}{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ "
-                 "message['content'] | trim + '<|eot_id|>' }}{%- endfor %}{%- if add_generation_prompt %}"
-                 "{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"),
-    "gemma2": ("gemma", "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages "
-               "%}" + TURN_CHECK + "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' + message['content'] | "
-               "trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}"),
-    "gemma3": ("gemma", SYSTEM_APART.replace("set system_message = messages[0]['content']", "set first_user_prefix = messages[0]['content'] + '\n\n'")
-               .replace("{%- else %}", "{%- else %}{%- set first_user_prefix = '' %}") + "{%- for message in loop_messages %}" + TURN_CHECK +
-               "{{- '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' + (first_user_prefix if loop.first else '') }}"
-               "{{- message['content'] | trim }}{{- '<end_of_turn>\n' }}{%- endfor %}{%- if add_generation_prompt %}{{-'<start_of_turn>model\n'}}{%- endif %}"),
-    "mistral-v0.1": ("mistral", "{% for message in messages %}" + TURN_CHECK + "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
-                     "{% else %}{{ message['content'] + eos_token + ' ' }}{% endif %}{% endfor %}"),
-    "mistral-v1": ("mistral", SYSTEM_APART + "{%- for message in loop_messages %}" + TURN_CHECK + "{%- if message['role'] == 'user' %}{%- if loop.first and "
-                   "system_message is defined %}{{- ' [INST] ' + system_message + '\\n\\n' + message['content'] + ' [/INST]' }}{%- else %}"
-                   "{{- ' [INST] ' + message['content'] + ' [/INST]' }}{%- endif %}{%- else %}{{- ' ' + message['content'] + eos_token}}{%- endif %}{%- endfor %}"),
-    "mistral-v3": ("mistral", SYSTEM_APART + "{%- for message in loop_messages %}" + TURN_CHECK + "{%- if message['role'] == 'user' %}{%- if loop.last and "
-                   "system_message is defined %}{{- \"[INST] \" + system_message + \"\\n\\n\" + message[\"content\"] + \"[/INST]\" }}{%- else %}"
-                   "{{- \"[INST] \" + message[\"content\"] + \"[/INST]\" }}{%- endif %}{%- else %}{{- \" \" + message[\"content\"]|trim + eos_token}}{%- endif %}{%- endfor %}"),
-    "mistral-nemo": ("mistral", SYSTEM_APART + "{%- for message in loop_messages %}" + TURN_CHECK + "{%- if message['role'] == 'user' %}{%- if loop.last and "
-                     "system_message is defined %}{{- \"[INST]\" + system_message + \"\\n\\n\" + message[\"content\"] + \"[/INST]\" }}{%- else %}"
-                     "{{- \"[INST]\" + message[\"content\"] + \"[/INST]\" }}{%- endif %}{%- else %}{{- message[\"content\"] + eos_token}}{%- endif %}{%- endfor %}"),
-}
-U, A, S = (lambda t: {"role": "user", "content": t}), (lambda t: {"role": "assistant", "content": t}), (lambda t: {"role": "system", "content": t})
-CHATS = [
-    [U("Hello")],
-    [S("Be brief."), U("Hello")],
-    [U("  spaces \n"), A("\tAn answer. \n"), U("\u00a0More\u3000")],
-    [S(" Be kind. "), U("One"), A("Two"), U("Three")],
-    [U("One"), A("<think>\nWhy?\n</think>\n\nBecause.")],
-    [U("One"), A("<think>\nWhy?\n</think>\n\nBecause."), U("And?"), A("So.")],
-    [U("One"), A("Two"), U("")],
-    [U("Grüße 🙂\n\nzwei Absätze"), A("日本"), U("<|im_end|>")],
-    [U("One"), U("Two")],
-    [A("I begin")],
-    [S("Only this.")],
-    [S("a"), U("b"), S("c"), U("d")],
-]
-
-
-def chat():
-    def fail(message): raise jinja2.TemplateError(message)
-    env = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)  # as transformers sets it up
-    res = {"templates": {}, "chats": CHATS, "cases": []}
-    for name, (kind, text) in TEMPLATES.items():
-        res["templates"][name] = {"format": kind, "text": text}
-        template = env.from_string(text)
-        for i, messages in enumerate(CHATS):
-            for answer in (False, True):
-                try: out = template.render(messages=messages, add_generation_prompt=answer, eos_token="</s>", bos_token="", raise_exception=fail)
-                except jinja2.TemplateError: out = None
-                # These templates lose a system message that stands alone, and take a later one for the assistant's: refused instead.
-                roles = [m["role"] for m in messages]
-                if kind in ("gemma", "mistral") and (roles == ["system"] or "system" in roles[1:]): out = None
-                res["cases"].append([name, i, answer, out])
-    return res
-
-
 if __name__ == "__main__":
-    for name, make in (("bpe", bpe), ("spm", spm), ("chat", chat)):
+    for name, make in (("bpe", bpe), ("spm", spm)):
         with open(os.path.join(HERE, name + ".json"), "w") as out:
             json.dump(make(), out, separators=(",", ":"), ensure_ascii=False)
             out.write("\n")
