@@ -1,5 +1,5 @@
 # The CUDA backend: its host code, which opens the driver's library at run time, and its kernels as compressed fat binaries: machine
-# code for the architectures below, and PTX that the driver compiles for others. gemm_wide is of compute capability 9.0 alone.
+# code for the architectures below, and PTX that the driver compiles for others from 9.0 on. gemm_wide is of compute capability 9.0 alone.
 include(cmake/embed.cmake)
 set(FERRUM_CUDA_ARCHITECTURES 80 90 120 CACHE STRING "Architectures that the CUDA kernels are compiled for")
 set(FERRUM_CUDA_MODULES vector pack gemv gemm gemm_wide attention moe)
@@ -12,7 +12,7 @@ function(ferrum_cuda_modules out)
   find_program(FERRUM_NVCC nvcc HINTS /usr/local/cuda/bin REQUIRED)
   get_filename_component(bin ${FERRUM_NVCC} DIRECTORY)
   find_program(FERRUM_BIN2C bin2c HINTS ${bin} REQUIRED)
-  set(all -gencode arch=compute_80,code=compute_80)
+  set(all -gencode arch=compute_90,code=compute_90)
   foreach(architecture IN LISTS FERRUM_CUDA_ARCHITECTURES)
     list(APPEND all -gencode arch=compute_${architecture},code=sm_${architecture})
   endforeach()

@@ -63,6 +63,7 @@ typedef struct cuda_device {
     cu_device device;
     cu_context context;
     bool wide;            /* it has warpgroups */
+    bool early;           /* its kernels wait for those before by themselves */
     pthread_mutex_t lock; /* of loading modules and functions, and of uploads */
     cu_module modules[CUDA_MODULE_COUNT];
     _Atomic(cu_function) functions[CUDA_KERNEL_KINDS][FE_TYPES];

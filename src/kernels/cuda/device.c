@@ -125,6 +125,7 @@ static int open_found(cuda_device *dev, char *about, size_t size, ferrum_error *
         return fe_fail(err, FERRUM_EDEVICE, "cuda: %s has compute capability %d.%d; the least is 8.0", name, major,
                        minor);
     dev->wide = major == 9 && minor == 0;
+    dev->early = major >= 9;
     snprintf(about, size, "cuda: %s", name);
     return fe_cuda_check(dev, dev->cu->context_retain(&dev->context, dev->device), name, err);
 }

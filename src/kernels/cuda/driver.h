@@ -35,7 +35,7 @@ typedef struct cu_kernel_node {
     void *kernel, *context; /* NULL: as the function has them */
 } cu_kernel_node;
 
-/* When the node behind may begin: 1, 0, 1 is as soon as the one before lets it (programmatic). */
+/* When the node behind may begin: 1, 0, 1 is as soon as the one before lets it (programmatic); 0, 0, 0 when it has ended. */
 typedef struct cu_graph_edge {
     unsigned char from_port, to_port, type, reserved[5];
 } cu_graph_edge;

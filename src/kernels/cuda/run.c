@@ -87,15 +87,15 @@ static cuda_graph *graph_make(cuda_stream *s) {
         return NULL;
     }
     memcpy(g->launches, s->launches, g->count * sizeof *g->launches);
+    const cu_graph_edge edge = {.from_port = s->device->early, .type = s->device->early};
     check(s, cu->graph_create(&g->graph, 0), "a graph");
     for (size_t i = 0; i < g->count && !s->failed; i++) {
-        static const cu_graph_edge early = {.from_port = 1, .type = 1};
         cu_kernel_node node;
         void *params;
         node_of(&g->launches[i], &params, &node);
         check(s, cu->graph_add(&g->nodes[i], g->graph, NULL, 0, &node), "a graph's node");
         if (i && !s->failed)
-            check(s, cu->graph_join(g->graph, &g->nodes[i - 1], &g->nodes[i], &early, 1), "a graph's edge");
+            check(s, cu->graph_join(g->graph, &g->nodes[i - 1], &g->nodes[i], &edge, 1), "a graph's edge");
     }
     if (!s->failed) check(s, cu->graph_make(&g->exec, g->graph, 0), "a graph");
     return g;
