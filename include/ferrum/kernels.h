@@ -123,7 +123,8 @@ typedef struct ferrum_device_options {
     const char *cpu;
 } ferrum_device_options;
 
-/* Opens a device: "cpu"; "metal", the GPU of a Mac, where the library was built with it; or "ref", plain fp32 loops that every
+/* Opens a device: "cpu"; "metal", the GPU of a Mac, and "cuda", an NVIDIA GPU ("cuda:1": the second), where the library was built
+ * with it; or "ref", plain fp32 loops that every
  * other kernel is checked by. `options` may be NULL.
  * Errors: FERRUM_EUNSUPPORTED names the devices that there are; FERRUM_EINVAL a cap that is unknown or not had; FERRUM_EDEVICE
  * what the device's own compiler or driver says. */
@@ -144,6 +145,9 @@ FERRUM_API int ferrum_device_measure(ferrum_device *dev, ferrum_device_limits *o
 
 /* `bytes` of zeroed memory, aligned to 64. */
 FERRUM_API int ferrum_buffer_new(ferrum_buffer **out, ferrum_device *dev, size_t bytes, ferrum_error *err);
+/* The same for what ops alone write and read: activations, KV caches. On a device with memory of its own it lies there, out of
+ * the host's view (ferrum_buffer_data gives NULL), where ferrum_buffer_new is of the host's and slower for the ops. */
+FERRUM_API int ferrum_buffer_new_private(ferrum_buffer **out, ferrum_device *dev, size_t bytes, ferrum_error *err);
 /* Host memory that outlives the buffer; read-only for the ops. Not copied where the device can read it in place. */
 FERRUM_API int ferrum_buffer_wrap(ferrum_buffer **out, ferrum_device *dev, const void *data, size_t bytes,
                                   ferrum_error *err);

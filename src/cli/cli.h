@@ -84,15 +84,15 @@ typedef struct cli_model_options {
     bool verbose;
 } cli_model_options;
 
-extern const char *const cli_devices[], *const cli_kvs[];
+extern const char *const cli_kvs[];
 
 #define CLI_PRE_HELP "cut text into words as the tokenizer.ggml.pre of that name does, whatever the file says"
 #define CLI_MODEL_OPTIONS(type, field)                                                                                \
     CLI_OPTION("threads", 't', CLI_COUNT, offsetof(type, field.threads), "N", "CPU threads; default: one a core",     \
                .min = 1, .max = 1024),                                                                                \
         CLI_OPTION("device", 0, CLI_STRING, offsetof(type, field.device), "NAME",                                     \
-                   "cpu (default); metal, on macOS; or ref: plain fp32 loops, slow, to check others by",              \
-                   .choices = cli_devices),                                                                           \
+                   "cpu (default); cuda, or cuda:1 and so on, an NVIDIA GPU; metal, on macOS; or ref: plain fp32 "    \
+                   "loops, slow, to check others by"),                                                                \
         CLI_OPTION("cpu", 0, CLI_STRING, offsetof(type, field.cpu), "TIER",                                           \
                    "use no more than these instruction sets: c, avx2, avxvnni, avx512, amx; of arm64 c, neon, i8mm; " \
                    "default: FERRUM_CPU, or the best there is"),                                                      \

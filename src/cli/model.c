@@ -16,7 +16,6 @@
 extern char **environ;
 extern const char cli_fetch_program[];
 
-const char *const cli_devices[] = {"cpu", "metal", "ref", NULL};
 const char *const cli_kvs[] = {"f16", "q8_0", NULL};
 
 ferrum_kv cli_kv(const cli_model_options *options) {

@@ -38,7 +38,7 @@ int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferru
     b->parts = fe_alloc(rows, sizeof *b->parts);
     b->ends = fe_alloc(rows, sizeof *b->ends);
     rc = b->ids && b->spans && b->parts && b->ends
-             ? fe_pass_open(&b->pass, model, rows, err)
+             ? fe_pass_open(&b->pass, model, rows, false, err)
              : fe_fail_memory(err, rows * (sizeof *b->ids + sizeof *b->spans + 2 * sizeof *b->parts), "a batch");
     if (!rc && options->positions) rc = open_pages(b, options, err);
     if (rc)

@@ -89,7 +89,7 @@ static int reserve(embedder *e, size_t count) {
     e->sum = fe_alloc(e->model->h.width, sizeof *e->sum);
     if (!e->ids || !e->spans || !e->sequences || !e->caches || !e->sum)
         return fe_fail_memory(e->err, rows * sizeof *e->spans, "embeddings");
-    int rc = fe_pass_open(&e->pass, e->model, rows, e->err);
+    int rc = fe_pass_open(&e->pass, e->model, rows, true, e->err);
     if (rc || !e->model->arch->encoder) return rc;
     return ferrum_buffer_new(&e->kv, e->model->device, 2 * rows * kv_width(e->model) * sizeof(float), e->err);
 }

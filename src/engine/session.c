@@ -58,7 +58,7 @@ static int open_cache(ferrum_session *s, ferrum_error *err) {
 
 /* What a session by itself evaluates with; in a batch, room for its logits alone. */
 static int open_scratch(ferrum_session *s, ferrum_error *err) {
-    if (!s->options.batch) return fe_pass_open(&s->pass, s->model, (uint32_t)fe_min(FE_PASS_ROWS, s->context), err);
+    if (!s->options.batch) return fe_pass_open(&s->pass, s->model, fe_pass_rows(s->model, s->context), false, err);
     if (s->options.batch->model != s->model)
         return fe_fail(err, FERRUM_EINVAL, "the session's batch is of another model");
     s->row = fe_alloc(s->model->h.vocab, sizeof *s->row);

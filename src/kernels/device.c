@@ -12,17 +12,36 @@ static const fe_backend *const backends[] = {
 #ifdef FERRUM_METAL
     &fe_backend_metal,
 #endif
+#ifdef FERRUM_CUDA
+    &fe_backend_cuda,
+#endif
 };
 enum { BACKENDS = sizeof backends / sizeof backends[0] };
+
+/* Does `name` name the backend, as it is or with a number behind a colon? */
+static bool is_named(const fe_backend *backend, const char *name, unsigned *index) {
+    enum { MOST_DIGITS = 3 };
+    size_t len = strlen(backend->name);
+    *index = 0;
+    if (strncmp(backend->name, name, len) != 0) return false;
+    if (name[len] == '\0') return true;
+    const char *digits = name + len + 1;
+    size_t count = strspn(digits, "0123456789");
+    if (!backend->numbered || name[len] != ':' || count == 0 || count > MOST_DIGITS || digits[count]) return false;
+    *index = (unsigned)strtoul(digits, NULL, 10);
+    return true;
+}
 
 int ferrum_device_open(ferrum_device **out, const char *name, const ferrum_device_options *options, ferrum_error *err) {
     *out = NULL;
     const ferrum_device_options defaults = {0};
     for (size_t i = 0; i < BACKENDS; i++) {
-        if (strcmp(backends[i]->name, name) != 0) continue;
+        unsigned index;
+        if (!is_named(backends[i], name, &index)) continue;
         ferrum_device *dev = fe_alloc(1, sizeof *dev);
         if (!dev) return fe_fail_memory(err, sizeof *dev, "a device");
         dev->backend = backends[i];
+        dev->index = index;
         int rc = dev->backend->open(dev, options ? options : &defaults, err);
         if (rc)
             free(dev);
@@ -50,6 +69,9 @@ void ferrum_device_close(ferrum_device *dev) {
 const char *ferrum_device_name(const ferrum_device *dev) { return dev->backend->name; }
 const char *ferrum_device_about(const ferrum_device *dev) { return dev->about; }
 ferrum_type fe_device_kv_type(const ferrum_device *dev) { return dev->backend->kv_type; }
+uint32_t fe_device_pass_rows(const ferrum_device *dev, uint32_t usual) {
+    return dev->backend->pass_rows ? dev->backend->pass_rows : usual;
+}
 bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type) {
     return type == FERRUM_F16 || type == FERRUM_F32 || (type == FERRUM_Q8_0 && dev->backend->kv_q8_0);
 }
@@ -85,6 +107,12 @@ int ferrum_buffer_new(ferrum_buffer **out, ferrum_device *dev, size_t bytes, fer
         err);
     if (rc) munmap(data, fe_max(bytes, 1));
     return rc;
+}
+
+int ferrum_buffer_new_private(ferrum_buffer **out, ferrum_device *dev, size_t bytes, ferrum_error *err) {
+    if (!dev->backend->own_memory) return ferrum_buffer_new(out, dev, bytes, err);
+    *out = NULL;
+    return buffer_make(out, (ferrum_buffer){.device = dev, .bytes = bytes, .writable = true}, err);
 }
 
 int ferrum_buffer_wrap(ferrum_buffer **out, ferrum_device *dev, const void *data, size_t bytes, ferrum_error *err) {

@@ -204,6 +204,10 @@ void ferrum_rope(ferrum_stream *s, const ferrum_tensor *x, const int32_t *positi
     fe_op o = {.kind = FE_OP_ROPE, .out = *x, .ints = positions, .u.rope.params = *p};
     if (p->factors) {
         if (!F32_IN(p->factors) || !SAME("the number of factors", p->factors->cols, (size_t)p->dims / 2)) return;
+        if (!p->factors->buffer->data) {
+            refuse(s, op, "the factors lie out of the host's view");
+            return;
+        }
         o.u.rope.factors = *p->factors;
         o.u.rope.has_factors = true;
     }

@@ -64,6 +64,9 @@ typedef struct fe_op {
 
 typedef struct fe_backend {
     const char *name;
+    bool numbered;       /* "NAME:2" is the third of its devices */
+    bool own_memory;     /* memory of the ops alone has no place on the host: buffers without `data` may be asked for */
+    uint32_t pass_rows;  /* tokens of a prompt that a pass should take; 0: no matter */
     ferrum_type kv_type; /* that sessions should give their KV caches */
     bool kv_q8_0;        /* they may be Q8_0 too, besides F16 and F32 */
     bool kv_pages;       /* and may be in pages */
@@ -82,13 +85,14 @@ typedef struct fe_backend {
 
 struct ferrum_device {
     const fe_backend *backend;
+    unsigned index; /* of several */
     char about[96];
     void *state; /* the backend's */
 };
 
 struct ferrum_buffer {
     ferrum_device *device;
-    unsigned char *data;
+    unsigned char *data; /* NULL: the host has no view of it */
     size_t bytes;
     bool writable;
     size_t unmap; /* bytes to unmap with the buffer; 0: the memory is another's */
@@ -105,9 +109,12 @@ struct ferrum_stream {
 extern const fe_backend fe_backend_ref;
 extern const fe_backend fe_backend_cpu;
 extern const fe_backend fe_backend_metal; /* where FERRUM_METAL is defined */
+extern const fe_backend fe_backend_cuda;  /* where FERRUM_CUDA is defined */
 
 /* The caches that a session on this device should have. */
 ferrum_type fe_device_kv_type(const ferrum_device *dev);
+/* As many tokens as `usual` or, where the device wants more of them at once, so many. */
+uint32_t fe_device_pass_rows(const ferrum_device *dev, uint32_t usual);
 bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type);
 bool fe_device_has_pages(const ferrum_device *dev);
 

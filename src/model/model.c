@@ -156,7 +156,7 @@ void ferrum_model_memory(const ferrum_model *m, uint32_t context, ferrum_kv kv, 
         out->mapped += bytes;
     }
     out->kv = m->arch->encoder ? 0 : fe_cache_memory(m, context, kv);
-    out->scratch = fe_pass_memory(m, (uint32_t)fe_min(FE_PASS_ROWS, context));
+    out->scratch = fe_pass_memory(m, fe_pass_rows(m, context));
 }
 
 const ferrum_tokenizer *ferrum_model_tokenizer(const ferrum_model *m) { return m->tokenizer; }

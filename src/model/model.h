@@ -125,9 +125,9 @@ uint64_t fe_cache_memory(const ferrum_model *model, uint32_t context, ferrum_kv 
 /* What belongs to a pass, whosever the tokens in it: the stream and the activations. Every row is a token. */
 typedef struct fe_pass {
     ferrum_stream *stream;
-    ferrum_buffer *buffer; /* all the tensors below */
-    uint32_t rows;         /* most in a pass */
-    uint32_t logit_rows;   /* most rows of logits */
+    ferrum_buffer *buffer, *results; /* all the tensors below; those that the host reads: logits */
+    uint32_t rows;                   /* most in a pass */
+    uint32_t logit_rows;             /* most rows of logits */
     ferrum_tensor x, h, q, k, v, attn, gate, up, logits, router, ids, weights, y;
     ferrum_tensor shared, shared_gate, shared_up, shared_logit, shared_id, shared_weight;
     int32_t *at;           /* [rows] positions */
@@ -138,8 +138,11 @@ typedef struct fe_pass {
  * enough to stay in cache. */
 enum { FE_PASS_ROWS = 512 };
 
-int fe_pass_open(fe_pass *p, const ferrum_model *model, uint32_t rows, ferrum_error *err);
+/* seen: the host reads the tensors too, and not those of results alone. */
+int fe_pass_open(fe_pass *p, const ferrum_model *model, uint32_t rows, bool seen, ferrum_error *err);
 void fe_pass_close(fe_pass *p);
+/* Rows of a pass for a session of so many positions. */
+uint32_t fe_pass_rows(const ferrum_model *model, uint32_t context);
 uint64_t fe_pass_memory(const ferrum_model *model, uint32_t rows); /* bytes */
 
 /* `rows` tokens of one sequence, at the positions from `first` on. */

@@ -9,10 +9,19 @@ static uint32_t positions_for(uint32_t context) { return (uint32_t)fe_round_up(c
 /* ---- Passes ---- */
 
 /* One scratch tensor: with no buffer yet, only its place is reckoned. */
-static ferrum_tensor take(const fe_pass *p, size_t *offset, size_t rows, size_t cols) {
-    ferrum_tensor t = ferrum_tensor_view(p->buffer, *offset, FERRUM_F32, rows, cols);
+static ferrum_tensor take(ferrum_buffer *buffer, size_t *offset, size_t rows, size_t cols) {
+    ferrum_tensor t = ferrum_tensor_view(buffer, *offset, FERRUM_F32, rows, cols);
     *offset += fe_round_up(t.row_stride * rows, 64);
     return t;
+}
+
+/* Lays the tensors that the host reads out; the bytes that they take. */
+static size_t lay_out_results(fe_pass *p, const ferrum_model *model, uint32_t rows) {
+    size_t offset = 0;
+    p->logit_rows =
+        model->arch->encoder ? 0 : (uint32_t)fe_max(1, fe_min(rows, LOGIT_BYTES / (model->h.vocab * sizeof(float))));
+    p->logits = take(p->results, &offset, p->logit_rows, model->h.vocab);
+    return offset;
 }
 
 /* Lays the scratch tensors out; the bytes that they take in all. */
@@ -20,45 +29,50 @@ static size_t lay_out(fe_pass *p, const ferrum_model *model, uint32_t rows) {
     const fe_hparams *h = &model->h;
     size_t offset = 0, used = h->experts ? h->experts_used : 1, ffn = h->experts ? h->expert_ffn : h->ffn;
     p->rows = rows;
-    p->logit_rows =
-        model->arch->encoder ? 0 : (uint32_t)fe_max(1, fe_min(rows, LOGIT_BYTES / (h->vocab * sizeof(float))));
-    p->x = take(p, &offset, rows, h->width);
-    p->h = take(p, &offset, rows, h->width);
-    p->q = take(p, &offset, rows, (size_t)h->heads * h->head_dim);
-    p->k = take(p, &offset, rows, (size_t)h->kv_heads * h->head_dim);
-    p->v = take(p, &offset, rows, (size_t)h->kv_heads * h->head_dim);
-    p->attn = take(p, &offset, rows, (size_t)h->heads * h->head_dim);
-    p->gate = take(p, &offset, rows * used, ffn);
-    p->up = take(p, &offset, rows * used, ffn);
-    p->logits = take(p, &offset, p->logit_rows, h->vocab);
+    p->x = take(p->buffer, &offset, rows, h->width);
+    p->h = take(p->buffer, &offset, rows, h->width);
+    p->q = take(p->buffer, &offset, rows, (size_t)h->heads * h->head_dim);
+    p->k = take(p->buffer, &offset, rows, (size_t)h->kv_heads * h->head_dim);
+    p->v = take(p->buffer, &offset, rows, (size_t)h->kv_heads * h->head_dim);
+    p->attn = take(p->buffer, &offset, rows, (size_t)h->heads * h->head_dim);
+    p->gate = take(p->buffer, &offset, rows * used, ffn);
+    p->up = take(p->buffer, &offset, rows * used, ffn);
     if (h->experts) {
-        p->router = take(p, &offset, rows, h->experts);
-        p->ids = take(p, &offset, rows, used);
-        p->weights = take(p, &offset, rows, used);
-        p->y = take(p, &offset, rows * used, h->width);
+        p->router = take(p->buffer, &offset, rows, h->experts);
+        p->ids = take(p->buffer, &offset, rows, used);
+        p->weights = take(p->buffer, &offset, rows, used);
+        p->y = take(p->buffer, &offset, rows * used, h->width);
     }
     if (h->shared_ffn) {
-        p->shared = take(p, &offset, rows, h->width);
-        p->shared_gate = take(p, &offset, rows, h->shared_ffn);
-        p->shared_up = take(p, &offset, rows, h->shared_ffn);
-        p->shared_logit = take(p, &offset, rows, 1);
-        p->shared_id = take(p, &offset, rows, 1);
-        p->shared_weight = take(p, &offset, rows, 1);
+        p->shared = take(p->buffer, &offset, rows, h->width);
+        p->shared_gate = take(p->buffer, &offset, rows, h->shared_ffn);
+        p->shared_up = take(p->buffer, &offset, rows, h->shared_ffn);
+        p->shared_logit = take(p->buffer, &offset, rows, 1);
+        p->shared_id = take(p->buffer, &offset, rows, 1);
+        p->shared_weight = take(p->buffer, &offset, rows, 1);
     }
     return offset;
 }
 
-uint64_t fe_pass_memory(const ferrum_model *model, uint32_t rows) {
-    fe_pass p = {0};
-    return lay_out(&p, model, rows);
+uint32_t fe_pass_rows(const ferrum_model *model, uint32_t context) {
+    return (uint32_t)fe_min(fe_device_pass_rows(model->device, FE_PASS_ROWS), context);
 }
 
-int fe_pass_open(fe_pass *p, const ferrum_model *model, uint32_t rows, ferrum_error *err) {
+uint64_t fe_pass_memory(const ferrum_model *model, uint32_t rows) {
+    fe_pass p = {0};
+    return lay_out(&p, model, rows) + lay_out_results(&p, model, rows);
+}
+
+int fe_pass_open(fe_pass *p, const ferrum_model *model, uint32_t rows, bool seen, ferrum_error *err) {
     *p = (fe_pass){0};
     int rc = ferrum_stream_open(&p->stream, model->device, err);
-    if (!rc) rc = ferrum_buffer_new(&p->buffer, model->device, lay_out(p, model, rows), err);
+    size_t bytes = lay_out(p, model, rows);
+    if (!rc && seen) rc = ferrum_buffer_new(&p->buffer, model->device, bytes, err);
+    if (!rc && !seen) rc = ferrum_buffer_new_private(&p->buffer, model->device, bytes, err);
+    if (!rc) rc = ferrum_buffer_new(&p->results, model->device, lay_out_results(p, model, rows), err);
     if (!rc) {
-        lay_out(p, model, rows); /* again, now in the buffer */
+        lay_out(p, model, rows); /* again, now in the buffers */
+        lay_out_results(p, model, rows);
         p->at = fe_alloc(rows, sizeof *p->at);
         p->spans = fe_alloc(rows, sizeof *p->spans);
         if (!p->at || !p->spans) rc = fe_fail_memory(err, rows * (sizeof *p->at + sizeof *p->spans), "positions");
@@ -70,6 +84,7 @@ int fe_pass_open(fe_pass *p, const ferrum_model *model, uint32_t rows, ferrum_er
 void fe_pass_close(fe_pass *p) {
     ferrum_stream_close(p->stream);
     ferrum_buffer_free(p->buffer);
+    ferrum_buffer_free(p->results);
     free(p->at);
     free(p->spans);
     *p = (fe_pass){0};
@@ -106,7 +121,7 @@ int fe_cache_open(fe_cache *c, const ferrum_model *model, uint32_t context, ferr
     uint32_t layers = model->h.layers;
     if (!fe_mul_u64(bytes, 2 * (uint64_t)layers, &all) || all > SIZE_MAX)
         return fe_fail(err, FERRUM_ELIMIT, "a KV cache of %u positions is larger than memory can be", context);
-    int rc = ferrum_buffer_new(&c->buffer, model->device, all, err);
+    int rc = ferrum_buffer_new_private(&c->buffer, model->device, all, err);
     if (rc) return rc;
     c->k = fe_alloc(layers, sizeof *c->k);
     c->v = fe_alloc(layers, sizeof *c->v);

@@ -80,15 +80,15 @@ class Usage(Case):
                                 (["--seed", "-1"], "--seed is -1; it must be a whole number from 0 to"),
                                 (["--threads", "0"], "--threads is 0; it must be a whole number from 1 to 1024"),
                                 (["--logprobs", "101"], "--logprobs is 101; it must be a whole number from 0 to 100"),
-                                (["--device", "gpu"], "--device is gpu; it must be cpu, metal or ref"),
                                 (["--kv", "q4_0"], "--kv is q4_0; it must be f16 or q8_0"),
                                 (["--json=yes"], "--json takes no value")):
             self.fails(2, "ferrum run: ", sentence, arguments=["run", LLAMA, "x", *given])
 
     @unittest.skipIf(sys.platform == "darwin", "the build has Metal")
     def test_device_that_the_build_lacks(self):
-        self.fails(1, 'ferrum run: there is no device "metal"; this build has: cpu, ref',
-                   arguments=["run", LLAMA, "x", "--device", "metal"])
+        for name in "metal", "gpu", "cpu:1":
+            self.fails(1, f'ferrum run: there is no device "{name}"; this build has: cpu, ref',
+                       arguments=["run", LLAMA, "x", "--device", name])
 
     def test_letter_of_a_flag(self):
         self.fails(2, "ferrum rm: -y takes no value", arguments=["rm", "-yes", "x"])

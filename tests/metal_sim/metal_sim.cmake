@@ -61,7 +61,7 @@ endfunction()
 metal_sim_test(metal_sim_ops kernels/check_ops.c --device metal)
 metal_sim_test(metal_sim_golden unit/test_golden.c on_metal)
 metal_sim_test(metal_sim_embed unit/test_embed.c on_metal)
-metal_sim_test(metal_sim_kernels kernels/check_metal.c)
+metal_sim_test(metal_sim_kernels kernels/check_gpu.c)
 add_test(NAME metal_sim_self_test COMMAND metal_sim_kernels --self-test)
 metal_sim_test(metal_sim_host metal_sim/test_host.c)
 

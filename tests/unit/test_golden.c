@@ -188,20 +188,31 @@ static void on_cpu(void **state) {
     }
 }
 
-/* Activations stay fp32; the caches are fp16. Where the device is not part of the build, there is nothing to see. */
-static void on_metal(void **state) {
-    (void)state;
+/* Where the device is not part of the build, or the machine has none, there is nothing to see. */
+static void on_gpu(const char *name, double bound, double nll) {
     ferrum_device *probe;
     ferrum_error err;
-    if (ferrum_device_open(&probe, "metal", NULL, &err)) {
+    if (ferrum_device_open(&probe, name, NULL, &err)) {
         printf("skipped: %s\n", err.message);
         skip();
     }
     ferrum_device_close(probe);
     double bounds[TINY_MODELS];
-    for (size_t i = 0; i < TINY_MODELS; i++) bounds[i] = 1e-5;
+    for (size_t i = 0; i < TINY_MODELS; i++) bounds[i] = bound;
     static const size_t pieces[] = {MOST_TOKENS, 7, 1};
-    for (size_t p = 0; p < 3; p++) check("metal", NULL, FERRUM_KV_DEFAULT, 0, pieces[p], bounds, 1e-3);
+    for (size_t p = 0; p < 3; p++) check(name, NULL, FERRUM_KV_DEFAULT, 0, pieces[p], bounds, nll);
+}
+
+/* Activations stay fp32; the caches are fp16. */
+static void on_metal(void **state) {
+    (void)state;
+    on_gpu("metal", 1e-5, 1e-3);
+}
+
+/* Activations have 15 bits or, of more than 4 tokens, halves, and so have weights and attention. */
+static void on_cuda(void **state) {
+    (void)state;
+    on_gpu("cuda", 5e-5, 1e-2);
 }
 
 /* One session after another, and the cache cut back and filled again, give the same numbers to the bit. */
@@ -265,9 +276,10 @@ static void from_memory(void **state) {
 
 /* test_golden [NAME]: the tests whose names match. */
 int main(int argc, char **argv) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(on_ref),  cmocka_unit_test(short_contexts),
-                                       cmocka_unit_test(on_cpu),  cmocka_unit_test(on_metal),
-                                       cmocka_unit_test(repeats), cmocka_unit_test(from_memory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(on_ref),     cmocka_unit_test(short_contexts),
+                                       cmocka_unit_test(on_cpu),     cmocka_unit_test(on_metal),
+                                       cmocka_unit_test(on_cuda),    cmocka_unit_test(repeats),
+                                       cmocka_unit_test(from_memory)};
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

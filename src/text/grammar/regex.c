@@ -13,7 +13,8 @@ enum {
     PRUNED = 16,  /* its row leads to no dead state */
     VISITED = 32, /* in the search for a string */
     MAX_HEIGHT = 600,
-    SEARCH_STEPS = 20000, /* states that a search for a string may look at */
+    SEARCH_STEPS = 20000, /* states that a search for a string may look at, */
+    SEARCH_WORK = 400000, /* and members of lists and derivatives that it may make */
     MEMO = 1 << 12,
     MAX_MERGED = 24, /* alternatives among which repetitions are merged */
 };
@@ -38,6 +39,7 @@ struct fe_res {
     bool sealed;
     int failed;
     size_t limit, bytes;
+    size_t work; /* derivatives and members of lists so far */
     node *nodes;
     size_t count, node_capacity; /* own ones */
     fe_re **rows;
@@ -249,8 +251,8 @@ int fe_res_seal(fe_res *s, ferrum_error *err) {
 int fe_res_failed(const fe_res *s, ferrum_error *err) {
     if (s->failed == FERRUM_ELIMIT)
         return fe_fail(err, FERRUM_ELIMIT,
-                       "the regular expressions need more than their limit of %zu bytes of states, or nest "
-                       "more than %d deep",
+                       "the regular expressions take more than %zu bytes of states, nest more than %d deep, or "
+                       "combine too many of them to tell whether any text fits",
                        s->limit, (int)MAX_HEIGHT);
     if (s->failed) return fe_fail(err, s->failed, "out of memory for the states of regular expressions");
     return 0;
@@ -364,6 +366,7 @@ static size_t flatten(fe_res *s, enum kind kind, const fe_re *items, size_t coun
     for (size_t i = 0; i < count; i++) total += get(s, items[i])->kind == kind ? get(s, items[i])->b : 1;
     fe_re *list = malloc((total + 1) * sizeof *list);
     *out = list;
+    s->work += total;
     if (!list) return fail(s, FERRUM_ENOMEM), 0;
     size_t n = 0;
     for (size_t i = 0; i < count; i++) {
@@ -645,6 +648,7 @@ static fe_re derive_new(fe_res *s, fe_re r, unsigned byte) {
 
 static fe_re derive(fe_res *s, fe_re r, unsigned byte) {
     if (s->failed) return FE_RE_NEVER;
+    s->work++;
     if (get(s, r)->kind <= SET) return derive_new(s, r, byte);
     uint32_t slot = (r * 2654435761u ^ byte * 40503u) & (MEMO - 1);
     if (s->memo[slot].r == r && s->memo[slot].byte == byte) return s->memo[slot].result;
@@ -767,11 +771,11 @@ static bool look_around(fe_res *s, size_t *count, size_t at) {
 /* Looks for a string, the shortest first. All states on its way are then known to be alive; without one, all that were seen
  * are dead. */
 static bool search(fe_res *s, fe_re start) {
-    size_t count = 0, at = 0;
+    size_t count = 0, at = 0, before = s->work;
     bool found = false;
     if (!see(s, &count, start, 0)) return false;
     for (; at < count && !found && !s->failed; at++) {
-        if (at == SEARCH_STEPS)
+        if (at == SEARCH_STEPS || s->work - before > SEARCH_WORK)
             fail(s, FERRUM_ELIMIT);
         else
             found = look_around(s, &count, at);

@@ -1,0 +1,175 @@
+/* The CUDA backend's inside. A stream keeps its ops; a wait makes launches of them, several ops to one where a kernel does what
+ * they do together, and runs those: one by one, or as a graph where such a list ran before. */
+#ifndef FE_CUDA_BACKEND_H
+#define FE_CUDA_BACKEND_H
+
+#include "kernels/cuda/driver.h"
+#include "kernels/cuda/shared.h"
+#include "kernels/ops.h"
+#include "quant/quant.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* The kernels' modules, fat binaries in the library. */
+#define CUDA_MODULES(X) X(vector) X(pack) X(gemv) X(gemm) X(gemm_wide) X(attention) X(moe)
+
+#define CUDA_MODULE_NAME(name) CUDA_MODULE_##name,
+typedef enum cuda_module { CUDA_MODULES(CUDA_MODULE_NAME) CUDA_MODULE_COUNT } cuda_module;
+#undef CUDA_MODULE_NAME
+
+/* X(kind, module, name), "%s" being a type's: functions are kept by kind and type. */
+#define CUDA_KERNELS(X)                                  \
+    X(CUDA_EMBED, vector, "embed_%s")                    \
+    X(CUDA_UNPACK, vector, "unpack_%s")                  \
+    X(CUDA_HEADS, vector, "heads_%s")                    \
+    X(CUDA_RMS_NORM, vector, "rms_norm")                 \
+    X(CUDA_LAYER_NORM, vector, "layer_norm")             \
+    X(CUDA_GELU, vector, "gelu_exact")                   \
+    X(CUDA_ADD, vector, "add")                           \
+    X(CUDA_SWIGLU, vector, "swiglu")                     \
+    X(CUDA_GEGLU, vector, "geglu")                       \
+    X(CUDA_SCALE, vector, "scale")                       \
+    X(CUDA_ARGMAX, vector, "argmax")                     \
+    X(CUDA_PACK_INTS, pack, "pack_ints")                 \
+    X(CUDA_PACK_HALFS, pack, "pack_halfs")               \
+    X(CUDA_PLAIN, gemv, "plain_%s")                      \
+    X(CUDA_GEMV_1, gemv, "gemv_%s_1")                    \
+    X(CUDA_GEMV_4, gemv, "gemv_%s_4")                    \
+    X(CUDA_GEMM_8, gemm, "gemm_%s_8")                    \
+    X(CUDA_GEMM_16, gemm, "gemm_%s_16")                  \
+    X(CUDA_GEMM_32, gemm, "gemm_%s_32")                  \
+    X(CUDA_GEMM_128, gemm_wide, "gemm_wide_%s_128")      \
+    X(CUDA_GEMM_256, gemm_wide, "gemm_wide_%s_256")      \
+    X(CUDA_FEW_64, attention, "attention_few_%s_4")      \
+    X(CUDA_FEW_128, attention, "attention_few_%s_8")     \
+    X(CUDA_FEW_256, attention, "attention_few_%s_16")    \
+    X(CUDA_MANY_64, attention, "attention_many_%s_64")   \
+    X(CUDA_MANY_128, attention, "attention_many_%s_128") \
+    X(CUDA_MANY_256, attention, "attention_many_%s_256") \
+    X(CUDA_JOIN, attention, "attention_join")            \
+    X(CUDA_ROUTE, moe, "moe_route")                      \
+    X(CUDA_SORT, moe, "sort_experts")                    \
+    X(CUDA_SUM, moe, "moe_sum")                          \
+    X(CUDA_PEAK, gemm, "peak")                           \
+    X(CUDA_PEAK_WIDE, gemm_wide, "peak_wide")
+
+#define CUDA_KERNEL_NAME(kind, module, name) kind,
+typedef enum cuda_kernel { CUDA_KERNELS(CUDA_KERNEL_NAME) CUDA_KERNEL_KINDS } cuda_kernel;
+#undef CUDA_KERNEL_NAME
+
+typedef struct cuda_device {
+    const fe_cuda_driver *cu;
+    cu_device device;
+    cu_context context;
+    bool wide;            /* it has warpgroups */
+    pthread_mutex_t lock; /* of loading modules and functions, and of uploads */
+    cu_module modules[CUDA_MODULE_COUNT];
+    _Atomic(cu_function) functions[CUDA_KERNEL_KINDS][FE_TYPES];
+} cuda_device;
+
+int fe_cuda_open(ferrum_device *owner, const ferrum_device_options *options, ferrum_error *err);
+void fe_cuda_close(ferrum_device *owner);
+int fe_cuda_measure(ferrum_device *owner, ferrum_device_limits *out, ferrum_error *err);
+/* Everything that calls the driver does so between these two: the caller's own context is its affair. */
+void fe_cuda_enter(const cuda_device *dev);
+void fe_cuda_leave(const cuda_device *dev);
+/* FERRUM_EDEVICE, or FERRUM_ENOMEM, with the driver's words, where `result` is not success. */
+int fe_cuda_check(const cuda_device *dev, cu_result result, const char *what, ferrum_error *err);
+/* Loaded when first asked for, with room for so much shared memory: a kernel's is always as much. NULL where that failed. */
+cu_function fe_cuda_function(cuda_device *dev, cuda_kernel kind, ferrum_type type, size_t shared, ferrum_error *err);
+
+/* What a buffer is to the GPU. Memory of the ops alone, and what the host had read-only, is the device's own; memory that both
+ * write is the host's, and read over the bus. */
+typedef struct cuda_memory {
+    cu_address address;
+    bool own;            /* else the host's */
+    _Atomic(bool) ready; /* its contents are those of the host's */
+} cuda_memory;
+
+int fe_cuda_buffer_open(ferrum_buffer *buf, ferrum_error *err);
+void fe_cuda_buffer_close(ferrum_buffer *buf);
+/* Brings the host's contents to the device, the first time that an op wants them: until then the host may still write them. */
+int fe_cuda_buffer_ready(ferrum_buffer *buf, ferrum_error *err);
+
+enum { CUDA_STEPS = 2048, CUDA_ANGLES = 4, CUDA_GRAPHS = 4, CUDA_PARAMS = 256 };
+
+/* An op as recorded. `kept`: where in the stream's kept bytes its host arrays are: ids, angles, or spans. */
+typedef struct cuda_step {
+    fe_op op;
+    size_t kept;
+    size_t spans[2], counts[2]; /* KV_APPEND: all of them; ATTENTION: those of few and those of many rows */
+} cuda_step;
+
+typedef struct cuda_launch {
+    cu_function function;
+    unsigned grid[3], block, shared;
+    uint32_t bytes; /* of params */
+    uint64_t params[CUDA_PARAMS / 8];
+} cuda_launch;
+
+/* A list of launches that ran before, as the driver's graph. */
+typedef struct cuda_graph {
+    cu_graph graph;
+    cu_graph_exec exec;
+    cu_graph_node *nodes;
+    cuda_launch *launches;
+    size_t count;
+    uint64_t used; /* when */
+} cuda_graph;
+
+typedef struct cuda_stream {
+    cuda_device *device;
+    ferrum_device *owner; /* of the same */
+    cu_stream stream;
+    cuda_step *steps;
+    size_t steps_count;
+    cuda_launch *launches;
+    size_t launches_count;
+    unsigned char *kept; /* host arrays of the ops that have not run, pinned; and their place on the device */
+    cu_address kept_address;
+    size_t kept_bytes, kept_capacity;
+    cu_address scratch; /* packed activations, parts of attention, lists of experts */
+    size_t scratch_bytes;
+    fe_angles angles[CUDA_ANGLES]; /* in `kept` */
+    size_t angles_count;
+    const ferrum_tensor *packed; /* whose packed form scratch still holds, in which kind of packing */
+    cuda_kernel packed_kind;
+    bool packed_turned;
+    cuda_graph graphs[CUDA_GRAPHS];
+    uint64_t clock, last; /* last: the shape of the launches that ran before */
+    ferrum_error error;   /* the first, until the next wait */
+    bool failed;
+} cuda_stream;
+
+void fe_cuda_fail(cuda_stream *s, int code, const char *what, size_t got, size_t most);
+
+/* encode.c: makes launches of the steps that are recorded. */
+void fe_cuda_encode(cuda_stream *s);
+/* Bytes of scratch that an op needs. */
+size_t fe_cuda_scratch(const fe_op *op);
+bool fe_cuda_is_few(const ferrum_kv_span *span);
+cu_address fe_cuda_at(cuda_stream *s, const ferrum_tensor *t);
+void fe_cuda_launch(cuda_stream *s, cuda_kernel kind, ferrum_type type, const void *params, size_t bytes, size_t x,
+                    size_t y, size_t z, size_t threads, size_t shared);
+
+/* run.c: runs the launches. */
+void fe_cuda_run(cuda_stream *s);
+void fe_cuda_graphs_close(cuda_stream *s);
+
+/* Floats from a row to the next. */
+static inline uint32_t cuda_stride(const ferrum_tensor *t) { return (uint32_t)(t->row_stride / sizeof(float)); }
+static inline size_t cuda_groups(size_t count, size_t each) { return (count + each - 1) / each; }
+
+/* products.c. `glu` is what follows on two products, or FE_CUDA_NO_GLU; asked for only where fe_cuda_gates allows. */
+void fe_cuda_encode_matmul(cuda_stream *s, const fe_op *op, unsigned glu);
+void fe_cuda_encode_experts(cuda_stream *s, const fe_op *op, const fe_op *up, unsigned glu);
+bool fe_cuda_gates(const ferrum_tensor *a, const ferrum_tensor *gate, const ferrum_tensor *up, size_t rows);
+bool fe_cuda_expert_lists(const fe_op *op);
+size_t fe_cuda_product_scratch(const fe_op *op);
+/* Does the op begin with packing x, as integers? Then what makes x can do it: where to, and that it is done. */
+bool fe_cuda_packs(const fe_op *op, const ferrum_tensor *x);
+void fe_cuda_pack_there(cuda_stream *s, const ferrum_tensor *x, uint64_t *ints, uint64_t *scales);
+size_t fe_cuda_packed_bytes(const ferrum_tensor *x);
+
+#endif

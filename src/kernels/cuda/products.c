@@ -1,0 +1,211 @@
+/* Products: which kernel, and what is packed for it. */
+#include "kernels/cuda/backend.h"
+#include "kernels/fusions.h"
+
+/* Products that share their activations and have one type. */
+typedef struct batch {
+    const ferrum_tensor *c[FE_CUDA_PRODUCTS], *w[FE_CUDA_PRODUCTS];
+    size_t count;
+} batch;
+
+static bool is_float(ferrum_type type) { return type == FERRUM_F32 || type == FERRUM_F16 || type == FERRUM_BF16; }
+
+/* Bytes that blocks stand at multiples of, in the kernels that are fast. */
+static size_t align_of(ferrum_type type) {
+    if (is_float(type)) return 16;
+    size_t bytes = ferrum_type_bytes(type);
+    return bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : 2;
+}
+
+/* Can weights be taken a block at a time, and activations 32 elements? */
+static bool is_fast(const ferrum_tensor *a, const ferrum_tensor *w) {
+    size_t offsets = w->offset | w->row_stride | (w->slices > 1 ? w->slice_stride : 0);
+    return a->cols % fe_max(ferrum_type_block(w->type), 32) == 0 && offsets % align_of(w->type) == 0 &&
+           a->offset % 16 == 0 && a->row_stride % 16 == 0;
+}
+
+bool fe_cuda_gates(const ferrum_tensor *a, const ferrum_tensor *gate, const ferrum_tensor *up, size_t rows) {
+    return gate->type == up->type && gate->rows == up->rows && gate->slice_stride == up->slice_stride &&
+           is_fast(a, gate) && is_fast(a, up) && rows <= FE_CUDA_GEMV_TOKENS;
+}
+
+/* From two rows an expert on, on average. */
+bool fe_cuda_expert_lists(const fe_op *op) {
+    return op->out.rows > 2 * (size_t)op->b.slices && is_fast(&op->a, &op->b) && op->b.type != FERRUM_F32 &&
+           op->b.type != FERRUM_BF16;
+}
+
+/* ---- Scratch: packed elements, their scales, lists of experts ---- */
+
+static size_t packed_bytes(const ferrum_tensor *a) { return fe_round_up(a->rows * a->cols * 2, 256); }
+static size_t scales_bytes(const ferrum_tensor *a) {
+    return fe_round_up(fe_max(a->rows * a->cols / FE_CUDA_CHUNK * 2, a->rows) * sizeof(float), 256);
+}
+
+size_t fe_cuda_packed_bytes(const ferrum_tensor *x) { return packed_bytes(x) + scales_bytes(x); }
+
+size_t fe_cuda_product_scratch(const fe_op *op) {
+    size_t lists = op->kind == FE_OP_MATMUL_EXPERTS ? op->b.slices * (1 + op->c.rows) * sizeof(uint32_t) : 0;
+    return fe_cuda_packed_bytes(&op->a) + lists;
+}
+
+bool fe_cuda_packs(const fe_op *op, const ferrum_tensor *x) {
+    if (op->kind != FE_OP_MATMUL || !fe_same_view(&op->a, x) || x->rows > FE_CUDA_GEMV_TOKENS) return false;
+    for (size_t i = 0; i < op->u.matmul.count; i++)
+        if (!is_float(op->u.matmul.w[i].type) && is_fast(x, &op->u.matmul.w[i])) return true;
+    return false;
+}
+
+void fe_cuda_pack_there(cuda_stream *s, const ferrum_tensor *x, uint64_t *ints, uint64_t *scales) {
+    *ints = s->scratch;
+    *scales = s->scratch + packed_bytes(x);
+    s->packed = x;
+    s->packed_kind = CUDA_PACK_INTS;
+    s->packed_turned = false;
+}
+
+/* Packs a, unless it is still there from the product before. */
+static void pack(cuda_stream *s, const ferrum_tensor *a, cuda_kernel kind, bool turned, fe_cuda_matmul *p) {
+    p->a = s->scratch;
+    p->scales = s->scratch + packed_bytes(a);
+    if (s->packed && s->packed_kind == kind && s->packed_turned == turned) return;
+    fe_cuda_pack pk = {.a = fe_cuda_at(s, a),
+                       .out = p->a,
+                       .scales = p->scales,
+                       .a_stride = cuda_stride(a),
+                       .k = (uint32_t)a->cols,
+                       .rows = (uint32_t)a->rows,
+                       .turned = turned};
+    if (kind == CUDA_PACK_INTS)
+        fe_cuda_launch(s, kind, FERRUM_F32, &pk, sizeof pk, cuda_groups(a->cols, FE_CUDA_WIDE), a->rows, 1,
+                       FE_CUDA_WIDE, 0);
+    else
+        fe_cuda_launch(s, kind, FERRUM_F32, &pk, sizeof pk, a->rows, 1, 1, FE_CUDA_WIDE, 0);
+    s->packed = a;
+    s->packed_kind = kind;
+    s->packed_turned = turned;
+}
+
+/* What is packed stays so for the next product of the same activations alone: others may write over them. */
+static void forget(cuda_stream *s, const ferrum_tensor *a) {
+    if (s->packed && !fe_same_view(s->packed, a)) s->packed = NULL;
+}
+
+/* ---- Kernels ---- */
+
+/* Sets what the products have, each being `each` rows of the weights a block; the number of blocks. */
+static size_t set_products(cuda_stream *s, fe_cuda_matmul *p, const batch *b, size_t each) {
+    size_t end = 0;
+    for (size_t i = 0; i < FE_CUDA_PRODUCTS; i++) {
+        size_t j = fe_min(i, b->count - 1);
+        p->w[i] = fe_cuda_at(s, b->w[j]);
+        p->c[i] = fe_cuda_at(s, b->c[j]);
+        p->w_stride[i] = b->w[j]->row_stride;
+        p->c_stride[i] = cuda_stride(b->c[j]);
+        p->n[i] = (uint32_t)b->w[j]->rows;
+        size_t rows = p->glu ? (i ? 0 : 2 * b->w[0]->rows) : i < b->count ? b->w[j]->rows : 0;
+        end += cuda_groups(rows, each);
+        p->end[i] = (uint32_t)end;
+    }
+    return end;
+}
+
+static void plain(cuda_stream *s, fe_cuda_matmul *p, const batch *b, const ferrum_tensor *a) {
+    p->a = fe_cuda_at(s, a);
+    size_t blocks = set_products(s, p, b, FE_CUDA_GEMV_WARPS);
+    fe_cuda_launch(s, CUDA_PLAIN, b->w[0]->type, p, sizeof *p, blocks, p->m, 1,
+                   (size_t)FE_CUDA_GEMV_WARPS * FE_CUDA_WARP, 0);
+}
+
+/* Of experts each pair by itself. */
+static void gemv(cuda_stream *s, fe_cuda_matmul *p, const batch *b, const ferrum_tensor *a) {
+    ferrum_type type = b->w[0]->type;
+    bool one = p->m == 1 || p->used;
+    size_t lanes = p->k / (is_float(type) ? 8 : 32);
+    size_t warps = fe_min(FE_CUDA_GEMV_WARPS, cuda_groups(lanes, FE_CUDA_WARP));
+    if (is_float(type))
+        p->a = fe_cuda_at(s, a);
+    else
+        pack(s, a, CUDA_PACK_INTS, false, p);
+    size_t blocks = set_products(s, p, b, one ? FE_CUDA_GEMV_ROWS : FE_CUDA_GEMV_FEW);
+    fe_cuda_launch(s, one ? CUDA_GEMV_1 : CUDA_GEMV_4, type, p, sizeof *p, blocks,
+                   one ? p->m : cuda_groups(p->m, FE_CUDA_GEMV_TOKENS), 1, warps * FE_CUDA_WARP, 0);
+}
+
+/* rows: most rows of c that one stack of weights has, `usual` as many as it has on average; slices: of the stack. */
+static void gemm(cuda_stream *s, fe_cuda_matmul *p, const batch *b, const ferrum_tensor *a, size_t rows, size_t usual,
+                 size_t slices) {
+    ferrum_type type = b->w[0]->type;
+    bool wide = s->device->wide && usual > 64 && p->k % FE_CUDA_STAGE == 0;
+    pack(s, a, CUDA_PACK_HALFS, wide, p);
+    if (wide) {
+        size_t tile = usual > 128 ? 256 : 128;
+        size_t shared = tile * FE_CUDA_STAGE * FE_CUDA_STAGES * 2 + 1024;
+        size_t blocks = set_products(s, p, b, FE_CUDA_WIDE_ROWS);
+        fe_cuda_launch(s, tile == 256 ? CUDA_GEMM_256 : CUDA_GEMM_128, type, p, sizeof *p, cuda_groups(rows, tile),
+                       blocks, slices, 256, shared);
+        return;
+    }
+    size_t tile = usual > 16 ? 32 : usual > 8 ? 16 : 8;
+    size_t blocks = set_products(s, p, b, tile == 8 ? 16 : 32);
+    fe_cuda_launch(s,
+                   tile == 32   ? CUDA_GEMM_32
+                   : tile == 16 ? CUDA_GEMM_16
+                                : CUDA_GEMM_8,
+                   type, p, sizeof *p, blocks, cuda_groups(rows, tile), slices,
+                   (size_t)FE_CUDA_TILE_WARPS * FE_CUDA_WARP, 0);
+}
+
+static void product(cuda_stream *s, const batch *b, const ferrum_tensor *a, unsigned glu) {
+    ferrum_type type = b->w[0]->type;
+    fe_cuda_matmul p = {.a_stride = cuda_stride(a), .m = (uint32_t)a->rows, .k = (uint32_t)a->cols, .glu = glu};
+    if (!is_fast(a, b->w[0]))
+        plain(s, &p, b, a);
+    else if (a->rows <= FE_CUDA_GEMV_TOKENS || type == FERRUM_F32 || type == FERRUM_BF16)
+        gemv(s, &p, b, a);
+    else
+        gemm(s, &p, b, a, a->rows, a->rows, 1);
+}
+
+/* Those of one type, in one launch. */
+void fe_cuda_encode_matmul(cuda_stream *s, const fe_op *op, unsigned glu) {
+    const ferrum_tensor *c = op->u.matmul.c, *w = op->u.matmul.w;
+    bool done[FE_MATMUL_MANY] = {false};
+    forget(s, &op->a);
+    for (size_t i = 0; i < op->u.matmul.count; i++) {
+        batch b = {.count = 0};
+        for (size_t j = i; j < op->u.matmul.count; j++) {
+            if (done[j] || w[j].type != w[i].type || is_fast(&op->a, &w[j]) != is_fast(&op->a, &w[i])) continue;
+            done[j] = true;
+            b.c[b.count] = &c[j];
+            b.w[b.count++] = &w[j];
+        }
+        if (b.count) product(s, &b, &op->a, glu);
+    }
+}
+
+void fe_cuda_encode_experts(cuda_stream *s, const fe_op *op, const fe_op *up, unsigned glu) {
+    const ferrum_tensor *a = &op->a, *ids = &op->c;
+    forget(s, a);
+    batch b = {.c = {&op->out, up ? &up->out : NULL}, .w = {&op->b, up ? &up->b : NULL}, .count = up ? 2 : 1};
+    fe_cuda_matmul p = {.ids = fe_cuda_at(s, ids),
+                        .w_slice = op->b.slice_stride,
+                        .a_stride = cuda_stride(a),
+                        .ids_stride = cuda_stride(ids),
+                        .m = (uint32_t)op->out.rows,
+                        .k = (uint32_t)a->cols,
+                        .used = (uint32_t)ids->cols,
+                        .a_used = a->rows == ids->rows ? (uint32_t)ids->cols : 1,
+                        .glu = glu};
+    if (fe_cuda_expert_lists(op)) {
+        p.lists = s->scratch + fe_cuda_packed_bytes(a);
+        p.list = (uint32_t)ids->rows;
+        fe_cuda_sort sort = {p.ids, p.lists, p.ids_stride, op->b.slices, (uint32_t)ids->rows, p.used};
+        fe_cuda_launch(s, CUDA_SORT, FERRUM_F32, &sort, sizeof sort, op->b.slices, 1, 1, FE_CUDA_WARP, 0);
+        gemm(s, &p, &b, a, ids->rows, op->out.rows / op->b.slices, op->b.slices);
+    } else if (is_fast(a, &op->b)) {
+        gemv(s, &p, &b, a);
+    } else {
+        plain(s, &p, &b, a);
+    }
+}

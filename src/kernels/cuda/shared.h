@@ -1,0 +1,221 @@
+/* The kernels' parameters, read by the host's C and by the kernels alike: each kernel takes one struct by value. Strides of F32
+ * data are in elements, those of weights in bytes. */
+#ifndef FE_CUDA_SHARED_H
+#define FE_CUDA_SHARED_H
+
+#include <stdint.h>
+
+#ifdef __CUDACC__
+#define FE_CUDA_POINTER(type) type *
+#else
+#define FE_CUDA_POINTER(type) uint64_t
+#endif
+
+enum {
+    FE_CUDA_WARP = 32,
+    FE_CUDA_PRODUCTS = 3,    /* that share their activations */
+    FE_CUDA_WIDE = 256,      /* threads of a block that takes elements */
+    FE_CUDA_NORM = 1024,     /* most threads of a block that takes a row */
+    FE_CUDA_NORM_EACH = 16,  /* most elements that one of them keeps */
+    FE_CUDA_CHUNK = 16,      /* activations that share a scale in the GEMV */
+    FE_CUDA_GEMV_WARPS = 4,  /* most warps of a block of the GEMV, which share a row's k */
+    FE_CUDA_GEMV_ROWS = 4,   /* rows of the weights that a block of the GEMV takes with one token */
+    FE_CUDA_GEMV_FEW = 2,    /* and with 2 to 4 */
+    FE_CUDA_GEMV_TOKENS = 4, /* most tokens of the GEMV */
+    FE_CUDA_TILE_WARPS = 8,  /* warps of a block of the tensor cores' product, which share k */
+    FE_CUDA_WIDE_ROWS = 128, /* rows of the weights that a block of the warpgroups' product takes */
+    FE_CUDA_STAGE = 64,      /* elements of k in one stage of it */
+    FE_CUDA_STAGES = 4,
+    FE_CUDA_GROUP = 4, /* heads of one KV head that a block of the attention for few rows takes */
+    FE_CUDA_SPLIT_WARPS = 4,
+    FE_CUDA_FLASH_ROWS = 64, /* queries that a block of the attention for many rows takes */
+    FE_CUDA_FLASH_KEYS = 64, /* and keys at once */
+    FE_CUDA_HEADS = 8,       /* heads that a block finishes */
+    FE_CUDA_HEAD = 256,      /* the largest head dimension */
+};
+
+/* What follows on the products of a gate and an up projection. */
+enum { FE_CUDA_NO_GLU, FE_CUDA_SWIGLU, FE_CUDA_GEGLU };
+
+/* Activations made ready for products. ints: for every chunk of 16 elements the upper, then the lower bytes of integers x, and
+ * of all chunks a scale d and d · Σx: element = d · (128 · upper + lower). halfs: rows of elements divided by a power of two
+ * that `scales` holds a row. */
+typedef struct fe_cuda_pack {
+    FE_CUDA_POINTER(const float) a;
+    FE_CUDA_POINTER(void) out;
+    FE_CUDA_POINTER(float) scales; /* ints: [rows][chunks][2]; halfs: [rows] */
+    uint32_t a_stride, k, rows;
+    uint32_t turned; /* halfs: in the order that the warpgroups' product reads */
+} fe_cuda_pack;
+
+/* c[i][m, n[i]] = a[m, k] · w[i]ᵀ. Where `used` is above 0 the weights are stacks of experts, and a row of c is one of the
+ * m = tokens · used pairs of a token and an expert chosen for it. */
+typedef struct fe_cuda_matmul {
+    FE_CUDA_POINTER(const unsigned char) w[FE_CUDA_PRODUCTS];
+    FE_CUDA_POINTER(float) c[FE_CUDA_PRODUCTS];
+    FE_CUDA_POINTER(const void) a;         /* floats, or packed */
+    FE_CUDA_POINTER(const float) scales;   /* of the packed */
+    FE_CUDA_POINTER(const float) ids;      /* of experts, for each pair */
+    FE_CUDA_POINTER(const uint32_t) lists; /* pairs of each expert: counts, then lists of `list` */
+    uint64_t w_stride[FE_CUDA_PRODUCTS];
+    uint64_t w_slice;
+    uint32_t c_stride[FE_CUDA_PRODUCTS];
+    uint32_t n[FE_CUDA_PRODUCTS];
+    uint32_t end[FE_CUDA_PRODUCTS]; /* the first block along the weights' rows that is not this product's */
+    uint32_t a_stride, ids_stride;
+    uint32_t m, k;
+    uint32_t used, a_used; /* a has a row for each a_used pairs: `used` or 1 */
+    uint32_t list;         /* longest list of an expert; 0: there are none */
+    uint32_t glu;          /* c[0] becomes the gated product, w[0] being the gate and w[1] up */
+} fe_cuda_matmul;
+
+typedef struct fe_cuda_unpack {
+    FE_CUDA_POINTER(const unsigned char) w;
+    FE_CUDA_POINTER(uint16_t) out;
+    uint64_t w_stride, out_stride; /* the latter in elements */
+    uint32_t cols;
+} fe_cuda_unpack;
+
+typedef struct fe_cuda_embed {
+    FE_CUDA_POINTER(const unsigned char) table;
+    FE_CUDA_POINTER(const int32_t) ids;
+    FE_CUDA_POINTER(float) out;
+    uint64_t table_stride;
+    uint32_t out_stride, cols;
+    float scale;
+} fe_cuda_embed;
+
+/* What a row's residual is before it is added. */
+enum { FE_CUDA_AS_IT_IS = 1, FE_CUDA_NORMED, FE_CUDA_OF_EXPERTS };
+
+/* out = norm(x) · weight; with `add`, one of the above, first x += b, which is written to `sum`. b: the row, the norm of it, or
+ * the sum of its `used` rows of experts, times their weights. */
+typedef struct fe_cuda_norm {
+    FE_CUDA_POINTER(const float) x;
+    FE_CUDA_POINTER(const float) weight;
+    FE_CUDA_POINTER(const float) b;
+    FE_CUDA_POINTER(const float) b_weights; /* of its norm, or of its experts */
+    FE_CUDA_POINTER(float) out;
+    FE_CUDA_POINTER(float) sum;
+    FE_CUDA_POINTER(void) ints; /* null: out is not packed too */
+    FE_CUDA_POINTER(float) scales;
+    uint32_t out_stride, x_stride, b_stride, sum_stride, weights_stride;
+    uint32_t cols, add, used;
+    float eps, b_eps;
+} fe_cuda_norm;
+
+typedef struct fe_cuda_binary {
+    FE_CUDA_POINTER(const float) a;
+    FE_CUDA_POINTER(const float) b;
+    FE_CUDA_POINTER(float) out;
+    uint32_t out_stride, a_stride, b_stride; /* b_stride 0: one row for all */
+    uint32_t cols;
+} fe_cuda_binary;
+
+/* out = (x - mean) / sqrt(variance + eps) · weight + bias. */
+typedef struct fe_cuda_layer_norm {
+    FE_CUDA_POINTER(const float) x;
+    FE_CUDA_POINTER(const float) weight;
+    FE_CUDA_POINTER(const float) bias;
+    FE_CUDA_POINTER(float) out;
+    uint32_t out_stride, x_stride, cols;
+    float eps;
+} fe_cuda_layer_norm;
+
+/* out = scale · x; with softcap c > 0, c · tanh(that / c). */
+typedef struct fe_cuda_scale {
+    FE_CUDA_POINTER(const float) x;
+    FE_CUDA_POINTER(float) out;
+    uint32_t out_stride, x_stride, cols;
+    float scale, softcap;
+} fe_cuda_scale;
+
+/* A run of rows of one sequence: rows row … row+rows-1 of the batch stand at positions first … of these caches. A cache of Q8_0
+ * has the quants of all positions of a slice first, then their scales. */
+typedef struct fe_cuda_span {
+    FE_CUDA_POINTER(void) k;
+    FE_CUDA_POINTER(void) v;
+    uint64_t slice; /* bytes from one KV head to the next */
+    uint32_t row, rows, first;
+    uint32_t positions; /* of the cache */
+} fe_cuda_span;
+
+/* What lies between the products of q, k, v and attention, one head at a time: bias, norm, rotation, append. The first
+ * heads are q's, then k's, then v's; a head that there is nothing to do with is left out of the grid. */
+typedef struct fe_cuda_heads {
+    FE_CUDA_POINTER(float) x[3];
+    FE_CUDA_POINTER(const float) bias[3]; /* null: none */
+    FE_CUDA_POINTER(const float) norm[2];
+    FE_CUDA_POINTER(const float) angles;       /* for every row dims/2 cosines, then as many sines; null: no rotation */
+    FE_CUDA_POINTER(const fe_cuda_span) spans; /* null: nothing is appended */
+    uint32_t span_count;
+    uint32_t stride[3]; /* of q, k, v */
+    uint32_t heads[3];
+    uint32_t head_dim, dims, interleaved;
+    float eps[2]; /* of q's and k's norm */
+} fe_cuda_heads;
+
+/* parts: of each row, head and split the sums of head_dim values, then the largest score and the sum of weights. */
+typedef struct fe_cuda_attention {
+    FE_CUDA_POINTER(const float) q;
+    FE_CUDA_POINTER(float) out;
+    FE_CUDA_POINTER(float) parts;
+    FE_CUDA_POINTER(const fe_cuda_span) spans;
+    FE_CUDA_POINTER(void) ints; /* null: out is not packed too */
+    FE_CUDA_POINTER(float) scales;
+    uint32_t q_stride, out_stride;
+    uint32_t heads, group; /* group: heads a KV head */
+    uint32_t head_dim;
+    uint32_t span_count;
+    uint32_t window; /* 0: none */
+    uint32_t bidirectional;
+    uint32_t splits; /* of the longest span */
+    float scale, softcap;
+} fe_cuda_attention;
+
+typedef struct fe_cuda_argmax {
+    FE_CUDA_POINTER(const float) x;
+    FE_CUDA_POINTER(float) ids;
+    uint32_t ids_stride, x_stride, cols;
+} fe_cuda_argmax;
+
+typedef struct fe_cuda_route {
+    FE_CUDA_POINTER(const float) logits;
+    FE_CUDA_POINTER(float) ids;
+    FE_CUDA_POINTER(float) weights;
+    uint32_t logits_stride, ids_stride, weights_stride;
+    uint32_t experts, used, sigmoid, renormalise;
+} fe_cuda_route;
+
+typedef struct fe_cuda_moe_sum {
+    FE_CUDA_POINTER(const float) x;
+    FE_CUDA_POINTER(const float) weights;
+    FE_CUDA_POINTER(float) out;
+    uint32_t out_stride, x_stride, weights_stride;
+    uint32_t cols, used;
+} fe_cuda_moe_sum;
+
+/* The pairs of each expert: counts[experts], then pairs[experts][tokens]. */
+typedef struct fe_cuda_sort {
+    FE_CUDA_POINTER(const float) ids;
+    FE_CUDA_POINTER(uint32_t) lists;
+    uint32_t ids_stride, experts, tokens, used;
+} fe_cuda_sort;
+
+/* For measuring: products of what is in registers, `rounds` of FE_CUDA_PEAK_OPS operations each a block. */
+typedef struct fe_cuda_peak {
+    FE_CUDA_POINTER(float) out;
+    uint32_t rounds;
+} fe_cuda_peak;
+enum { FE_CUDA_PEAK_OPS = 8 * 8 * 16 * 8 * 16 * 2, FE_CUDA_PEAK_WIDE_OPS = 2 * 4 * 64 * 256 * 16 * 2 };
+
+/* How many positions a block of the attention for few rows goes through, of so many that a span's last row sees. */
+static inline uint32_t
+#ifdef __CUDACC__
+    __host__ __device__
+#endif
+    fe_cuda_split(uint32_t seen) {
+    return seen <= 4096 ? 64 : seen <= 32768 ? 256 : 1024;
+}
+
+#endif

@@ -1,0 +1,219 @@
+/* CUDA's streams: ops are recorded with copies of their host arrays; launches are made of them and run when the stream is waited
+ * for. */
+#include "kernels/cuda/backend.h"
+
+#include <string.h>
+
+enum { KEPT_LEAST = 4 << 20 };
+
+static bool note(cuda_stream *s, int rc) {
+    s->failed |= rc != 0;
+    return rc == 0;
+}
+
+static bool check(cuda_stream *s, cu_result result, const char *what) {
+    return result == 0 || (!s->failed && note(s, fe_cuda_check(s->device, result, what, &s->error)));
+}
+
+static int cuda_stream_open(ferrum_stream *owner, ferrum_error *err) {
+    cuda_stream *s = fe_alloc(1, sizeof *s);
+    if (!s) return fe_fail_memory(err, sizeof *s, "a stream");
+    s->device = owner->device->state;
+    s->owner = owner->device;
+    s->steps = fe_alloc(CUDA_STEPS, sizeof *s->steps);
+    s->launches = fe_alloc(2 * CUDA_STEPS, sizeof *s->launches);
+    int rc = s->steps && s->launches ? 0 : fe_fail_memory(err, CUDA_STEPS * sizeof *s->steps, "a stream");
+    fe_cuda_enter(s->device);
+    if (!rc)
+        rc =
+            fe_cuda_check(s->device, s->device->cu->stream_create(&s->stream, CU_STREAM_NON_BLOCKING), "a stream", err);
+    fe_cuda_leave(s->device);
+    if (rc) {
+        free(s->steps);
+        free(s->launches);
+        free(s);
+        return rc;
+    }
+    owner->state = s;
+    return 0;
+}
+
+static void free_kept(cuda_stream *s) {
+    if (s->kept) s->device->cu->host_free(s->kept);
+    if (s->kept_address) s->device->cu->memory_free(s->kept_address);
+    s->kept = NULL;
+    s->kept_address = 0;
+    s->kept_capacity = 0;
+}
+
+static void cuda_stream_close(ferrum_stream *owner) {
+    cuda_stream *s = owner->state;
+    fe_cuda_enter(s->device);
+    fe_cuda_graphs_close(s);
+    free_kept(s);
+    if (s->scratch) s->device->cu->memory_free(s->scratch);
+    s->device->cu->stream_destroy(s->stream);
+    fe_cuda_leave(s->device);
+    free(s->steps);
+    free(s->launches);
+    free(s);
+}
+
+/* Runs what is recorded; the context is ours. */
+static void flush(cuda_stream *s) {
+    const fe_cuda_driver *cu = s->device->cu;
+    fe_cuda_encode(s);
+    if (s->launches_count && !s->failed) {
+        if (s->kept_bytes) check(s, cu->upload(s->kept_address, s->kept, s->kept_bytes, s->stream), "an upload");
+        if (!s->failed) fe_cuda_run(s);
+        check(s, cu->stream_wait(s->stream), "the GPU");
+    }
+    s->launches_count = s->kept_bytes = s->angles_count = 0;
+}
+
+/* Room for an op's host arrays. What is recorded already has run where there was not enough. */
+static bool reserve(cuda_stream *s, size_t bytes, size_t *at) {
+    const fe_cuda_driver *cu = s->device->cu;
+    bytes = fe_round_up(bytes, 64);
+    if (s->kept_bytes + bytes > s->kept_capacity) {
+        flush(s);
+        size_t capacity = fe_max(2 * s->kept_capacity, fe_max(bytes, KEPT_LEAST));
+        if (bytes > s->kept_capacity) {
+            free_kept(s);
+            if (!check(s, cu->host_alloc((void **)&s->kept, capacity, 0), "memory for the ops' arrays") ||
+                !check(s, cu->memory_alloc(&s->kept_address, capacity), "memory for the ops' arrays"))
+                return false;
+            s->kept_capacity = capacity;
+        }
+    }
+    *at = s->kept_bytes;
+    s->kept_bytes += bytes;
+    return !s->failed;
+}
+
+static bool keep(cuda_stream *s, const void *array, size_t bytes, size_t *at) {
+    if (!reserve(s, bytes, at)) return false;
+    memcpy(s->kept + *at, array, bytes);
+    return true;
+}
+
+/* Once for all layers that turn by the same. */
+static bool keep_angles(cuda_stream *s, const fe_op *op, size_t *at) {
+    const ferrum_rope_params *p = &op->u.rope.params;
+    const float *factors = op->u.rope.has_factors ? fe_row(&op->u.rope.factors, 0) : NULL;
+    size_t count = op->out.rows, positions_bytes = fe_round_up(count * sizeof *op->ints, 64);
+    for (size_t i = 0; i < s->angles_count; i++)
+        if (fe_angles_are(&s->angles[i], p, factors, op->ints, count)) {
+            *at = (size_t)((unsigned char *)s->angles[i].data - s->kept);
+            return true;
+        }
+    if (!reserve(s, positions_bytes + count * p->dims * sizeof(float), at)) return false;
+    fe_angles *a = &s->angles[s->angles_count % CUDA_ANGLES];
+    *a = (fe_angles){.positions = (int32_t *)(void *)(s->kept + *at),
+                     .data = (float *)(void *)(s->kept + *at + positions_bytes)};
+    *at += positions_bytes;
+    fe_angles_fill(a, p, factors, op->ints, count);
+    if (s->angles_count < CUDA_ANGLES) s->angles_count++;
+    return true;
+}
+
+/* Those of few rows (or of any, where `any`), or those of many, as the kernels read them. */
+static bool keep_spans(cuda_stream *s, const fe_op *op, bool any, bool few, size_t *at, size_t *count) {
+    size_t room;
+    uint32_t row = 0;
+    *count = 0;
+    if (!reserve(s, op->span_count * sizeof(fe_cuda_span), &room)) return false;
+    *at = room;
+    fe_cuda_span *to = (fe_cuda_span *)(void *)(s->kept + room);
+    for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; row += span++->rows) {
+        if (!any && fe_cuda_is_few(span) != few) continue;
+        to[(*count)++] = (fe_cuda_span){.k = fe_cuda_at(s, &span->k_cache),
+                                        .v = fe_cuda_at(s, &span->v_cache),
+                                        .slice = span->k_cache.slice_stride,
+                                        .row = row,
+                                        .rows = span->rows,
+                                        .first = span->first,
+                                        .positions = (uint32_t)span->k_cache.rows};
+    }
+    return true;
+}
+
+/* Both lists, so that their places are the same whatever the spans are. */
+static bool keep_arrays(cuda_stream *s, const fe_op *op, cuda_step *step) {
+    switch (op->kind) {
+    case FE_OP_EMBED: return keep(s, op->ints, op->out.rows * sizeof *op->ints, &step->kept);
+    case FE_OP_ROPE: return keep_angles(s, op, &step->kept);
+    case FE_OP_KV_APPEND: return keep_spans(s, op, true, true, &step->spans[0], &step->counts[0]);
+    case FE_OP_ATTENTION:
+        return keep_spans(s, op, false, true, &step->spans[0], &step->counts[0]) &&
+               keep_spans(s, op, false, false, &step->spans[1], &step->counts[1]);
+    default: return true;
+    }
+}
+
+/* The bytes that all host arrays of an op take at most: it is recorded with all of them, or runs what is before it first. */
+static size_t arrays_bytes(const fe_op *op) {
+    enum { SLACK = 256 };
+    size_t spans = 2 * op->span_count * sizeof(fe_cuda_span), ints = op->ints ? op->out.rows * sizeof *op->ints : 0;
+    size_t angles = op->kind == FE_OP_ROPE ? op->out.rows * op->u.rope.params.dims * sizeof(float) : 0;
+    return spans + ints + angles + SLACK;
+}
+
+static void make_room(cuda_stream *s, const fe_op *op) {
+    size_t scratch = fe_cuda_scratch(op), at;
+    if (s->steps_count == CUDA_STEPS) flush(s);
+    if (scratch > s->scratch_bytes) {
+        flush(s);
+        if (s->scratch) s->device->cu->memory_free(s->scratch);
+        s->scratch = 0;
+        s->scratch_bytes = 0;
+        if (!check(s, s->device->cu->memory_alloc(&s->scratch, scratch), "scratch memory")) return;
+        s->scratch_bytes = scratch;
+    }
+    size_t before = s->kept_bytes, bytes = arrays_bytes(op);
+    if (before + bytes > s->kept_capacity && reserve(s, bytes, &at)) s->kept_bytes = at;
+}
+
+static void cuda_submit(ferrum_stream *owner, const fe_op *op) {
+    cuda_stream *s = owner->state;
+    if (s->failed) return;
+    fe_cuda_enter(s->device);
+    make_room(s, op);
+    cuda_step *step = &s->steps[s->steps_count];
+    step->op = *op;
+    step->op.ints = NULL; /* kept; and the caller's */
+    step->op.spans = NULL;
+    if (!s->failed && keep_arrays(s, op, step)) {
+        if (op->kind == FE_OP_ATTENTION || op->kind == FE_OP_KV_APPEND) step->op.out2 = op->spans[0].k_cache;
+        s->steps_count++;
+    }
+    fe_cuda_leave(s->device);
+}
+
+static int cuda_wait(ferrum_stream *owner, ferrum_error *err) {
+    cuda_stream *s = owner->state;
+    fe_cuda_enter(s->device);
+    flush(s);
+    fe_cuda_leave(s->device);
+    if (!s->failed) return 0;
+    s->failed = false;
+    return fe_fail(err, s->error.code, "%s", s->error.message);
+}
+
+const fe_backend fe_backend_cuda = {
+    .name = "cuda",
+    .numbered = true,
+    .own_memory = true,
+    .pass_rows = 2048,
+    .kv_type = FERRUM_F16,
+    .kv_q8_0 = true,
+    .open = fe_cuda_open,
+    .close = fe_cuda_close,
+    .buffer_open = fe_cuda_buffer_open,
+    .buffer_close = fe_cuda_buffer_close,
+    .stream_open = cuda_stream_open,
+    .stream_close = cuda_stream_close,
+    .submit = cuda_submit,
+    .wait = cuda_wait,
+    .measure = fe_cuda_measure,
+};

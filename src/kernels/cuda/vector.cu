@@ -1,0 +1,251 @@
+/* Rows of activations: embedding, norms, sums, gates, and what heads of q, k and v go through before attention. */
+#include "ints.cuh"
+#include "types.cuh"
+
+#include <cfloat>
+
+/* Element i of what experts give for a token: rows of x, one behind the other. */
+INLINE float sum_of_experts(const float *x, const float *weights, uint32_t used, uint32_t stride, uint32_t i) {
+    float sum = 0.0f;
+    for (uint32_t j = 0; j < used; j++) sum = fmaf(weights[j], x[(uint64_t)j * stride + i], sum);
+    return sum;
+}
+
+/* A block a row, a few elements of it a thread. */
+KERNEL(FE_CUDA_NORM) rms_norm(const __grid_constant__ fe_cuda_norm p) {
+    __shared__ float parts[FE_CUDA_WARP], b_parts[FE_CUDA_WARP];
+    float kept[FE_CUDA_NORM_EACH], weight[FE_CUDA_NORM_EACH], b_inverse = 1.0f, squares = 0.0f;
+    let_next_begin();
+#pragma unroll
+    for (uint32_t j = 0; j < FE_CUDA_NORM_EACH; j++) {
+        uint32_t i = threadIdx.x + j * blockDim.x;
+        if (i >= p.cols) break;
+        weight[j] = p.weight[i];
+    }
+    await_others();
+    const float *x = p.x + (uint64_t)blockIdx.x * p.x_stride;
+    const float *b = p.b + (uint64_t)blockIdx.x * max(p.used, 1u) * p.b_stride;
+    const float *b_weights = p.b_weights + (uint64_t)blockIdx.x * p.weights_stride;
+    float *sum = p.sum + (uint64_t)blockIdx.x * p.sum_stride, *out = p.out + (uint64_t)blockIdx.x * p.out_stride;
+    if (p.add == FE_CUDA_NORMED) {
+        for (uint32_t i = threadIdx.x; i < p.cols; i += blockDim.x) squares = fmaf(b[i], b[i], squares);
+        b_inverse = 1.0f / sqrtf(block_sum(squares, b_parts) / (float)p.cols + p.b_eps);
+        squares = 0.0f;
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < FE_CUDA_NORM_EACH; j++) {
+        uint32_t i = threadIdx.x + j * blockDim.x;
+        if (i >= p.cols) break;
+        float value = x[i];
+        if (p.add == FE_CUDA_AS_IT_IS) value += b[i];
+        if (p.add == FE_CUDA_NORMED) value += b[i] * b_inverse * b_weights[i];
+        if (p.add == FE_CUDA_OF_EXPERTS) value += sum_of_experts(b, b_weights, p.used, p.b_stride, i);
+        kept[j] = value;
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < FE_CUDA_NORM_EACH; j++) {
+        uint32_t i = threadIdx.x + j * blockDim.x;
+        if (i >= p.cols) break;
+        if (p.add) sum[i] = kept[j];
+        squares = fmaf(kept[j], kept[j], squares);
+    }
+    float inverse = 1.0f / sqrtf(block_sum(squares, parts) / (float)p.cols + p.eps);
+#pragma unroll
+    for (uint32_t j = 0; j < FE_CUDA_NORM_EACH; j++) {
+        uint32_t i = threadIdx.x + j * blockDim.x;
+        if (i >= p.cols) break;
+        float value = kept[j] * inverse * weight[j];
+        out[i] = value;
+        if (p.ints) pack_int(p.ints, p.scales, (uint64_t)blockIdx.x * p.cols + i, value);
+    }
+}
+
+/* A block a row. */
+KERNEL(FE_CUDA_NORM) layer_norm(const __grid_constant__ fe_cuda_layer_norm p) {
+    __shared__ float parts[2][FE_CUDA_WARP];
+    begin();
+    const float *x = p.x + (uint64_t)blockIdx.x * p.x_stride;
+    float *out = p.out + (uint64_t)blockIdx.x * p.out_stride, sum = 0.0f, squares = 0.0f;
+    for (uint32_t i = threadIdx.x; i < p.cols; i += blockDim.x) sum += x[i];
+    float mean = block_sum(sum, parts[0]) / (float)p.cols;
+    for (uint32_t i = threadIdx.x; i < p.cols; i += blockDim.x) squares = fmaf(x[i] - mean, x[i] - mean, squares);
+    float inverse = 1.0f / sqrtf(block_sum(squares, parts[1]) / (float)p.cols + p.eps);
+    for (uint32_t i = threadIdx.x; i < p.cols; i += blockDim.x)
+        out[i] = fmaf((x[i] - mean) * inverse, p.weight[i], p.bias[i]);
+}
+
+/* A block a row. A thread keeps the first largest of its own elements; of equal ones the lowest index wins. */
+KERNEL(FE_CUDA_NORM) argmax(const __grid_constant__ fe_cuda_argmax p) {
+    __shared__ float largest[FE_CUDA_WARP];
+    __shared__ uint32_t indices[FE_CUDA_WARP];
+    begin();
+    const float *x = p.x + (uint64_t)blockIdx.x * p.x_stride;
+    float best = -INFINITY;
+    uint32_t index = p.cols;
+    for (uint32_t i = threadIdx.x; i < p.cols; i += blockDim.x)
+        if (x[i] > best || index == p.cols) {
+            best = x[i];
+            index = i;
+        }
+    for (int pass = 0; pass < 2; pass++) {
+        float most = warp_max(best);
+        index = best == most ? index : p.cols;
+        for (int i = 16; i > 0; i /= 2) index = min(index, __shfl_xor_sync(ALL_LANES, index, i));
+        best = most;
+        if (pass == 0 && lane_index() == 0) {
+            largest[warp_index()] = best;
+            indices[warp_index()] = index;
+        }
+        __syncthreads();
+        bool has = lane_index() < blockDim.x / FE_CUDA_WARP;
+        if (pass == 0) {
+            best = has ? largest[lane_index()] : -INFINITY;
+            index = has ? indices[lane_index()] : p.cols;
+        }
+    }
+    if (threadIdx.x == 0) p.ids[(uint64_t)blockIdx.x * p.ids_stride] = (float)index;
+}
+
+/* One thread an element: x along a row, y the row. */
+#define BINARY(name, result)                                                                               \
+    KERNEL(FE_CUDA_WIDE) name(const __grid_constant__ fe_cuda_binary p) { \
+        begin(); \
+        uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;                                              \
+        if (i >= p.cols) return;                                                                           \
+        float x = p.a[(uint64_t)blockIdx.y * p.a_stride + i], y = p.b[(uint64_t)blockIdx.y * p.b_stride + i]; \
+        p.out[(uint64_t)blockIdx.y * p.out_stride + i] = result;                                           \
+    }
+BINARY(add, x + y)
+BINARY(swiglu, gated(FE_CUDA_SWIGLU, x, y))
+BINARY(geglu, gated(FE_CUDA_GEGLU, x, y))
+
+KERNEL(FE_CUDA_WIDE) scale(const __grid_constant__ fe_cuda_scale p) {
+    begin();
+    uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;
+    if (i >= p.cols) return;
+    float y = p.scale * p.x[(uint64_t)blockIdx.y * p.x_stride + i];
+    p.out[(uint64_t)blockIdx.y * p.out_stride + i] = p.softcap > 0.0f ? p.softcap * tanhf(y / p.softcap) : y;
+}
+
+KERNEL(FE_CUDA_WIDE) gelu_exact(const __grid_constant__ fe_cuda_scale p) {
+    begin();
+    uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;
+    if (i >= p.cols) return;
+    float x = p.x[(uint64_t)blockIdx.y * p.x_stride + i];
+    p.out[(uint64_t)blockIdx.y * p.out_stride + i] = 0.5f * x * erfcf(-0.70710678118654752440f * x);
+}
+
+#define EMBED(name, T)                                                                                     \
+    KERNEL(FE_CUDA_WIDE) embed_##name(const __grid_constant__ fe_cuda_embed p) { \
+        begin(); \
+        uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;                                              \
+        if (i >= p.cols) return;                                                                           \
+        p.out[(uint64_t)blockIdx.y * p.out_stride + i] =                                                   \
+            T::weight(p.table + (uint64_t)p.ids[blockIdx.y] * p.table_stride, i) * p.scale;                \
+    }
+FOR_EACH_TYPE(EMBED)
+
+#define UNPACK(name, T)                                                                                        \
+    KERNEL(FE_CUDA_WIDE) unpack_##name(const __grid_constant__ fe_cuda_unpack p) { \
+        begin(); \
+        uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;                                                  \
+        if (i >= p.cols) return;                                                                               \
+        p.out[blockIdx.y * p.out_stride + i] =                                                                 \
+            __half_as_ushort(__float2half_rn(T::weight(p.w + blockIdx.y * p.w_stride, i)));                    \
+    }
+FOR_EACH_TYPE(UNPACK)
+
+/* ---- Heads ---- */
+
+/* Where a head's values of one position go: element `at` of a slice of `positions` · head_dim. */
+struct to_f32 {
+    static __device__ void store(void *slice, uint32_t, uint32_t position, uint32_t dim, const float *x, uint32_t lane) {
+        float *to = (float *)slice + (uint64_t)position * dim;
+        for (uint32_t i = lane; i < dim; i += FE_CUDA_WARP) to[i] = x[i];
+    }
+};
+
+struct to_f16 {
+    static __device__ void store(void *slice, uint32_t, uint32_t position, uint32_t dim, const float *x, uint32_t lane) {
+        __half *to = (__half *)slice + (uint64_t)position * dim;
+        for (uint32_t i = lane; i < dim; i += FE_CUDA_WARP) to[i] = __float2half_rn(x[i]);
+    }
+};
+
+/* A lane an element of each group of 32; the last one may be short. A group with a number that is none becomes NaN. */
+struct to_q8_0 {
+    static __device__ void store(void *slice, uint32_t positions, uint32_t position, uint32_t dim, const float *x,
+                                 uint32_t lane) {
+        uint32_t groups = (dim + 31) / 32;
+        signed char *quants = (signed char *)slice + (uint64_t)position * groups * 32;
+        __half *scales = (__half *)((signed char *)slice + (uint64_t)positions * groups * 32) + (uint64_t)position * groups;
+        for (uint32_t g = 0; g < groups; g++) {
+            uint32_t i = g * 32 + lane;
+            float value = i < dim ? x[i] : 0.0f;
+            bool finite = __all_sync(ALL_LANES, isfinite(value));
+            float d = warp_max(fabsf(value)) / 127.0f;
+            if (d < FLT_MIN) d = 0.0f;
+            float inverse = d > 0.0f ? 1.0f / d : 0.0f;
+            quants[i] = finite ? (signed char)rintf(value * inverse) : 0;
+            if (lane == 0) scales[g] = finite ? __float2half_rn(d) : __float2half_rn(NAN);
+        }
+    }
+};
+
+/* The span that a row of the batch belongs to. */
+INLINE const fe_cuda_span &span_of(const fe_cuda_span *spans, uint32_t count, uint32_t row) {
+    uint32_t i = 0;
+    while (i + 1 < count && row >= spans[i + 1].row) i++;
+    return spans[i];
+}
+
+/* A warp a head; x: eight heads among those of q, k and v that have something to be done, y: the row. */
+template <typename C>
+static __device__ void finish_head(const fe_cuda_heads &p, float *head) {
+    uint32_t lane = lane_index(), row = blockIdx.y;
+    uint32_t number = blockIdx.x * FE_CUDA_HEADS + warp_index();
+    if (number >= p.heads[0] + p.heads[1] + p.heads[2]) return;
+    uint32_t which = number < p.heads[0] ? 0 : number < p.heads[0] + p.heads[1] ? 1 : 2;
+    uint32_t index = number - (which > 0 ? p.heads[0] : 0) - (which > 1 ? p.heads[1] : 0);
+    float *x = p.x[which] + (uint64_t)row * p.stride[which] + index * p.head_dim;
+    const float *bias = p.bias[which], *weight = which < 2 ? p.norm[which] : nullptr;
+    bool rotated = which < 2 && p.angles;
+    float squares = 0.0f;
+    for (uint32_t i = lane; i < p.head_dim; i += FE_CUDA_WARP) {
+        float value = x[i] + (bias ? bias[index * p.head_dim + i] : 0.0f);
+        head[i] = value;
+        squares = fmaf(value, value, squares);
+    }
+    if (weight) {
+        float inverse = 1.0f / sqrtf(warp_sum(squares) / (float)p.head_dim + p.eps[which]);
+        for (uint32_t i = lane; i < p.head_dim; i += FE_CUDA_WARP) head[i] = head[i] * inverse * weight[i];
+    }
+    __syncwarp();
+    if (rotated) {
+        uint32_t half_dims = p.dims / 2;
+        const float *cosines = p.angles + (uint64_t)row * p.dims, *sines = cosines + half_dims;
+        for (uint32_t j = lane; j < half_dims; j += FE_CUDA_WARP) {
+            uint32_t first = p.interleaved ? 2 * j : j, second = p.interleaved ? 2 * j + 1 : j + half_dims;
+            float re = head[first], im = head[second];
+            head[first] = re * cosines[j] - im * sines[j];
+            head[second] = re * sines[j] + im * cosines[j];
+        }
+    }
+    __syncwarp();
+    if (bias || weight || rotated)
+        for (uint32_t i = lane; i < p.head_dim; i += FE_CUDA_WARP) x[i] = head[i];
+    if (!p.spans || which == 0) return;
+    const fe_cuda_span &span = span_of(p.spans, p.span_count, row);
+    uchar *slice = (uchar *)(which == 1 ? span.k : span.v) + index * span.slice;
+    C::store(slice, span.positions, span.first + row - span.row, p.head_dim, head, lane);
+}
+
+#define HEADS(name)                                                           \
+    KERNEL(FE_CUDA_HEADS * FE_CUDA_WARP) heads_##name(const __grid_constant__ fe_cuda_heads p) { \
+        __shared__ float heads[FE_CUDA_HEADS][FE_CUDA_HEAD]; \
+        begin(); \
+        finish_head<to_##name>(p, heads[warp_index()]);                                      \
+    }
+HEADS(f32)
+HEADS(f16)
+HEADS(q8_0)
