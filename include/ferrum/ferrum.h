@@ -181,7 +181,7 @@ typedef struct ferrum_chat_request {
                                   that use it have a fixed date instead. The library reads no clock */
 } ferrum_chat_request;
 
-/* *text: NUL-terminated; release with ferrum_free. Ready for ferrum_tokenize with FERRUM_ADD_SPECIAL and FERRUM_PARSE_SPECIAL:
+/* *text: `*len` bytes and a NUL; release with ferrum_free. Ready for ferrum_tokenize with FERRUM_ADD_SPECIAL and FERRUM_PARSE_SPECIAL:
  * a begin token that the template writes is not doubled. The template's variables are messages, tools, documents (none),
  * add_generation_prompt, bos_token, eos_token and the like as far as the model has them, then those of the request.
  * model NULL: template_text must be given, and there are no tokens but those in `variables`.
@@ -191,7 +191,7 @@ typedef struct ferrum_chat_request {
  * FERRUM_EINVAL: the template refuses the conversation, in its own words; FERRUM_ELIMIT: it takes too many steps, too much
  * memory or goes too deep. */
 FERRUM_API int ferrum_chat_render(const ferrum_model *model, const ferrum_chat_request *request, char **text,
-                                  ferrum_error *err);
+                                  size_t *len, ferrum_error *err);
 
 typedef struct ferrum_message {
     const char *role; /* "system", "user", "assistant", or what else the template knows */

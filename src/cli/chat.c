@@ -126,16 +126,17 @@ static int tokenize_conversation(const chat *c, int32_t **ids, size_t *count, fe
         return ferrum_tokenize(ferrum_model_tokenizer(c->a->model), line, strlen(line), flags, ids, count, err);
     }
     char *text;
+    size_t len;
     json_t *messages = json_array();
     for (size_t i = 0; i < c->count; i++) {
         const ferrum_message *m = &c->messages[i];
         json_array_append_new(
             messages, json_pack("{ss so}", "role", m->role, "content", cli_json_text(m->content, strlen(m->content))));
     }
-    int rc = cli_template_render(&c->a->format, c->a->model, messages, NULL, true, &text, err);
+    int rc = cli_template_render(&c->a->format, c->a->model, messages, NULL, true, &text, &len, err);
     json_decref(messages);
     if (rc != 0) return rc;
-    rc = ferrum_tokenize(ferrum_model_tokenizer(c->a->model), text, strlen(text), flags, ids, count, err);
+    rc = ferrum_tokenize(ferrum_model_tokenizer(c->a->model), text, len, flags, ids, count, err);
     ferrum_free(text);
     return rc;
 }

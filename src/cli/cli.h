@@ -134,7 +134,7 @@ int cli_template_load(cli_template *t, const cli_template_options *options);
 void cli_template_free(cli_template *t);
 /* ferrum_chat_render with what the options say; model NULL: the template's text is there. tools: JSON, or NULL. */
 int cli_template_render(const cli_template *t, const ferrum_model *model, const json_t *messages, const char *tools,
-                        bool answer, char **text, ferrum_error *err);
+                        bool answer, char **text, size_t *len, ferrum_error *err);
 
 /* What --kv stands for. */
 ferrum_kv cli_kv(const cli_model_options *options);

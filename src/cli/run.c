@@ -138,7 +138,7 @@ static int choose_format(cli_answerer *a, const run_options *o) {
 }
 
 /* The text by the template: release with ferrum_free. */
-static int format_prompt(const cli_answerer *a, const char *prompt, size_t len, char **text) {
+static int format_prompt(const cli_answerer *a, const char *prompt, size_t len, char **text, size_t *text_len) {
     ferrum_error err;
     json_t *messages = json_array();
     if (a->system) json_array_append_new(messages, json_pack("{ss ss}", "role", "system", "content", a->system));
@@ -150,7 +150,8 @@ static int format_prompt(const cli_answerer *a, const char *prompt, size_t len, 
         status = cli_fail(CLI_FAILED, "the prompt holds a NUL byte; only --raw takes it");
     else
         json_array_append_new(messages, json_pack("{ss sO}", "role", "user", "content", content));
-    if (status == CLI_GO_ON && cli_template_render(&a->format, a->model, messages, NULL, true, text, &err) != 0)
+    if (status == CLI_GO_ON &&
+        cli_template_render(&a->format, a->model, messages, NULL, true, text, text_len, &err) != 0)
         status = cli_fail_library(&err);
     json_decref(content);
     json_decref(messages);
@@ -162,10 +163,9 @@ static int tokenize_prompt(const cli_answerer *a, const char *prompt, size_t len
     ferrum_error err;
     char *formatted = NULL;
     if (a->chat) {
-        int status = format_prompt(a, prompt, len, &formatted);
+        int status = format_prompt(a, prompt, len, &formatted, &len);
         if (status != CLI_GO_ON) return status;
         prompt = formatted;
-        len = strlen(formatted);
     }
     int rc = ferrum_tokenize(ferrum_model_tokenizer(a->model), prompt, len, FERRUM_ADD_SPECIAL | FERRUM_PARSE_SPECIAL,
                              ids, count, &err);

@@ -45,7 +45,7 @@ void cli_template_free(cli_template *t) {
 }
 
 int cli_template_render(const cli_template *t, const ferrum_model *model, const json_t *messages, const char *tools,
-                        bool answer, char **text, ferrum_error *err) {
+                        bool answer, char **text, size_t *len, ferrum_error *err) {
     char *json = json_dumps(messages, JSON_COMPACT), *variables = json_dumps(t->variables, JSON_COMPACT);
     ferrum_chat_request request = {.messages = json,
                                    .tools = tools,
@@ -53,7 +53,7 @@ int cli_template_render(const cli_template *t, const ferrum_model *model, const 
                                    .template_text = t->text,
                                    .answer = answer,
                                    .now = t->has_now ? &t->now : NULL};
-    int rc = json && variables ? ferrum_chat_render(model, &request, text, err) : FERRUM_ENOMEM;
+    int rc = json && variables ? ferrum_chat_render(model, &request, text, len, err) : FERRUM_ENOMEM;
     if (!json || !variables) *err = (ferrum_error){FERRUM_ENOMEM, "out of memory for the conversation"};
     free(json);
     free(variables);
@@ -88,8 +88,7 @@ static bool is_model(const char *path) {
     return model;
 }
 
-static int print_text(const char *text) {
-    size_t len = strlen(text);
+static int print_text(const char *text, size_t len) {
     return fwrite(text, 1, len, stdout) == len && fflush(stdout) == 0 ? CLI_OK : cli_fail_stdout();
 }
 
@@ -120,8 +119,8 @@ static int render(const char *subject, const template_options *o, cli_template *
     else
         status = cli_read_file(subject, &t->text, &len);
     if (status == CLI_GO_ON) {
-        status = cli_template_render(t, model, messages, tools, !o->no_answer, &text, &err) == 0
-                     ? print_text(text)
+        status = cli_template_render(t, model, messages, tools, !o->no_answer, &text, &len, &err) == 0
+                     ? print_text(text, len)
                      : cli_fail_library(&err);
     }
     ferrum_free(text);

@@ -118,17 +118,21 @@ static int render(const ferrum_model *m, const ferrum_chat_request *r, const cha
     return rc;
 }
 
-int ferrum_chat_render(const ferrum_model *m, const ferrum_chat_request *r, char **text, ferrum_error *err) {
+int ferrum_chat_render(const ferrum_model *m, const ferrum_chat_request *r, char **text, size_t *len,
+                       ferrum_error *err) {
     chat c = {.arena = fe_arena_make(FE_JINJA_MEMORY)};
     fe_text out = {0};
     fe_text_append(&out, "", 0);
     *text = NULL;
+    *len = 0;
     int rc = parse_request(&c, r, err);
     if (!rc) rc = render(m, r, &c, &out, err);
-    if (rc)
+    if (rc) {
         fe_text_free(&out);
-    else
+    } else {
         *text = out.data;
+        *len = out.len;
+    }
     fe_arena_free(&c.arena);
     return rc;
 }
@@ -158,7 +162,13 @@ int ferrum_chat_format(const ferrum_model *m, const ferrum_message *messages, si
     int rc = to_json(&json, messages, count, err);
     if (!rc) {
         ferrum_chat_request request = {.messages = json.data, .answer = answer};
-        rc = ferrum_chat_render(m, &request, text, err);
+        size_t len;
+        rc = ferrum_chat_render(m, &request, text, &len, err);
+        if (!rc && strlen(*text) != len) { /* which the caller could not see */
+            ferrum_free(*text);
+            *text = NULL;
+            rc = fe_fail(err, FERRUM_EUNSUPPORTED, "the chat template writes a NUL byte");
+        }
     }
     fe_text_free(&json);
     return rc;

@@ -203,16 +203,18 @@ static int64_t slice_end(jinja *j, jvalue v, int64_t length, int64_t absent, boo
     return i >= length ? (backward ? length - 1 : length) : i;
 }
 
-size_t fe_j_slice_ends(jinja *j, size_t length, jvalue from, jvalue to, jvalue by, int64_t *start, int64_t *step) {
+/* Python's rules for the ends of slices: how many elements, from *start on by *step, and short of *stop. */
+static size_t slice_ends(jinja *j, size_t length, const jvalue ends[3], int64_t *start, int64_t *stop, int64_t *step) {
+    const jvalue from = ends[0], to = ends[1], by = ends[2];
     int64_t n = (int64_t)length;
     *step = by.type == J_NONE || by.type == J_ABSENT ? 1 : fe_j_need_int(j, by, "a slice's step");
     if (*step == 0) fe_j_fail(j, "a slice's step cannot be 0");
     if (*step == INT64_MIN) *step = -INT64_MAX;
     bool backward = *step < 0;
     *start = slice_end(j, from, n, backward ? n - 1 : 0, backward);
-    int64_t stop = slice_end(j, to, n, backward ? -1 : n, backward);
-    if (backward) return *start > stop ? (size_t)((*start - stop - 1) / -*step + 1) : 0;
-    return *start < stop ? (size_t)((stop - *start - 1) / *step + 1) : 0;
+    *stop = slice_end(j, to, n, backward ? -1 : n, backward);
+    if (backward) return *start > *stop ? (size_t)((*start - *stop - 1) / -*step + 1) : 0;
+    return *start < *stop ? (size_t)((*stop - *start - 1) / *step + 1) : 0;
 }
 
 static jvalue slice_str(jinja *j, const jstr *s, int64_t start, int64_t step, size_t count) {
@@ -230,17 +232,20 @@ static jvalue slice_str(jinja *j, const jstr *s, int64_t start, int64_t step, si
 }
 
 jvalue fe_j_slice(jinja *j, jvalue v, jvalue from, jvalue to, jvalue by) {
-    int64_t start, step, length;
+    const jvalue ends[3] = {from, to, by};
+    int64_t start, stop, step, length;
     if (v.type == J_UNDEFINED) fe_j_fail(j, "%s", v.hint);
     if (v.type != J_STR && v.type != J_LIST && v.type != J_TUPLE && v.type != J_RANGE)
         fe_j_fail(j, "a '%s' cannot be sliced", fe_j_type(v));
     fe_j_length(j, v, &length);
-    size_t count = fe_j_slice_ends(j, (size_t)length, from, to, by, &start, &step);
+    size_t count = slice_ends(j, (size_t)length, ends, &start, &stop, &step);
     if (v.type == J_STR) return slice_str(j, v.str, start, step, count);
     if (v.type == J_RANGE) {
         jrange *r = fe_j_alloc(j, 1, sizeof *r);
-        *r = (jrange){v.range->start + start * v.range->step, 0, v.range->step * step, (int64_t)count};
-        r->stop = r->start + (int64_t)count * r->step;
+        const jrange *of = v.range;
+        *r = (jrange){of->start + start * of->step, of->start + stop * of->step, 0, (int64_t)count};
+        if (__builtin_mul_overflow(of->step, step, &r->step))
+            fe_j_fail(j, "the step of the range does not fit 64 bits");
         return J_VALUE(J_RANGE, .range = r);
     }
     if (step == 1) return fe_j_seq(j, v.type, v.seq->items + (count ? start : 0), count);

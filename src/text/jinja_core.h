@@ -434,8 +434,6 @@ jvalue fe_j_attribute(jinja *j, jvalue v, jname name); /* v.name */
 jvalue fe_j_item(jinja *j, jvalue v, jvalue key);      /* v[key] */
 jvalue fe_j_slice(jinja *j, jvalue v, jvalue start, jvalue stop, jvalue step);
 jvalue fe_j_method(jinja *j, jvalue v, const char *name, size_t len); /* J_ABSENT: there is none */
-/* Python's rules for the ends of slices: how many elements, from *start on by *step. */
-size_t fe_j_slice_ends(jinja *j, size_t length, jvalue from, jvalue to, jvalue by, int64_t *start, int64_t *step);
 int64_t fe_j_need_int(jinja *j, jvalue v, const char *what);
 
 /* ---- jinja_string.c ---- */

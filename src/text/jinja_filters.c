@@ -308,8 +308,8 @@ static jvalue filter_filesizeformat(jinja *j, jvalue v, const jvalue *args) {
     if (bytes == 1) {
         snprintf(text, sizeof text, "1 Byte");
     } else if (bytes < base) {
-        if (bytes < -9e18) fe_j_fail(j, "the number of bytes is too small");
-        snprintf(text, sizeof text, "%lld Bytes", (long long)bytes);
+        if (isinf(bytes)) fe_j_fail(j, "filesizeformat takes a number, not -inf");
+        snprintf(text, sizeof text, "%.0f Bytes", trunc(bytes) + 0.0); /* + 0.0: no -0 */
     } else {
         for (; i < 7 && bytes >= unit; i++) unit *= base;
         char letter = letters[i];

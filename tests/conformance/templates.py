@@ -109,7 +109,8 @@ class Library:
     def __init__(self, path):
         self.lib = ctypes.CDLL(str(path))
         self.lib.ferrum_chat_render.argtypes = [ctypes.c_void_p, ctypes.POINTER(Request),
-                                                ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(Error)]
+                                                ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_size_t),
+                                                ctypes.POINTER(Error)]
         self.lib.ferrum_free.argtypes = [ctypes.c_void_p]
 
     def render(self, template, variables):
@@ -124,10 +125,11 @@ class Library:
 
         request = Request(to_json("messages") or b"[]", to_json("tools"), json.dumps(rest).encode(), template.encode(),
                           None, variables.get("add_generation_prompt", False), ctypes.pointer(now))
-        text, err = ctypes.c_void_p(), Error()
-        if self.lib.ferrum_chat_render(None, ctypes.byref(request), ctypes.byref(text), ctypes.byref(err)) != 0:
+        text, length, err = ctypes.c_void_p(), ctypes.c_size_t(), Error()
+        if self.lib.ferrum_chat_render(None, ctypes.byref(request), ctypes.byref(text), ctypes.byref(length),
+                                       ctypes.byref(err)) != 0:
             return False, err.message.decode()
-        result = ctypes.string_at(text).decode()
+        result = ctypes.string_at(text, length.value).decode()
         self.lib.ferrum_free(text)
         return True, result
 

@@ -20,7 +20,8 @@ static void check_case(const json_t *all, const json_t *one) {
         .answer = json_is_true(json_array_get(one, 2)),
     };
     ferrum_error err;
-    int rc = ferrum_chat_render(NULL, &request, &text, &err);
+    size_t len;
+    int rc = ferrum_chat_render(NULL, &request, &text, &len, &err);
     if (json_is_null(want)) {
         if (rc != FERRUM_EINVAL && rc != FERRUM_EFORMAT)
             fail_msg("%s, chat %d: rendered where jinja2 refuses", name, (int)chat);
@@ -48,7 +49,8 @@ static void chats_are_what_jinja_renders(void **state) {
 static void expect(ferrum_chat_request request, int code, const char *sentence) {
     ferrum_error err = {0};
     char *text = NULL;
-    assert_int_equal(ferrum_chat_render(NULL, &request, &text, &err), code);
+    size_t len;
+    assert_int_equal(ferrum_chat_render(NULL, &request, &text, &len, &err), code);
     assert_null(text);
     if (!strstr(err.message, sentence)) fail_msg("expected '%s', got '%s'", sentence, err.message);
 }
@@ -88,12 +90,18 @@ static void requests_reach_the_template(void **state) {
     };
     ferrum_error err;
     char *text;
-    assert_int_equal(ferrum_chat_render(NULL, &request, &text, &err), 0);
+    size_t len;
+    assert_int_equal(ferrum_chat_render(NULL, &request, &text, &len, &err), 0);
     assert_string_equal(text, "3[{\"b\": 1, \"a\": 2}]False[7]TrueFalse2025-01-02");
+    ferrum_free(text);
+    request = (ferrum_chat_request){.messages = "[\"a\\u0000b\"]", .template_text = "{{ messages[0] }}"};
+    assert_int_equal(ferrum_chat_render(NULL, &request, &text, &len, &err), 0);
+    assert_int_equal(len, 3);
+    assert_memory_equal(text, "a\0b", 4);
     ferrum_free(text);
     request = (ferrum_chat_request){.messages = "[]",
                                     .template_text = "{{ tools }}{{ documents }}{{ strftime_now is defined }}"};
-    assert_int_equal(ferrum_chat_render(NULL, &request, &text, &err), 0);
+    assert_int_equal(ferrum_chat_render(NULL, &request, &text, &len, &err), 0);
     assert_string_equal(text, "NoneNoneFalse");
     ferrum_free(text);
 }
