@@ -128,7 +128,7 @@ class Pages(Case):
         for line, expected in (("ferrum ", [*names, "help", "--help", "--version"]), ("ferrum pe", ["perplexity"]),
                                ("ferrum help ins", ["inspect"]), ("ferrum run --temp", ["--temperature"]),
                                ("ferrum run --kv ", ["f16", "q8_0"]), ("ferrum run --kv q", ["q8_0"]),
-                               ("ferrum run --kv=q", ["q8_0"]), ("ferrum run --device  m", ["metal"]),
+                               ("ferrum run --kv=q", ["q8_0"]), ("ferrum run --kv  f", ["f16"]),
                                ("ferrum run x --verb", ["--verbose"]), ("ferrum completion ", ["bash", "zsh", "fish"]),
                                ("ferrum run my", ["my-model.gguf"]), ("ferrum rm -", ["--yes", "-y", "--help", "-h"]),
                                ("ferrum pull my", []), ("ferrum run --system my", ["my-model.gguf"]),
