@@ -12,7 +12,7 @@ enum { CONJUNCTIONS_MOST = 100000, CLASSES_MOST = 64 };
 /* The JSON Pointer of a value of the document, from its end to its start; false: it is not below v. */
 static bool find_path(const fe_json *v, const fe_json *wanted, fe_text *out, unsigned depth) {
     if (v == wanted) return true;
-    if (depth > 200 || (v->type != FE_JSON_ARRAY && v->type != FE_JSON_OBJECT)) return false;
+    if (!v || depth > 200 || (v->type != FE_JSON_ARRAY && v->type != FE_JSON_OBJECT)) return false;
     size_t index = 0;
     for (const fe_json *e = v->first; e; e = e->next, index++) {
         size_t before = out->len;
