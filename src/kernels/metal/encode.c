@@ -1,6 +1,6 @@
 /* Ops into dispatches. Each encode_ function takes the step that it is given, and those behind it that its kernel does as well:
- * a residual and the norm of its sum, a gate's product, all that heads go through between the projections and attention. What
- * is written is the same as without. */
+ * (kernels/fusions.h). */
+#include "kernels/fusions.h"
 #include "kernels/metal/backend.h"
 
 #include <string.h>
@@ -55,14 +55,8 @@ static void dispatch_elements(metal_stream *s, metal_kernel kind, ferrum_type ty
                       FE_METAL_WIDE);
 }
 
-/* ---- Views ---- */
-
-static bool same_view(const ferrum_tensor *a, const ferrum_tensor *b) {
-    return a->buffer == b->buffer && a->offset == b->offset && a->rows == b->rows && a->cols == b->cols &&
-           (a->rows == 1 || a->row_stride == b->row_stride);
-}
-
-static bool apart(const ferrum_tensor *a, const ferrum_tensor *b) { return !fe_overlap(a, b); }
+/* The steps' ops, in order. */
+static fe_ops ops_of(const metal_step *at, size_t left) { return (fe_ops){at, sizeof *at, left}; }
 
 /* ---- Rows ---- */
 
@@ -179,20 +173,12 @@ static size_t encode_unpack(metal_stream *s, const metal_step *at, size_t left) 
 
 /* ---- Heads: from the projections to attention ---- */
 
-/* What is done to q, k and v; NULL: nothing. */
-typedef struct heads {
-    const ferrum_tensor *x[3], *bias[3], *norm[2];
-    const metal_step *rope;
-    const fe_op *append;
-    float eps[2];
-    size_t rows, head_dim;
-} heads;
+static size_t heads_of(const fe_heads *h, size_t i) { return h->x[i] ? h->x[i]->cols / h->head_dim : 0; }
 
-static size_t heads_of(const heads *h, size_t i) { return h->x[i] ? h->x[i]->cols / h->head_dim : 0; }
-
-/* Rows first … first+rows-1, `span` being those of one cache or NULL. */
-static void dispatch_heads(metal_stream *s, const heads *h, size_t first, size_t rows, const ferrum_kv_span *span) {
-    const ferrum_rope_params *rope = h->rope ? &h->rope->op.u.rope.params : NULL;
+/* Rows first … first+rows-1, `span` being those of one cache or NULL. angles: of all rows, where there is RoPE. */
+static void dispatch_heads(metal_stream *s, const fe_heads *h, const float *angles, size_t first, size_t rows,
+                           const ferrum_kv_span *span) {
+    const ferrum_rope_params *rope = h->rope[0] ? &h->rope[0]->u.rope.params : NULL;
     fe_metal_heads p = {.head_dim = (uint32_t)h->head_dim,
                         .dims = rope ? rope->dims : 0,
                         .interleaved = rope && rope->interleaved,
@@ -218,7 +204,7 @@ static void dispatch_heads(metal_stream *s, const heads *h, size_t first, size_t
         if (i < 2) fe_metal_bind(s, 7 + i, h->norm[i] ? h->norm[i] : &x);
     }
     if (rope)
-        bind_kept(s, 9, h->rope->angles + first * rope->dims, rows * rope->dims * sizeof(float));
+        bind_kept(s, 9, angles + first * rope->dims, rows * rope->dims * sizeof(float));
     else
         fe_metal_bind(s, 9, any);
     fe_metal_bind(s, 10, span ? &span->k_cache : any);
@@ -227,119 +213,53 @@ static void dispatch_heads(metal_stream *s, const heads *h, size_t first, size_t
                       (fe_mtl_size){count, rows, 1}, FE_METAL_SIMD);
 }
 
-static void encode_heads(metal_stream *s, const heads *h) {
+static void encode_heads(metal_stream *s, const fe_heads *h, const float *angles) {
     if (h->head_dim > FE_METAL_HEAD) {
         fail(s, "the head dimension", h->head_dim, FE_METAL_HEAD);
         return;
     }
     if (!h->append) {
-        dispatch_heads(s, h, 0, h->rows, NULL);
+        dispatch_heads(s, h, angles, 0, h->rows, NULL);
         return;
     }
     size_t first = 0;
     for (const ferrum_kv_span *span = h->append->spans; span < h->append->spans + h->append->span_count; span++) {
-        dispatch_heads(s, h, first, span->rows, span);
+        dispatch_heads(s, h, angles, first, span->rows, span);
         first += span->rows;
     }
 }
 
 static size_t encode_rope(metal_stream *s, const metal_step *at, size_t left) {
     (void)left;
-    heads h = {.x = {&at->op.out}, .rope = at, .rows = at->op.out.rows, .head_dim = at->op.u.rope.params.head_dim};
-    encode_heads(s, &h);
+    const fe_op *op = &at->op;
+    fe_heads h = {.x = {&op->out}, .rope = {op}, .rows = op->out.rows, .head_dim = op->u.rope.params.head_dim};
+    encode_heads(s, &h, at->angles);
     return 1;
 }
 
 static size_t encode_append(metal_stream *s, const metal_step *at, size_t left) {
     (void)left;
     const fe_op *op = &at->op;
-    heads h = {.x = {NULL, &op->a, &op->b}, .append = op, .rows = op->a.rows, .head_dim = op->spans->k_cache.cols};
-    encode_heads(s, &h);
+    fe_heads h = {.x = {NULL, &op->a, &op->b}, .append = op, .rows = op->a.rows, .head_dim = op->spans->k_cache.cols};
+    encode_heads(s, &h, NULL);
     return 1;
 }
 
-/* Is x, [m, heads · d] without gaps, seen as [m · heads, d]? */
-static bool by_head(const ferrum_tensor *view, const ferrum_tensor *x, size_t head_dim) {
-    return view->buffer == x->buffer && view->offset == x->offset && view->cols == head_dim &&
-           view->row_stride == head_dim * sizeof(float) && x->row_stride == x->cols * sizeof(float) &&
-           view->rows * head_dim == x->rows * x->cols;
-}
-
-static bool take_bias(heads *h, const fe_op *op) {
-    for (size_t i = 0; i < 3; i++)
-        if (!h->bias[i] && same_view(&op->out, h->x[i]) && same_view(&op->a, h->x[i]) && op->b.rows == 1) {
-            h->bias[i] = &op->b;
-            return true;
-        }
-    return false;
-}
-
-static bool take_norm(heads *h, const fe_op *op) {
-    for (size_t i = 0; i < 2; i++)
-        if (!h->norm[i] && same_view(&op->out, &op->a) && by_head(&op->out, h->x[i], h->head_dim)) {
-            h->norm[i] = &op->b;
-            h->eps[i] = op->u.eps;
-            return true;
-        }
-    return false;
-}
-
-/* Biases, norms, RoPE of q and of k, append: how many steps they are, if they are those; else 0. */
-static size_t match_heads(const metal_step *at, size_t left, heads *h) {
-    enum { MOST = 3 + 2 };
-    size_t ropes = 0;
-    while (ropes < left && ropes < MOST && (at[ropes].op.kind == FE_OP_ADD || at[ropes].op.kind == FE_OP_RMS_NORM))
-        ropes++;
-    if (ropes + 3 > left) return 0;
-    const metal_step *q = &at[ropes], *k = q + 1, *append = q + 2;
-    if (q->op.kind != FE_OP_ROPE || k->op.kind != FE_OP_ROPE || append->op.kind != FE_OP_KV_APPEND) return 0;
-    const ferrum_rope_params *qp = &q->op.u.rope.params, *kp = &k->op.u.rope.params;
-    *h = (heads){.x = {&q->op.out, &k->op.out, &append->op.b},
-                 .rope = q,
-                 .append = &append->op,
-                 .rows = q->op.out.rows,
-                 .head_dim = qp->head_dim};
-    if (q->angles != k->angles || qp->dims != kp->dims || qp->head_dim != kp->head_dim ||
-        qp->interleaved != kp->interleaved || !same_view(h->x[1], &append->op.a) || h->rows != append->op.a.rows ||
-        h->head_dim != append->op.spans->k_cache.cols || !apart(h->x[0], h->x[1]) || !apart(h->x[0], h->x[2]) ||
-        !apart(h->x[1], h->x[2]))
-        return 0;
-    bool normed = false;
-    for (size_t i = 0; i < ropes; i++) {
-        bool norm = at[i].op.kind == FE_OP_RMS_NORM;
-        if (norm ? !take_norm(h, &at[i].op) : normed || !take_bias(h, &at[i].op)) return 0;
-        normed |= norm;
-    }
-    return ropes + 3;
-}
-
+/* One kernel's angles are those of q and of k. */
 static size_t encode_matched_heads(metal_stream *s, const metal_step *at, size_t left) {
-    heads h;
-    size_t steps = match_heads(at, left, &h);
-    if (steps) encode_heads(s, &h);
+    fe_heads h;
+    size_t steps = fe_match_heads(ops_of(at, left), &h);
+    if (steps == 0) return 0;
+    const metal_step *q = &at[steps - 3], *k = &at[steps - 2];
+    if (q->angles != k->angles || h.head_dim != h.append->spans->k_cache.cols) return 0;
+    encode_heads(s, &h, q->angles);
     return steps;
-}
-
-/* Is `norm` that of the sum that `add` writes? Rows go by themselves: none may reach into another. */
-static bool is_residual(const fe_op *add, const fe_op *norm) {
-    return add->kind == FE_OP_ADD && norm->kind == FE_OP_RMS_NORM && same_view(&norm->a, &add->out) &&
-           add->b.rows == add->a.rows && (same_view(&norm->out, &add->b) || apart(&norm->out, &add->b)) &&
-           (same_view(&add->out, &add->a) || (apart(&add->out, &add->a) && apart(&norm->out, &add->a))) &&
-           apart(&norm->out, &add->out) && apart(&add->out, &add->b) && apart(&add->out, &norm->b) &&
-           apart(&norm->out, &norm->b);
-}
-
-/* A residual whose second part is made just before, where the second norm writes over it. */
-static bool is_made_residual(const metal_step *at, size_t left) {
-    const fe_op *made = &at->op, *add = left > 2 ? &at[1].op : NULL, *norm = left > 2 ? &at[2].op : NULL;
-    return add && is_residual(add, norm) && same_view(&made->out, &add->b) && same_view(&made->out, &norm->out) &&
-           apart(&made->out, &made->b) && apart(&add->out, &made->a) && apart(&add->out, &made->b);
 }
 
 static size_t encode_norm(metal_stream *s, const metal_step *at, size_t left) {
     size_t steps = encode_matched_heads(s, at, left);
     if (steps) return steps;
-    if (is_made_residual(at, left) && same_view(&at->op.out, &at->op.a)) {
+    if (fe_is_made_residual(ops_of(at, left)) && fe_same_view(&at->op.out, &at->op.a)) {
         rms_norm(s, &at[2].op, &at[1].op, &at->op);
         return 3;
     }
@@ -350,7 +270,7 @@ static size_t encode_norm(metal_stream *s, const metal_step *at, size_t left) {
 static size_t encode_add(metal_stream *s, const metal_step *at, size_t left) {
     size_t steps = encode_matched_heads(s, at, left);
     if (steps) return steps;
-    if (left < 2 || !is_residual(&at->op, &at[1].op)) return encode_binary(s, at, left);
+    if (left < 2 || !fe_is_residual(&at->op, &at[1].op)) return encode_binary(s, at, left);
     rms_norm(s, &at[1].op, &at->op, NULL);
     return 2;
 }
@@ -442,9 +362,8 @@ static size_t encode_attention(metal_stream *s, const metal_step *at, size_t lef
 
 /* Is the step a gate's product with what came of `gate` and `up`, in the gate's place? */
 static unsigned glu_of(const fe_op *op, const ferrum_tensor *gate, const ferrum_tensor *up) {
-    bool glu = (op->kind == FE_OP_SWIGLU || op->kind == FE_OP_GEGLU) && same_view(&op->a, gate) &&
-               same_view(&op->b, up) && same_view(&op->out, gate) && apart(gate, up);
-    return !glu ? FE_METAL_NO_GLU : op->kind == FE_OP_SWIGLU ? FE_METAL_SWIGLU : FE_METAL_GEGLU;
+    if (!fe_is_glu(op, gate, up)) return FE_METAL_NO_GLU;
+    return op->kind == FE_OP_SWIGLU ? FE_METAL_SWIGLU : FE_METAL_GEGLU;
 }
 
 static size_t encode_matmul(metal_stream *s, const metal_step *at, size_t left) {
@@ -460,8 +379,9 @@ static size_t encode_matmul(metal_stream *s, const metal_step *at, size_t left) 
 static size_t encode_matmul_experts(metal_stream *s, const metal_step *at, size_t left) {
     const fe_op *gate = &at->op, *up = left > 2 && at[1].op.kind == gate->kind ? &at[1].op : NULL;
     unsigned glu = FE_METAL_NO_GLU;
-    if (up && same_view(&up->a, &gate->a) && same_view(&up->c, &gate->c) && !fe_metal_expert_lists(gate) &&
-        fe_metal_gates(&gate->a, &gate->b, &up->b, 1) && apart(&gate->out, &gate->c) && apart(&gate->out, &up->a))
+    if (up && fe_same_view(&up->a, &gate->a) && fe_same_view(&up->c, &gate->c) && !fe_metal_expert_lists(gate) &&
+        fe_metal_gates(&gate->a, &gate->b, &up->b, 1) && !fe_overlap(&gate->out, &gate->c) &&
+        !fe_overlap(&gate->out, &up->a))
         glu = glu_of(&at[2].op, &gate->out, &up->out);
     fe_metal_encode_experts(s, gate, glu == FE_METAL_NO_GLU ? NULL : up, glu);
     return glu == FE_METAL_NO_GLU ? 1 : 3;
@@ -482,7 +402,7 @@ static size_t encode_route(metal_stream *s, const metal_step *at, size_t left) {
 
 static size_t encode_moe_sum(metal_stream *s, const metal_step *at, size_t left) {
     const fe_op *op = &at->op;
-    if (is_made_residual(at, left) && apart(&op->out, &op->a)) {
+    if (fe_is_made_residual(ops_of(at, left)) && !fe_overlap(&op->out, &op->a)) {
         rms_norm(s, &at[2].op, &at[1].op, op);
         return 3;
     }
