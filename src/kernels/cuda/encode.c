@@ -47,7 +47,9 @@ static void launch_elements(cuda_stream *s, cuda_kernel kind, ferrum_type type, 
     fe_cuda_launch(s, kind, type, params, bytes, cuda_groups(cols, FE_CUDA_WIDE), rows, 1, FE_CUDA_WIDE, 0);
 }
 
-static fe_ops ops_of(const cuda_step *at, size_t left) { return (fe_ops){at, sizeof *at, left}; }
+__attribute__((nonnull)) static fe_ops ops_of(const cuda_step *at, size_t left) {
+    return (fe_ops){at, sizeof *at, left};
+}
 
 /* ---- Rows ---- */
 

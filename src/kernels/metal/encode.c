@@ -56,7 +56,9 @@ static void dispatch_elements(metal_stream *s, metal_kernel kind, ferrum_type ty
 }
 
 /* The steps' ops, in order. */
-static fe_ops ops_of(const metal_step *at, size_t left) { return (fe_ops){at, sizeof *at, left}; }
+__attribute__((nonnull)) static fe_ops ops_of(const metal_step *at, size_t left) {
+    return (fe_ops){at, sizeof *at, left};
+}
 
 /* ---- Rows ---- */
 
