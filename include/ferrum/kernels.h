@@ -182,6 +182,8 @@ FERRUM_API ferrum_tensor ferrum_tensor_stack(ferrum_buffer *buf, size_t offset, 
  * Ops validate what they are given when they are recorded: the first bad one (FERRUM_EINVAL, naming the op and the two
  * numbers) makes the stream ignore the rest, and ferrum_stream_wait returns it and clears it.
  * Activations are F32 throughout; weights are of any type. A stream belongs to one thread at a time.
+ * What ops in a row do to q, k and v before attention, and `up` before its gated product, a device may keep to itself: these
+ * tensors are not to be read afterwards.
  *
  * In the shapes below m counts tokens (rows of the batch).                                                            */
 

@@ -1,15 +1,16 @@
 /* Attention: for few rows of a sequence, its positions split among blocks; for many, tiles of queries and keys on the tensor
  * cores. Which of the two, and where positions are split, depends on a span alone. */
+#include "heads.cuh"
 #include "ints.cuh"
 
-#include <cfloat>
-
-/* Sixteen elements of a cache's row, from a multiple of 16 on. */
+/* Eight elements of a cache's row, from a multiple of 8 on. */
 struct from_f32 {
-    static __device__ __forceinline__ void load(const void *slice, uint32_t, uint64_t position, uint32_t dim, uint32_t at,
-                                                float (&x)[16]) {
-        const float4 *from = (const float4 *)((const float *)slice + position * dim + at);
-        for (int i = 0; i < 4; i++) {
+    typedef to_f32 store;
+    enum { BYTES = 4 };
+    static __device__ __forceinline__ void load(const void *slice, uint32_t, uint64_t row, uint32_t dim, uint32_t at,
+                                                float (&x)[8]) {
+        const float4 *from = (const float4 *)((const float *)slice + row * dim + at);
+        for (int i = 0; i < 2; i++) {
             float4 f = from[i];
             x[4 * i] = f.x, x[4 * i + 1] = f.y, x[4 * i + 2] = f.z, x[4 * i + 3] = f.w;
         }
@@ -17,48 +18,47 @@ struct from_f32 {
 };
 
 struct from_f16 {
-    static __device__ __forceinline__ void load(const void *slice, uint32_t, uint64_t position, uint32_t dim, uint32_t at,
-                                                float (&x)[16]) {
-        const uint4 *from = (const uint4 *)((const __half *)slice + position * dim + at);
-        for (int i = 0; i < 2; i++) {
-            uint4 u = from[i];
-            const uint32_t w[4] = {u.x, u.y, u.z, u.w};
-            for (int j = 0; j < 4; j++) {
-                float2 f = __half22float2(bits_half2(w[j]));
-                x[8 * i + 2 * j] = f.x, x[8 * i + 2 * j + 1] = f.y;
-            }
+    typedef to_f16 store;
+    enum { BYTES = 2 };
+    static __device__ __forceinline__ void load(const void *slice, uint32_t, uint64_t row, uint32_t dim, uint32_t at,
+                                                float (&x)[8]) {
+        uint4 u = *(const uint4 *)((const __half *)slice + row * dim + at);
+        const uint32_t w[4] = {u.x, u.y, u.z, u.w};
+        for (int i = 0; i < 4; i++) {
+            float2 f = __half22float2(bits_half2(w[i]));
+            x[2 * i] = f.x, x[2 * i + 1] = f.y;
         }
     }
 };
 
 struct from_q8_0 {
-    static __device__ __forceinline__ void load(const void *slice, uint32_t positions, uint64_t position, uint32_t dim,
-                                                uint32_t at, float (&x)[16]) {
+    typedef to_q8_0 store;
+    enum { BYTES = 1 };
+    static __device__ __forceinline__ void load(const void *slice, uint32_t rows, uint64_t row, uint32_t dim,
+                                                uint32_t at, float (&x)[8]) {
         uint32_t groups = (dim + 31) / 32;
-        const signed char *quants = (const signed char *)slice + position * groups * 32 + at;
-        const __half *scales = (const __half *)((const signed char *)slice + (uint64_t)positions * groups * 32);
-        float d = __half2float(scales[position * groups + at / 32]);
-        uint4 u = *(const uint4 *)quants;
-        const uint32_t w[4] = {u.x, u.y, u.z, u.w};
-        for (int i = 0; i < 16; i++) x[i] = d * (float)(signed char)(w[i / 4] >> i % 4 * 8 & 255);
+        const signed char *quants = (const signed char *)slice + row * groups * 32 + at;
+        const __half *scales = (const __half *)((const signed char *)slice + (uint64_t)rows * groups * 32);
+        float d = __half2float(scales[row * groups + at / 32]);
+        uint2 u = *(const uint2 *)quants;
+        const uint32_t w[2] = {u.x, u.y};
+        for (int i = 0; i < 8; i++) x[i] = d * (float)(signed char)(w[i / 4] >> i % 4 * 8 & 255);
     }
 };
 
+/* The same as halves. */
 template <typename C>
-INLINE void load_halves(const void *slice, uint32_t positions, uint64_t position, uint32_t dim, uint32_t at, uint4 (&h)[2]) {
-    float x[16];
-    uint32_t w[8];
-    C::load(slice, positions, position, dim, at, x);
-    for (int i = 0; i < 8; i++) w[i] = half2_bits(__floats2half2_rn(x[2 * i], x[2 * i + 1]));
-    h[0] = make_uint4(w[0], w[1], w[2], w[3]);
-    h[1] = make_uint4(w[4], w[5], w[6], w[7]);
+INLINE uint4 load_halves(const void *slice, uint32_t rows, uint64_t row, uint32_t dim, uint32_t at) {
+    float x[8];
+    uint32_t w[4];
+    C::load(slice, rows, row, dim, at, x);
+    for (int i = 0; i < 4; i++) w[i] = half2_bits(__floats2half2_rn(x[2 * i], x[2 * i + 1]));
+    return make_uint4(w[0], w[1], w[2], w[3]);
 }
 template <>
-__device__ __forceinline__ void load_halves<from_f16>(const void *slice, uint32_t, uint64_t position, uint32_t dim, uint32_t at,
-                                                      uint4 (&h)[2]) {
-    const uint4 *from = (const uint4 *)((const __half *)slice + position * dim + at);
-    h[0] = from[0];
-    h[1] = from[1];
+__device__ __forceinline__ uint4 load_halves<from_f16>(const void *slice, uint32_t, uint64_t row, uint32_t dim,
+                                                       uint32_t at) {
+    return *(const uint4 *)((const __half *)slice + row * dim + at);
 }
 
 /* An element of a row of the result. */
@@ -73,17 +73,10 @@ INLINE float capped(const fe_cuda_attention &p, float score) {
 
 /* ---- Few rows ---- */
 
-/* What lanes that share positions have so far: of a head the largest score, the sum of weights, and 16 elements of the result. */
+/* What lanes that share positions have so far: of a head the largest score, the sum of weights, and 8 elements of the result. */
 struct softmax_part {
-    float most, total, sum[16];
+    float most, total, sum[8];
 };
-
-INLINE void take(softmax_part &s, float score, const float (&v)[16]) {
-    float most = fmaxf(s.most, score), old = expf(s.most - most), weight = expf(score - most);
-    s.most = most;
-    s.total = fmaf(s.total, old, weight);
-    for (int i = 0; i < 16; i++) s.sum[i] = fmaf(weight, v[i], s.sum[i] * old);
-}
 
 /* The span and its row that block number `row` of the few rows' has; rows of longer spans are none of ours. */
 INLINE bool find_row(const fe_cuda_attention &p, uint32_t row, fe_cuda_span &span, uint32_t &within) {
@@ -98,90 +91,164 @@ INLINE bool find_row(const fe_cuda_attention &p, uint32_t row, fe_cuda_span &spa
     return false;
 }
 
-/* Positions begin … end-1 of those that a row of a span sees. */
+/* The positions that a row of a span sees, first … last, and the size of its splits. */
 struct reach {
-    uint32_t begin, end, splits;
+    uint32_t first, last, size;
 };
 
-INLINE reach reach_of(const fe_cuda_attention &p, const fe_cuda_span &span, uint32_t within, uint32_t split) {
-    uint32_t last = span.first + (p.bidirectional ? span.rows - 1 : within), first = p.window && last + 1 > p.window ? last + 1 - p.window : 0;
-    uint32_t most = span.first + span.rows, size = fe_cuda_split(p.window && most > p.window ? p.window : most);
-    uint32_t begin = first + split * size;
-    return {begin, min(begin + size, last + 1), (last - first) / size + 1};
+INLINE reach reach_of(const fe_cuda_attention &p, const fe_cuda_span &span, uint32_t within) {
+    uint32_t last = span.first + (p.bidirectional ? span.rows - 1 : within), most = span.first + span.rows;
+    uint32_t first = p.window && last + 1 > p.window ? last + 1 - p.window : 0;
+    return {first, last, fe_cuda_split(p.window && most > p.window ? p.window : most)};
+}
+INLINE uint32_t splits_of(const reach &r) { return (r.last - r.first) / r.size + 1; }
+
+/* What a block for few rows works on: `heads` heads of a KV head, in a row. */
+struct few_work {
+    fe_cuda_span span;
+    const uchar *k, *v;
+    reach seen;
+    uint32_t row, kv, head, heads;
+};
+
+/* Asks for the caches' rows of the block's first split. */
+template <typename C> INLINE void ask_for_cache(const fe_cuda_attention &p, const few_work &w) {
+    enum { LINE = 128 };
+    uint32_t bytes = p.head_dim * C::BYTES, lines = (bytes + LINE - 1) / LINE;
+    uint32_t begin = w.seen.first + blockIdx.z * w.seen.size, end = min(begin + w.seen.size, w.seen.last + 1);
+    for (uint32_t i = threadIdx.x; begin < end && i < (end - begin) * lines; i += blockDim.x) {
+        uint64_t from = (uint64_t)cache_row(w.span, begin + i / lines) * bytes + i % lines * LINE;
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(w.k + from));
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(w.v + from));
+    }
 }
 
-/* LANES lanes share a position, 16 elements each. x: KV heads, and chunks of their heads; y: rows; z: splits. */
-template <typename C, int LANES> static __device__ void attend_few(const fe_cuda_attention &p) {
-    enum { SLOTS = FE_CUDA_SPLIT_WARPS * FE_CUDA_WARP / LANES, DIM = LANES * 16 };
-    __shared__ float most[FE_CUDA_GROUP][SLOTS], total[FE_CUDA_GROUP][SLOTS], sums[FE_CUDA_SPLIT_WARPS][FE_CUDA_GROUP][DIM];
-    fe_cuda_span span;
-    uint32_t within;
-    if (!find_row(p, blockIdx.y, span, within)) return;
-    reach at = reach_of(p, span, within, blockIdx.z);
-    if (blockIdx.z >= at.splits) return;
-    uint32_t chunks = (p.group + FE_CUDA_GROUP - 1) / FE_CUDA_GROUP, kv = blockIdx.x / chunks;
-    uint32_t head = kv * p.group + blockIdx.x % chunks * FE_CUDA_GROUP, heads = min((kv + 1) * p.group - head, FE_CUDA_GROUP);
-    uint32_t row = span.row + within, slot = threadIdx.x / LANES, from = threadIdx.x % LANES * 16;
+/* Of a row that is a span a block makes its heads of q and, where it reads the row's own position, k and v: a warp one of them.
+ * Which of q, k, v (else 3), and which head. */
+INLINE uint32_t head_to_make(const few_work &w, uint32_t &index) {
+    uint32_t warp = warp_index(), last = (splits_of(w.seen) - 1) % gridDim.z;
+    index = warp < FE_CUDA_GROUP ? w.head + warp : w.kv;
+    if (warp < FE_CUDA_GROUP) return warp < w.heads ? 0 : 3;
+    return warp < FE_CUDA_GROUP + 2 && blockIdx.z == last ? warp - FE_CUDA_GROUP + 1 : 3;
+}
+
+/* Sums over the lanes of a warp that are LANES apart, of 8 elements: each keeps some. The first one's index. */
+template <int LANES> INLINE uint32_t scatter_sums(float (&x)[8]) {
+    uint32_t at = 0;
+#pragma unroll
+    for (int apart = 16, n = 4; apart >= LANES; apart /= 2, n /= 2) {
+        bool upper = lane_index() & apart;
+#pragma unroll
+        for (int i = 0; i < n; i++) {
+            float give = upper ? x[i] : x[i + n], keep = upper ? x[i + n] : x[i];
+            x[i] = keep + __shfl_xor_sync(ALL_LANES, give, apart);
+        }
+        if (upper) at += n;
+    }
+    return at;
+}
+
+template <int DIM> struct few_sums {
+    float most[FE_CUDA_SPLIT_WARPS][FE_CUDA_GROUP], total[FE_CUDA_SPLIT_WARPS][FE_CUDA_GROUP];
+    float sum[FE_CUDA_SPLIT_WARPS][FE_CUDA_GROUP][DIM];
+};
+
+/* Positions begin … end-1, LANES lanes to a position, 8 elements each; what the warps have of them. */
+template <typename C, int LANES>
+INLINE void attend_split(const fe_cuda_attention &p, const few_work &w, const float (&q)[FE_CUDA_GROUP][8],
+                         uint32_t begin, uint32_t end, few_sums<LANES * 8> &sums) {
+    enum { SLOTS = FE_CUDA_SPLIT_WARPS * FE_CUDA_WARP / LANES, EACH = 2 };
+    uint32_t slot = threadIdx.x / LANES, from = threadIdx.x % LANES * 8;
     bool has = from < p.head_dim;
-    const uchar *k = (const uchar *)span.k + kv * span.slice, *v = (const uchar *)span.v + kv * span.slice;
-    float q[FE_CUDA_GROUP][16];
     softmax_part s[FE_CUDA_GROUP];
 #pragma unroll
     for (int h = 0; h < FE_CUDA_GROUP; h++) {
-        const float *x = p.q + (uint64_t)row * p.q_stride + (head + min(h, heads - 1)) * p.head_dim + from;
         s[h].most = -FLT_MAX;
         s[h].total = 0.0f;
-        for (int i = 0; i < 16; i++) {
-            q[h][i] = has ? x[i] * p.scale : 0.0f;
-            s[h].sum[i] = 0.0f;
-        }
+        for (int i = 0; i < 8; i++) s[h].sum[i] = 0.0f;
     }
     /* all lanes of a warp go round as often as one: they meet in sums */
-    for (uint32_t base = at.begin; base < at.end; base += SLOTS) {
-        uint32_t position = base + slot, safe = min(position, at.end - 1);
-        float x[16] = {}, y[16] = {};
-        if (has) {
-            C::load(k, span.positions, safe, p.head_dim, from, x);
-            C::load(v, span.positions, safe, p.head_dim, from, y);
+    for (uint32_t base = begin; base < end; base += EACH * SLOTS) {
+        float x[EACH][8] = {}, y[EACH][8] = {};
+        bool valid[EACH];
+#pragma unroll
+        for (int j = 0; j < EACH; j++) {
+            uint32_t position = base + j * SLOTS + slot;
+            valid[j] = position < end;
+            if (!has) continue;
+            uint32_t row = cache_row(w.span, min(position, end - 1));
+            C::load(w.k, w.span.positions, row, p.head_dim, from, x[j]);
+            C::load(w.v, w.span.positions, row, p.head_dim, from, y[j]);
         }
+        float score[FE_CUDA_GROUP][EACH];
+#pragma unroll
+        for (int h = 0; h < FE_CUDA_GROUP; h++)
+#pragma unroll
+            for (int j = 0; j < EACH; j++) {
+                score[h][j] = 0.0f;
+                for (int i = 0; i < 8; i++) score[h][j] = fmaf(q[h][i], x[j][i], score[h][j]);
+                for (int i = LANES / 2; i > 0; i /= 2) score[h][j] += __shfl_xor_sync(ALL_LANES, score[h][j], i);
+            }
+        if (p.softcap > 0.0f) /* once, lest the heads go one after the other */
+#pragma unroll
+            for (int h = 0; h < FE_CUDA_GROUP; h++)
+#pragma unroll
+                for (int j = 0; j < EACH; j++) score[h][j] = capped(p, score[h][j]);
 #pragma unroll
         for (int h = 0; h < FE_CUDA_GROUP; h++) {
-            float score = 0.0f;
-            for (int i = 0; i < 16; i++) score = fmaf(q[h][i], x[i], score);
-            for (int i = LANES / 2; i > 0; i /= 2) score += __shfl_xor_sync(ALL_LANES, score, i);
-            if (position < at.end) take(s[h], capped(p, score), y);
+            float most = s[h].most;
+#pragma unroll
+            for (int j = 0; j < EACH; j++)
+                if (valid[j]) most = fmaxf(most, score[h][j]);
+            float old = __expf(s[h].most - most);
+            s[h].most = most;
+            s[h].total *= old;
+            for (int i = 0; i < 8; i++) s[h].sum[i] *= old;
+#pragma unroll
+            for (int j = 0; j < EACH; j++) {
+                float weight = valid[j] ? __expf(score[h][j] - most) : 0.0f;
+                s[h].total += weight;
+                for (int i = 0; i < 8; i++) s[h].sum[i] = fmaf(weight, y[j][i], s[h].sum[i]);
+            }
         }
     }
-#pragma unroll
-    for (int h = 0; h < FE_CUDA_GROUP; h++)
-        if (threadIdx.x % LANES == 0) {
-            most[h][slot] = s[h].most;
-            total[h][slot] = s[h].total;
-        }
-    __syncthreads();
 #pragma unroll
     for (int h = 0; h < FE_CUDA_GROUP; h++) {
-        float largest = -FLT_MAX;
-        for (int i = 0; i < SLOTS; i++) largest = fmaxf(largest, most[h][i]);
-        float weight = expf(s[h].most - largest);
-        for (int i = 0; i < 16; i++) {
-            float x = s[h].sum[i] * weight;
-            for (int j = LANES; j < FE_CUDA_WARP; j *= 2) x += __shfl_xor_sync(ALL_LANES, x, j);
-            if (lane_index() < LANES) sums[warp_index()][h][from + i] = x;
+        float most = s[h].most;
+        for (int i = LANES; i < FE_CUDA_WARP; i *= 2) most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, i));
+        float old = __expf(s[h].most - most), total = s[h].total * old;
+        for (int i = LANES; i < FE_CUDA_WARP; i *= 2) total += __shfl_xor_sync(ALL_LANES, total, i);
+        for (int i = 0; i < 8; i++) s[h].sum[i] *= old;
+        uint32_t at = from + scatter_sums<LANES>(s[h].sum);
+#pragma unroll
+        for (int i = 0; i < LANES / 4; i++) sums.sum[warp_index()][h][at + i] = s[h].sum[i];
+        if (lane_index() == 0) {
+            sums.most[warp_index()][h] = most;
+            sums.total[warp_index()][h] = total;
         }
     }
-    __syncthreads();
-    for (uint32_t i = threadIdx.x; i < heads * p.head_dim; i += blockDim.x) {
+}
+
+/* What the warps have becomes the result or, where there are several splits, a part. */
+template <int DIM>
+INLINE void finish_split(const fe_cuda_attention &p, const few_work &w, uint32_t split, uint32_t splits,
+                         const few_sums<DIM> &sums) {
+    for (uint32_t i = threadIdx.x; i < w.heads * p.head_dim; i += blockDim.x) {
         uint32_t h = i / p.head_dim, e = i % p.head_dim;
         float largest = -FLT_MAX, all = 0.0f, x = 0.0f;
-        for (int j = 0; j < SLOTS; j++) largest = fmaxf(largest, most[h][j]);
-        for (int j = 0; j < SLOTS; j++) all = fmaf(total[h][j], expf(most[h][j] - largest), all);
-        for (int j = 0; j < FE_CUDA_SPLIT_WARPS; j++) x += sums[j][h][e];
-        if (at.splits == 1) {
-            store(p, row, (head + h) * p.head_dim + e, x / all);
+#pragma unroll
+        for (int j = 0; j < FE_CUDA_SPLIT_WARPS; j++) largest = fmaxf(largest, sums.most[j][h]);
+#pragma unroll
+        for (int j = 0; j < FE_CUDA_SPLIT_WARPS; j++) {
+            float weight = __expf(sums.most[j][h] - largest);
+            all = fmaf(sums.total[j][h], weight, all);
+            x = fmaf(sums.sum[j][h][e], weight, x);
+        }
+        if (splits == 1) {
+            store(p, w.row, (w.head + h) * p.head_dim + e, x / all);
             continue;
         }
-        float *part = p.parts + (((uint64_t)blockIdx.y * p.heads + head + h) * p.splits + blockIdx.z) * (p.head_dim + 2);
+        float *part = p.parts + (((uint64_t)blockIdx.y * p.heads + w.head + h) * p.splits + split) * (p.head_dim + 2);
         part[e] = x;
         if (e == 0) {
             part[p.head_dim] = largest;
@@ -190,52 +257,141 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
     }
 }
 
-#define FEW(name, LANES)                                                                                   \
-    KERNEL(FE_CUDA_SPLIT_WARPS * FE_CUDA_WARP) attention_few_##name##_##LANES(const __grid_constant__ fe_cuda_attention p) { \
-        begin(); \
-        attend_few<from_##name, LANES>(p);                                                                 \
+/* Has this block, having done some of the splits of its heads, done the last of them? Then it sees what the others wrote. */
+INLINE bool is_last(const fe_cuda_attention &p, uint32_t splits) {
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        uint32_t *count = p.counts + (uint64_t)blockIdx.y * gridDim.x + blockIdx.x;
+        last = atomicAdd(count, 1) == min(splits, gridDim.z) - 1;
+        if (last) *count = 0;
+        __threadfence();
     }
-#define FEW_OF(name) FEW(name, 4) FEW(name, 8) FEW(name, 16)
+    __syncthreads();
+    return last;
+}
+
+/* The parts become one. */
+INLINE void join(const fe_cuda_attention &p, const few_work &w, uint32_t splits) {
+    enum { AT_ONCE = 32 };
+    __shared__ float weights[FE_CUDA_GROUP][FE_CUDA_SPLITS], all[FE_CUDA_GROUP];
+    uint32_t stride = p.head_dim + 2, of_head = p.splits * stride, h = warp_index();
+    const float *parts = p.parts + ((uint64_t)blockIdx.y * p.heads + w.head) * of_head;
+    if (h < w.heads) {
+        enum { LANE_EACH = FE_CUDA_SPLITS / FE_CUDA_WARP };
+        float most[LANE_EACH], total[LANE_EACH], largest = -FLT_MAX, sum = 0.0f;
+#pragma unroll
+        for (int j = 0; j < LANE_EACH; j++) {
+            uint32_t i = lane_index() + j * FE_CUDA_WARP;
+            most[j] = i < splits ? __ldcg(parts + h * of_head + i * stride + p.head_dim) : -FLT_MAX;
+            total[j] = i < splits ? __ldcg(parts + h * of_head + i * stride + p.head_dim + 1) : 0.0f;
+            largest = fmaxf(largest, most[j]);
+        }
+        largest = warp_max(largest);
+#pragma unroll
+        for (int j = 0; j < LANE_EACH; j++) {
+            float weight = __expf(most[j] - largest);
+            weights[h][lane_index() + j * FE_CUDA_WARP] = weight;
+            sum = fmaf(total[j], weight, sum);
+        }
+        sum = warp_sum(sum);
+        if (lane_index() == 0) all[h] = sum;
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (uint32_t at = threadIdx.x; at < w.heads * p.head_dim; at += blockDim.x) {
+        uint32_t head = at / p.head_dim;
+        const float *from = parts + head * of_head + at % p.head_dim;
+        float x = 0.0f;
+#pragma unroll 1
+        for (uint32_t base = 0; base < splits; base += AT_ONCE) {
+            float part[AT_ONCE];
+#pragma unroll
+            for (uint32_t i = 0; i < AT_ONCE; i++)
+                part[i] = base + i < splits ? __ldcg(from + (base + i) * stride) : 0.0f;
+#pragma unroll
+            for (uint32_t i = 0; i < AT_ONCE; i++) x = fmaf(part[i], weights[head][base + i], x);
+        }
+        store(p, w.row, w.head * p.head_dim + at, x / all[head]);
+    }
+}
+
+/* x: KV heads, and chunks of their heads; y: rows; z: blocks that share the splits. */
+template <typename C, int LANES> static __device__ void attend_few(const fe_cuda_attention &p) {
+    enum { DIM = LANES * 8 };
+    __shared__ few_sums<DIM> sums;
+    __shared__ float made[FE_CUDA_GROUP + 2][FE_CUDA_HEAD];
+    few_work w;
+    uint32_t within = 0, from = threadIdx.x % LANES * 8;
+    bool found = find_row(p, blockIdx.y, w.span, within);
+    w.seen = reach_of(p, w.span, within);
+    uint32_t splits = splits_of(w.seen), chunks = (p.group + FE_CUDA_GROUP - 1) / FE_CUDA_GROUP;
+    w.kv = blockIdx.x / chunks;
+    w.head = w.kv * p.group + blockIdx.x % chunks * FE_CUDA_GROUP;
+    w.heads = min((w.kv + 1) * p.group - w.head, FE_CUDA_GROUP);
+    w.row = w.span.row + within;
+    w.k = (const uchar *)w.span.k + w.kv * w.span.slice;
+    w.v = (const uchar *)w.span.v + w.kv * w.span.slice;
+    bool idle = !found || blockIdx.z >= splits, fresh = p.fresh.x[0];
+    head_parts<DIM / FE_CUDA_WARP> parts;
+    uint32_t index, which = fresh ? head_to_make(w, index) : 3;
+    if (!idle) {
+        if (which < 3) load_head_parts(p.fresh, which, index, w.row, parts);
+        ask_for_cache<C>(p, w);
+    }
+    await_others();
+    if (idle) return;
+    if (which < 3) {
+        make_head(p.fresh, which, index, w.row, parts, made[warp_index()]);
+        if (which) append_head<typename C::store>(p.fresh, w.span, which, index, w.span.first, made[warp_index()]);
+    }
+    if (fresh) __syncthreads();
+    let_next_begin(); /* not before: what it asks of memory would stand in the caches' way */
+    float q[FE_CUDA_GROUP][8];
+#pragma unroll
+    for (int h = 0; h < FE_CUDA_GROUP; h++) {
+        uint32_t head = min(h, w.heads - 1);
+        const float *x = fresh ? made[head] : p.q + (uint64_t)w.row * p.q_stride + (w.head + head) * p.head_dim;
+        for (int i = 0; i < 8; i++) q[h][i] = from < p.head_dim ? x[from + i] * p.scale : 0.0f;
+    }
+    for (uint32_t split = blockIdx.z; split < splits; split += gridDim.z) {
+        uint32_t begin = w.seen.first + split * w.seen.size;
+        if (split != blockIdx.z) __syncthreads();
+        attend_split<C, LANES>(p, w, q, begin, min(begin + w.seen.size, w.seen.last + 1), sums);
+        __syncthreads();
+        finish_split<DIM>(p, w, split, splits, sums);
+    }
+    if (splits > 1 && is_last(p, splits)) join(p, w, splits);
+}
+
+#define FEW(name, LANES)                                                          \
+    KERNEL2(FE_CUDA_SPLIT_WARPS *FE_CUDA_WARP, 2)                                 \
+    attention_few_##name##_##LANES(const __grid_constant__ fe_cuda_attention p) { \
+        attend_few<from_##name, LANES>(p);                                        \
+    }
+#define FEW_OF(name) FEW(name, 8) FEW(name, 16) FEW(name, 32)
 FEW_OF(f32)
 FEW_OF(f16)
 FEW_OF(q8_0)
 
-/* A block a row (y) of a head (x): the parts of its splits become one. */
-KERNEL(FE_CUDA_HEAD) attention_join(const __grid_constant__ fe_cuda_attention p) {
-    begin();
-    fe_cuda_span span;
-    uint32_t within;
-    if (!find_row(p, blockIdx.y, span, within)) return;
-    reach at = reach_of(p, span, within, 0);
-    if (at.splits == 1 || threadIdx.x >= p.head_dim) return;
-    const float *parts = p.parts + ((uint64_t)blockIdx.y * p.heads + blockIdx.x) * p.splits * (p.head_dim + 2);
-    float largest = -FLT_MAX, all = 0.0f, x = 0.0f;
-#pragma unroll 8
-    for (uint32_t i = 0; i < at.splits; i++) largest = fmaxf(largest, parts[i * (p.head_dim + 2) + p.head_dim]);
-#pragma unroll 8
-    for (uint32_t i = 0; i < at.splits; i++) {
-        const float *part = parts + i * (p.head_dim + 2);
-        float weight = expf(part[p.head_dim] - largest);
-        all = fmaf(part[p.head_dim + 1], weight, all);
-        x = fmaf(part[threadIdx.x], weight, x);
-    }
-    store(p, span.row + within, blockIdx.x * p.head_dim + threadIdx.x, x / all);
-}
-
 /* ---- Many rows ---- */
 
 /* Rows of a tile in shared memory: chunks of 16 bytes, turned about by the row so that rows side by side are read at once. */
-template <int DIM> INLINE uint32_t tile_at(uint32_t row, uint32_t chunk) { return row * DIM + (chunk ^ ((row & 1) << 2 | (row >> 1 & 3))) * 8; }
+template <int DIM> INLINE uint32_t tile_at(uint32_t row, uint32_t chunk) {
+    return row * DIM + (chunk ^ ((row & 1) << 2 | (row >> 1 & 3))) * 8;
+}
 
-/* FE_CUDA_FLASH_KEYS rows of a cache from `first` on as halves, zeros from `end` on and past the head's dimension. */
+/* FE_CUDA_FLASH_KEYS positions of a cache from `first` on as halves, zeros from `end` on and past the head's dimension. */
 template <typename C, int DIM>
-INLINE void load_tile(__half *tile, const uchar *slice, uint32_t positions, uint32_t first, uint32_t end, uint32_t dim) {
-    for (uint32_t i = threadIdx.x; i < FE_CUDA_FLASH_KEYS * DIM / 16; i += blockDim.x) {
-        uint32_t row = i / (DIM / 16), at = i % (DIM / 16);
-        uint4 h[2] = {};
-        if (first + row < end && at * 16 < dim) load_halves<C>(slice, positions, first + row, dim, at * 16, h);
-        *(uint4 *)(tile + tile_at<DIM>(row, 2 * at)) = h[0];
-        *(uint4 *)(tile + tile_at<DIM>(row, 2 * at + 1)) = h[1];
+INLINE void load_tile(__half *tile, const fe_cuda_span &span, const uchar *slice, uint32_t first, uint32_t end,
+                      uint32_t dim) {
+    for (uint32_t i = threadIdx.x; i < FE_CUDA_FLASH_KEYS * DIM / 8; i += blockDim.x) {
+        uint32_t row = i / (DIM / 8), at = i % (DIM / 8);
+        uint4 h = {};
+        if (first + row < end && at * 8 < dim)
+            h = load_halves<C>(slice, span.positions, cache_row(span, first + row), dim, at * 8);
+        *(uint4 *)(tile + tile_at<DIM>(row, at)) = h;
     }
 }
 
@@ -276,8 +432,8 @@ template <typename C, int DIM> static __device__ void attend_many(const fe_cuda_
     uint32_t begin = p.window && span.first + row + 1 > p.window ? (span.first + row + 1 - p.window) / KEYS * KEYS : 0;
     for (uint32_t first = begin; first < last; first += KEYS) {
         __syncthreads();
-        load_tile<C, DIM>(keys, k, span.positions, first, last, p.head_dim);
-        load_tile<C, DIM>(values, v, span.positions, first, last, p.head_dim);
+        load_tile<C, DIM>(keys, span, k, first, last, p.head_dim);
+        load_tile<C, DIM>(values, span, v, first, last, p.head_dim);
         __syncthreads();
         float s[KEYS / 8][4] = {};
 #pragma unroll
@@ -297,7 +453,8 @@ template <typename C, int DIM> static __device__ void attend_many(const fe_cuda_
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 uint32_t position = first + 8 * j + 2 * t + i % 2, at = span.first + own + i / 2 * 8;
-                bool seen = position < all && (p.bidirectional || position <= at) && (!p.window || position + p.window > at);
+                bool seen =
+                    position < all && (p.bidirectional || position <= at) && (!p.window || position + p.window > at);
                 s[j][i] = seen ? capped(p, s[j][i]) : -INFINITY;
                 largest[i / 2] = fmaxf(largest[i / 2], s[j][i]);
             }
@@ -325,7 +482,8 @@ template <typename C, int DIM> static __device__ void attend_many(const fe_cuda_
         for (int i = 0; i < KEYS / 16; i++) {
             uint32_t a[4];
 #pragma unroll
-            for (int j = 0; j < 4; j++) a[j] = half2_bits(__floats2half2_rn(s[2 * i + j / 2][j % 2 * 2], s[2 * i + j / 2][j % 2 * 2 + 1]));
+            for (int j = 0; j < 4; j++)
+                a[j] = half2_bits(__floats2half2_rn(s[2 * i + j / 2][j % 2 * 2], s[2 * i + j / 2][j % 2 * 2 + 1]));
 #pragma unroll
             for (int j = 0; j < DIM / 16; j++) {
                 uint32_t b[4];
@@ -349,10 +507,10 @@ template <typename C, int DIM> static __device__ void attend_many(const fe_cuda_
     }
 }
 
-#define MANY(name, DIM)                                                                                            \
-    KERNEL(FE_CUDA_FLASH_ROWS * 2) attention_many_##name##_##DIM(const __grid_constant__ fe_cuda_attention p) {    \
-        begin(); \
-        attend_many<from_##name, DIM>(p);                                                                          \
+#define MANY(name, DIM)                                                                                         \
+    KERNEL(FE_CUDA_FLASH_ROWS * 2) attention_many_##name##_##DIM(const __grid_constant__ fe_cuda_attention p) { \
+        begin();                                                                                                \
+        attend_many<from_##name, DIM>(p);                                                                       \
     }
 #define MANY_OF(name) MANY(name, 64) MANY(name, 128) MANY(name, 256)
 MANY_OF(f32)

@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 
 /* The kernels' modules, fat binaries in the library. */
-#define CUDA_MODULES(X) X(vector) X(pack) X(gemv) X(gemm) X(gemm_wide) X(attention) X(moe)
+#define CUDA_MODULES(X) X(vector) X(pack) X(token) X(gemv) X(gemm) X(gemm_wide) X(attention) X(moe)
 
 #define CUDA_MODULE_NAME(name) CUDA_MODULE_##name,
 typedef enum cuda_module { CUDA_MODULES(CUDA_MODULE_NAME) CUDA_MODULE_COUNT } cuda_module;
@@ -33,6 +33,8 @@ typedef enum cuda_module { CUDA_MODULES(CUDA_MODULE_NAME) CUDA_MODULE_COUNT } cu
     X(CUDA_ARGMAX, vector, "argmax")                     \
     X(CUDA_PACK_INTS, pack, "pack_ints")                 \
     X(CUDA_PACK_HALFS, pack, "pack_halfs")               \
+    X(CUDA_TOKEN, token, "token_%s")                     \
+    X(CUDA_TOKEN_ANY, token, "token_any")                \
     X(CUDA_PLAIN, gemv, "plain_%s")                      \
     X(CUDA_GEMV_1, gemv, "gemv_%s_1")                    \
     X(CUDA_GEMV_4, gemv, "gemv_%s_4")                    \
@@ -41,13 +43,12 @@ typedef enum cuda_module { CUDA_MODULES(CUDA_MODULE_NAME) CUDA_MODULE_COUNT } cu
     X(CUDA_GEMM_32, gemm, "gemm_%s_32")                  \
     X(CUDA_GEMM_128, gemm_wide, "gemm_wide_%s_128")      \
     X(CUDA_GEMM_256, gemm_wide, "gemm_wide_%s_256")      \
-    X(CUDA_FEW_64, attention, "attention_few_%s_4")      \
-    X(CUDA_FEW_128, attention, "attention_few_%s_8")     \
-    X(CUDA_FEW_256, attention, "attention_few_%s_16")    \
+    X(CUDA_FEW_64, attention, "attention_few_%s_8")      \
+    X(CUDA_FEW_128, attention, "attention_few_%s_16")    \
+    X(CUDA_FEW_256, attention, "attention_few_%s_32")    \
     X(CUDA_MANY_64, attention, "attention_many_%s_64")   \
     X(CUDA_MANY_128, attention, "attention_many_%s_128") \
     X(CUDA_MANY_256, attention, "attention_many_%s_256") \
-    X(CUDA_JOIN, attention, "attention_join")            \
     X(CUDA_ROUTE, moe, "moe_route")                      \
     X(CUDA_SORT, moe, "sort_experts")                    \
     X(CUDA_SUM, moe, "moe_sum")                          \
@@ -62,8 +63,10 @@ typedef struct cuda_device {
     const fe_cuda_driver *cu;
     cu_device device;
     cu_context context;
-    bool wide;            /* it has warpgroups */
-    bool early;           /* its kernels wait for those before by themselves */
+    bool wide;  /* it has warpgroups */
+    bool early; /* its kernels wait for those before by themselves */
+    size_t multiprocessors;
+    size_t token_shared;  /* shared memory of a block of one token's products: two have room on a multiprocessor */
     pthread_mutex_t lock; /* of loading modules and functions, and of uploads */
     cu_module modules[CUDA_MODULE_COUNT];
     _Atomic(cu_function) functions[CUDA_KERNEL_KINDS][FE_TYPES];
@@ -93,7 +96,7 @@ void fe_cuda_buffer_close(ferrum_buffer *buf);
 /* Brings the host's contents to the device, the first time that an op wants them: until then the host may still write them. */
 int fe_cuda_buffer_ready(ferrum_buffer *buf, ferrum_error *err);
 
-enum { CUDA_STEPS = 2048, CUDA_ANGLES = 4, CUDA_GRAPHS = 4, CUDA_PARAMS = 256 };
+enum { CUDA_STEPS = 2048, CUDA_ANGLES = 4, CUDA_GRAPHS = 4, CUDA_PARAMS = 320 };
 
 /* An op as recorded. `kept`: where in the stream's kept bytes its host arrays are: ids, angles, or spans. */
 typedef struct cuda_step {
@@ -132,6 +135,8 @@ typedef struct cuda_stream {
     size_t kept_bytes, kept_capacity;
     cu_address scratch; /* packed activations, parts of attention, lists of experts */
     size_t scratch_bytes;
+    cu_address counts; /* zeros, which attention counts up from and sets back */
+    size_t counts_bytes;
     fe_angles angles[CUDA_ANGLES]; /* in `kept` */
     size_t angles_count;
     const ferrum_tensor *packed; /* whose packed form scratch still holds, in which kind of packing */
@@ -147,8 +152,9 @@ void fe_cuda_fail(cuda_stream *s, int code, const char *what, size_t got, size_t
 
 /* encode.c: makes launches of the steps that are recorded. */
 void fe_cuda_encode(cuda_stream *s);
-/* Bytes of scratch that an op needs. */
+/* Bytes of scratch and of counts that an op needs. */
 size_t fe_cuda_scratch(const fe_op *op);
+size_t fe_cuda_counts(const fe_op *op);
 bool fe_cuda_is_few(const ferrum_kv_span *span);
 cu_address fe_cuda_at(cuda_stream *s, const ferrum_tensor *t);
 void fe_cuda_launch(cuda_stream *s, cuda_kernel kind, ferrum_type type, const void *params, size_t bytes, size_t x,
@@ -169,8 +175,15 @@ bool fe_cuda_gates(const ferrum_tensor *a, const ferrum_tensor *gate, const ferr
 bool fe_cuda_expert_lists(const fe_op *op);
 size_t fe_cuda_product_scratch(const fe_op *op);
 /* Does the op begin with packing x, as integers? Then what makes x can do it: where to, and that it is done. */
-bool fe_cuda_packs(const fe_op *op, const ferrum_tensor *x);
+bool fe_cuda_packs(const cuda_stream *s, const fe_op *op, const ferrum_tensor *x);
 void fe_cuda_pack_there(cuda_stream *s, const ferrum_tensor *x, uint64_t *ints, uint64_t *scales);
 size_t fe_cuda_packed_bytes(const ferrum_tensor *x);
+
+/* Is it a product with one token, for the kernel that makes its own activations? Then it does the norm before it and the sum
+ * behind it too, where these allow: the last two may be NULL. */
+bool fe_cuda_is_token(const cuda_stream *s, const fe_op *op);
+bool fe_cuda_takes_norm(const cuda_stream *s, const fe_op *op, const fe_op *norm);
+bool fe_cuda_takes_residual(const cuda_stream *s, const fe_op *op, const fe_op *norm, const fe_op *add);
+void fe_cuda_encode_token(cuda_stream *s, const fe_op *op, const fe_op *norm, const fe_op *add, unsigned glu);
 
 #endif

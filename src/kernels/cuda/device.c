@@ -74,6 +74,7 @@ static int load_module(cuda_device *dev, cuda_module module, ferrum_error *err) 
                          "the kernels cannot be loaded", err);
 }
 
+/* All kernels want as much shared memory as there is, lest a multiprocessor has to be empty before the next one begins. */
 static cu_function load_function(cuda_device *dev, cuda_kernel kind, ferrum_type type, size_t shared,
                                  ferrum_error *err) {
     enum { SHARED_WITHOUT_ASKING = 48 * 1024 };
@@ -87,6 +88,7 @@ static cu_function load_function(cuda_device *dev, cuda_kernel kind, ferrum_type
     if (shared > SHARED_WITHOUT_ASKING &&
         fe_cuda_check(dev, dev->cu->function_set(function, CU_FUNCTION_SHARED_BYTES, (int)shared), what, err))
         return NULL;
+    if (fe_cuda_check(dev, dev->cu->function_set(function, CU_FUNCTION_CARVEOUT, 100), what, err)) return NULL;
     return function;
 }
 
@@ -114,18 +116,30 @@ static int find_device(cuda_device *dev, unsigned index, ferrum_error *err) {
     return fe_cuda_check(dev, dev->cu->device_get(&dev->device, (int)index), "the GPU", err);
 }
 
+static int attribute(const cuda_device *dev, int which) {
+    int value = 0;
+    return dev->cu->device_attribute(&value, which, dev->device) ? 0 : value;
+}
+
+/* Each block takes what it asks for and RESERVED bytes, and what it declares by itself. */
+static size_t token_shared(const cuda_device *dev) {
+    enum { RESERVED = 1024, DECLARED = 1792, HALF_LEAST = 16 * 1024 };
+    size_t half = fe_max((size_t)attribute(dev, CU_ATTRIBUTE_SHARED_BYTES) / 2, HALF_LEAST) - RESERVED;
+    return fe_min(half, (size_t)attribute(dev, CU_ATTRIBUTE_SHARED_BYTES_BLOCK)) - DECLARED;
+}
+
 /* Kernels are there for compute capability 8.0 on. */
 static int open_found(cuda_device *dev, char *about, size_t size, ferrum_error *err) {
     char name[64] = "";
-    int major = 0, minor = 0;
+    int major = attribute(dev, CU_ATTRIBUTE_MAJOR), minor = attribute(dev, CU_ATTRIBUTE_MINOR);
     dev->cu->device_name(name, sizeof name, dev->device);
-    dev->cu->device_attribute(&major, CU_ATTRIBUTE_MAJOR, dev->device);
-    dev->cu->device_attribute(&minor, CU_ATTRIBUTE_MINOR, dev->device);
     if (major < 8)
         return fe_fail(err, FERRUM_EDEVICE, "cuda: %s has compute capability %d.%d; the least is 8.0", name, major,
                        minor);
     dev->wide = major == 9 && minor == 0;
     dev->early = major >= 9;
+    dev->multiprocessors = (size_t)fe_max(attribute(dev, CU_ATTRIBUTE_MULTIPROCESSORS), 1);
+    dev->token_shared = token_shared(dev);
     snprintf(about, size, "cuda: %s", name);
     return fe_cuda_check(dev, dev->cu->context_retain(&dev->context, dev->device), name, err);
 }
@@ -284,7 +298,9 @@ int fe_cuda_buffer_ready(ferrum_buffer *buf, ferrum_error *err) {
     cuda_memory *memory = buf->state;
     if (atomic_load_explicit(&memory->ready, memory_order_acquire)) return 0;
     pthread_mutex_lock(&dev->lock);
+    fe_cuda_enter(dev);
     int rc = atomic_load(&memory->ready) ? 0 : upload(dev, buf, memory->address, err);
+    fe_cuda_leave(dev);
     if (!rc) atomic_store_explicit(&memory->ready, true, memory_order_release);
     pthread_mutex_unlock(&dev->lock);
     return rc;

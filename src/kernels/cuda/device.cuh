@@ -6,9 +6,10 @@
 
 #include <cuda_fp16.h>
 
-#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
-#define INLINE static __device__ __forceinline__
-#define ALL_LANES 0xFFFFFFFFu
+#define KERNEL(threads)          extern "C" __global__ void __launch_bounds__(threads)
+#define KERNEL2(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
+#define INLINE                   static __device__ __forceinline__
+#define ALL_LANES                0xFFFFFFFFu
 
 typedef unsigned char uchar;
 
@@ -63,7 +64,9 @@ INLINE float gelu(float x) {
     return 0.5f * x * (1.0f + tanhf(sqrt_2_over_pi * fmaf(0.044715f * x * x, x, x)));
 }
 
-INLINE float gated(uint32_t glu, float gate, float up) { return (glu == FE_CUDA_SWIGLU ? silu(gate) : gelu(gate)) * up; }
+INLINE float gated(uint32_t glu, float gate, float up) {
+    return (glu == FE_CUDA_SWIGLU ? silu(gate) : gelu(gate)) * up;
+}
 
 /* c += a · b, tiles of 16 × 16 and 16 × 8 halves. With g = lane / 4 and t = lane % 4: a holds rows g and g + 8, columns 2t and
  * 2t + 8 (two each), b rows 2t and 2t + 8 of column g, c rows g and g + 8, columns 2t, two each. */
@@ -88,6 +91,19 @@ INLINE void copy_async(void *to, const void *from, bool valid) {
     uint32_t at = (uint32_t)__cvta_generic_to_shared(to), bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(bytes) : "memory");
 }
+
+/* The same of what is read once: it need not stay in the second cache. */
+INLINE uint64_t read_once() {
+    uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+INLINE void copy_once(void *to, const void *from, uint64_t policy) {
+    uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "l"(policy)
+                 : "memory");
+}
+
 INLINE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int LEFT> INLINE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 

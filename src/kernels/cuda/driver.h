@@ -20,9 +20,13 @@ typedef struct cu_graph_exec_s *cu_graph_exec;
 
 enum {
     CU_ERROR_OUT_OF_MEMORY = 2,
+    CU_ATTRIBUTE_MULTIPROCESSORS = 16,
     CU_ATTRIBUTE_MAJOR = 75, /* of the compute capability */
     CU_ATTRIBUTE_MINOR = 76,
-    CU_FUNCTION_SHARED_BYTES = 8, /* most dynamic shared memory of a function */
+    CU_ATTRIBUTE_SHARED_BYTES = 81,       /* of a multiprocessor */
+    CU_ATTRIBUTE_SHARED_BYTES_BLOCK = 97, /* most of a block, where it asks */
+    CU_FUNCTION_SHARED_BYTES = 8,         /* most dynamic shared memory of a function */
+    CU_FUNCTION_CARVEOUT = 9, /* percentage of a multiprocessor's first cache that should be shared memory */
     CU_STREAM_NON_BLOCKING = 1,
     CU_HOST_MAPPED = 2, /* host memory that the device can address */
 };

@@ -93,7 +93,7 @@ static void rms_norm(cuda_stream *s, const fe_op *norm, const fe_op *add, const 
                       .used = experts ? (uint32_t)weights->cols : 0,
                       .eps = norm->u.eps,
                       .b_eps = made && !experts ? made->u.eps : 0};
-    if (next && fe_cuda_packs(next, &norm->out)) fe_cuda_pack_there(s, &norm->out, &p.ints, &p.scales);
+    if (next && fe_cuda_packs(s, next, &norm->out)) fe_cuda_pack_there(s, &norm->out, &p.ints, &p.scales);
     if (p.cols > FE_CUDA_NORM * FE_CUDA_NORM_EACH)
         fe_cuda_fail(s, FERRUM_EUNSUPPORTED, "a norm's row length", p.cols, FE_CUDA_NORM * FE_CUDA_NORM_EACH);
     fe_cuda_launch(s, CUDA_RMS_NORM, FERRUM_F32, &p, sizeof p, norm->a.rows, 1, 1, row_threads(p.cols), 0);
@@ -164,11 +164,7 @@ static size_t encode_unpack(cuda_stream *s, const cuda_step *at, size_t left) {
 /* ---- Heads: from the projections to attention ---- */
 
 /* angles: where those of the ropes are kept; append: NULL, or the step. */
-static void launch_heads(cuda_stream *s, const fe_heads *h, size_t angles, const cuda_step *append) {
-    if (h->head_dim > FE_CUDA_HEAD) {
-        fe_cuda_fail(s, FERRUM_EUNSUPPORTED, "the head dimension", h->head_dim, FE_CUDA_HEAD);
-        return;
-    }
+static fe_cuda_heads heads_of(cuda_stream *s, const fe_heads *h, size_t angles, const cuda_step *append) {
     const ferrum_rope_params *rope = h->rope[0] ? &h->rope[0]->u.rope.params : NULL;
     fe_cuda_heads p = {.angles = rope ? kept_at(s, angles) : 0,
                        .spans = append ? kept_at(s, append->spans[0]) : 0,
@@ -177,7 +173,8 @@ static void launch_heads(cuda_stream *s, const fe_heads *h, size_t angles, const
                        .dims = rope ? rope->dims : 0,
                        .interleaved = rope && rope->interleaved,
                        .eps = {h->eps[0], h->eps[1]}};
-    size_t count = 0;
+    if (h->head_dim > FE_CUDA_HEAD)
+        fe_cuda_fail(s, FERRUM_EUNSUPPORTED, "the head dimension", h->head_dim, FE_CUDA_HEAD);
     for (size_t i = 0; i < 3; i++) {
         if (!h->x[i]) continue;
         p.x[i] = fe_cuda_at(s, h->x[i]);
@@ -185,8 +182,13 @@ static void launch_heads(cuda_stream *s, const fe_heads *h, size_t angles, const
         p.heads[i] = (uint32_t)(h->x[i]->cols / h->head_dim);
         if (h->bias[i]) p.bias[i] = fe_cuda_at(s, h->bias[i]);
         if (i < 2 && h->norm[i]) p.norm[i] = fe_cuda_at(s, h->norm[i]);
-        count += p.heads[i];
     }
+    return p;
+}
+
+static void launch_heads(cuda_stream *s, const fe_heads *h, size_t angles, const cuda_step *append) {
+    fe_cuda_heads p = heads_of(s, h, angles, append);
+    size_t count = (size_t)p.heads[0] + p.heads[1] + p.heads[2];
     fe_cuda_launch(s, CUDA_HEADS, append ? append->op.out2.type : FERRUM_F32, &p, sizeof p,
                    cuda_groups(count, FE_CUDA_HEADS), h->rows, 1, (size_t)FE_CUDA_HEADS * FE_CUDA_WARP, 0);
 }
@@ -199,6 +201,23 @@ static size_t encode_append(cuda_stream *s, const cuda_step *at, size_t left) {
     return 1;
 }
 
+/* Does the attention behind the heads' append have its spans, each of one row, and leave q, k and v alone? Then it makes the
+ * heads itself. */
+static bool makes_heads(const cuda_stream *s, const fe_heads *h, const cuda_step *append, const cuda_step *attend) {
+    const fe_op *op = &attend->op;
+    if (op->kind != FE_OP_ATTENTION || !fe_same_view(&op->a, h->x[0]) || attend->counts[1] ||
+        attend->counts[0] != append->counts[0] || op->u.attention.bidirectional)
+        return false;
+    const fe_cuda_span *spans = (const fe_cuda_span *)(const void *)(s->kept + attend->spans[0]);
+    for (size_t i = 0; i < attend->counts[0]; i++)
+        if (spans[i].rows != 1) return false;
+    for (size_t i = 0; i < 3; i++)
+        if (fe_overlap(&op->out, h->x[i])) return false;
+    return memcmp(spans, s->kept + append->spans[0], attend->counts[0] * sizeof *spans) == 0;
+}
+
+static void launch_attention(cuda_stream *s, const cuda_step *at, size_t left, const fe_cuda_heads *fresh);
+
 /* All of it at once, where the ropes turn by the same angles. */
 static size_t encode_matched_heads(cuda_stream *s, const cuda_step *at, size_t left) {
     fe_heads h;
@@ -206,8 +225,13 @@ static size_t encode_matched_heads(cuda_stream *s, const cuda_step *at, size_t l
     if (!steps) return 0;
     const cuda_step *q = &at[steps - 3], *append = &at[steps - 1];
     if (q->kept != q[1].kept || h.head_dim != append->op.out2.cols) return 0;
-    launch_heads(s, &h, q->kept, append);
-    return steps;
+    if (left == steps || !makes_heads(s, &h, append, append + 1)) {
+        launch_heads(s, &h, q->kept, append);
+        return steps;
+    }
+    fe_cuda_heads fresh = heads_of(s, &h, q->kept, append);
+    launch_attention(s, append + 1, left - steps, &fresh);
+    return steps + 1;
 }
 
 static size_t encode_rope(cuda_stream *s, const cuda_step *at, size_t left) {
@@ -219,6 +243,8 @@ static size_t encode_rope(cuda_stream *s, const cuda_step *at, size_t left) {
     return 1;
 }
 
+static size_t encode_token(cuda_stream *s, const cuda_step *at, size_t left, const fe_op *norm);
+
 static size_t encode_norm(cuda_stream *s, const cuda_step *at, size_t left) {
     size_t steps = encode_matched_heads(s, at, left);
     if (steps) return steps;
@@ -226,7 +252,9 @@ static size_t encode_norm(cuda_stream *s, const cuda_step *at, size_t left) {
         rms_norm(s, &at[2].op, &at[1].op, &at->op, op_behind(at, left, 3));
         return 3;
     }
-    rms_norm(s, &at->op, NULL, NULL, op_behind(at, left, 1));
+    const fe_op *next = op_behind(at, left, 1);
+    if (next && fe_cuda_takes_norm(s, next, &at->op)) return 1 + encode_token(s, at + 1, left - 1, &at->op);
+    rms_norm(s, &at->op, NULL, NULL, next);
     return 1;
 }
 
@@ -266,9 +294,10 @@ static void attend_few(cuda_stream *s, const cuda_step *at, fe_cuda_attention *p
     p->span_count = (uint32_t)at->counts[0];
     p->splits = (uint32_t)splits;
     p->parts = s->scratch + fe_cuda_packed_bytes(&at->op.out);
-    fe_cuda_launch(s, CUDA_FEW_64 + size, type, p, sizeof *p, p->heads / p->group * chunks, rows, splits,
+    p->counts = s->counts;
+    size_t heads = p->heads / p->group * chunks, wanted = cuda_groups(2 * s->device->multiprocessors, heads * rows);
+    fe_cuda_launch(s, CUDA_FEW_64 + size, type, p, sizeof *p, heads, rows, fe_min(splits, wanted),
                    (size_t)FE_CUDA_SPLIT_WARPS * FE_CUDA_WARP, 0);
-    if (splits > 1) fe_cuda_launch(s, CUDA_JOIN, FERRUM_F32, p, sizeof *p, p->heads, rows, 1, FE_CUDA_HEAD, 0);
 }
 
 static void attend_many(cuda_stream *s, const cuda_step *at, fe_cuda_attention *p, unsigned size, ferrum_type type) {
@@ -281,13 +310,12 @@ static void attend_many(cuda_stream *s, const cuda_step *at, fe_cuda_attention *
                    at->counts[1], FE_CUDA_FLASH_ROWS * 2, 2 * FE_CUDA_FLASH_KEYS * dim * sizeof(uint16_t));
 }
 
-static size_t encode_attention(cuda_stream *s, const cuda_step *at, size_t left) {
+/* fresh: NULL, or how the heads are to be made first. */
+static void launch_attention(cuda_stream *s, const cuda_step *at, size_t left, const fe_cuda_heads *fresh) {
     const fe_op *op = &at->op;
     const ferrum_attention_params *a = &op->u.attention;
-    if (a->head_dim > FE_CUDA_HEAD) {
+    if (a->head_dim > FE_CUDA_HEAD)
         fe_cuda_fail(s, FERRUM_EUNSUPPORTED, "the head dimension", a->head_dim, FE_CUDA_HEAD);
-        return 1;
-    }
     fe_cuda_attention p = {.q = fe_cuda_at(s, &op->a),
                            .out = fe_cuda_at(s, &op->out),
                            .q_stride = cuda_stride(&op->a),
@@ -299,11 +327,16 @@ static size_t encode_attention(cuda_stream *s, const cuda_step *at, size_t left)
                            .scale = a->scale,
                            .softcap = a->softcap,
                            .bidirectional = a->bidirectional};
+    if (fresh) p.fresh = *fresh;
     unsigned size = a->head_dim <= 64 ? 0 : a->head_dim <= 128 ? 1 : 2;
     const fe_op *next = op_behind(at, left, 1);
-    if (!at->counts[1] && next && fe_cuda_packs(next, &op->out)) fe_cuda_pack_there(s, &op->out, &p.ints, &p.scales);
+    if (!at->counts[1] && next && fe_cuda_packs(s, next, &op->out)) fe_cuda_pack_there(s, &op->out, &p.ints, &p.scales);
     if (at->counts[0]) attend_few(s, at, &p, size, op->out2.type);
     if (at->counts[1]) attend_many(s, at, &p, size, op->out2.type);
+}
+
+static size_t encode_attention(cuda_stream *s, const cuda_step *at, size_t left) {
+    launch_attention(s, at, left, NULL);
     return 1;
 }
 
@@ -314,13 +347,26 @@ static unsigned glu_of(const fe_op *op, const ferrum_tensor *gate, const ferrum_
     return op->kind == FE_OP_SWIGLU ? FE_CUDA_SWIGLU : FE_CUDA_GEGLU;
 }
 
-static size_t encode_matmul(cuda_stream *s, const cuda_step *at, size_t left) {
+/* What follows on gate and up projections. */
+static unsigned glu_behind(const cuda_step *at, size_t left) {
     const fe_op *op = &at->op;
     const ferrum_tensor *c = op->u.matmul.c, *w = op->u.matmul.w;
-    unsigned glu = FE_CUDA_NO_GLU;
-    if (left > 1 && op->u.matmul.count == 2 && fe_cuda_gates(&op->a, &w[0], &w[1], op->a.rows))
-        glu = glu_of(&at[1].op, &c[0], &c[1]);
-    fe_cuda_encode_matmul(s, op, glu);
+    if (left < 2 || op->u.matmul.count != 2 || !fe_cuda_gates(&op->a, &w[0], &w[1], op->a.rows)) return FE_CUDA_NO_GLU;
+    return glu_of(&at[1].op, &c[0], &c[1]);
+}
+
+/* With the norm before it, which may be NULL, and the gate or the sum behind it. */
+static size_t encode_token(cuda_stream *s, const cuda_step *at, size_t left, const fe_op *norm) {
+    unsigned glu = glu_behind(at, left);
+    const fe_op *add = left > 1 && fe_cuda_takes_residual(s, &at->op, norm, &at[1].op) ? &at[1].op : NULL;
+    fe_cuda_encode_token(s, &at->op, norm, add, glu);
+    return add || glu != FE_CUDA_NO_GLU ? 2 : 1;
+}
+
+static size_t encode_matmul(cuda_stream *s, const cuda_step *at, size_t left) {
+    if (fe_cuda_is_token(s, &at->op)) return encode_token(s, at, left, NULL);
+    unsigned glu = glu_behind(at, left);
+    fe_cuda_encode_matmul(s, &at->op, glu);
     return glu == FE_CUDA_NO_GLU ? 1 : 2;
 }
 
@@ -371,6 +417,14 @@ size_t fe_cuda_scratch(const fe_op *op) {
         splits = fe_max(splits, splits_of(op->spans[i].first, op->spans[i].rows, a->window));
     }
     return fe_cuda_packed_bytes(&op->out) + rows * a->heads * splits * (a->head_dim + 2) * sizeof(float);
+}
+
+size_t fe_cuda_counts(const fe_op *op) {
+    size_t rows = 0;
+    if (op->kind != FE_OP_ATTENTION) return 0;
+    for (size_t i = 0; i < op->span_count; i++)
+        if (fe_cuda_is_few(&op->spans[i])) rows += op->spans[i].rows;
+    return rows * op->u.attention.heads * sizeof(uint32_t);
 }
 
 /* How many steps were taken. */

@@ -1,5 +1,6 @@
 /* Products with few tokens, and with weights of any alignment. Weights go from their blocks to registers; the threads of a block
  * stand side by side along a row, and meet in a sum. */
+#include "ints.cuh"
 #include "types.cuh"
 
 /* Where a block's work lies. row: of a; out: of c. */
@@ -38,10 +39,10 @@ template <typename T> static __device__ void plain(const fe_cuda_matmul &p) {
     if (lane_index() == 0) p.c[at.product][(uint64_t)blockIdx.y * p.c_stride[at.product] + row] = sum;
 }
 
-#define PLAIN(name, T) \
-    KERNEL(FE_CUDA_GEMV_WARPS * FE_CUDA_WARP) plain_##name(const __grid_constant__ fe_cuda_matmul p) { \
-        begin();                                                                                              \
-        plain<T>(p);                                                                                          \
+#define PLAIN(name, T)                                                                                \
+    KERNEL(FE_CUDA_GEMV_WARPS *FE_CUDA_WARP) plain_##name(const __grid_constant__ fe_cuda_matmul p) { \
+        begin();                                                                                      \
+        plain<T>(p);                                                                                  \
     }
 FOR_EACH_TYPE(PLAIN)
 
@@ -86,26 +87,12 @@ template <int ROWS> INLINE const uchar *weights_row(const fe_cuda_matmul &p, con
 
 /* ---- Integers: activations as the upper and lower bytes of 15 bits ---- */
 
-struct chunk {
-    uint4 upper, lower;
-    float2 scale; /* d, d · Σx */
-};
-
 INLINE chunk load_chunk(const fe_cuda_matmul &p, uint64_t at) {
     chunk c;
     c.upper = *((const uint4 *)p.a + 2 * at);
     c.lower = *((const uint4 *)p.a + 2 * at + 1);
     c.scale = *((const float2 *)p.scales + at);
     return c;
-}
-
-/* All sums of integers are exact. */
-INLINE float dot_run(const uint32_t *q, float scale, float offset, const chunk &c) {
-    int upper = __dp4a((int)q[0], (int)c.upper.x, 0), lower = __dp4a((int)q[0], (int)c.lower.x, 0);
-    upper = __dp4a((int)q[1], (int)c.upper.y, upper), lower = __dp4a((int)q[1], (int)c.lower.y, lower);
-    upper = __dp4a((int)q[2], (int)c.upper.z, upper), lower = __dp4a((int)q[2], (int)c.lower.z, lower);
-    upper = __dp4a((int)q[3], (int)c.upper.w, upper), lower = __dp4a((int)q[3], (int)c.lower.w, lower);
-    return fmaf(scale * c.scale.x, (float)(upper * 128 + lower), offset * c.scale.y);
 }
 
 template <typename T, int ROWS, int TOKENS> static __device__ void gemv(const fe_cuda_matmul &p) {
@@ -143,12 +130,12 @@ template <typename T, int ROWS, int TOKENS> static __device__ void gemv(const fe
 }
 
 #define GEMV_THREADS (FE_CUDA_GEMV_WARPS * FE_CUDA_WARP)
-#define GEMV(name, T)                                                                 \
-    KERNEL(GEMV_THREADS) gemv_##name##_1(const __grid_constant__ fe_cuda_matmul p) {  \
-        gemv<T, FE_CUDA_GEMV_ROWS, 1>(p);                                             \
-    }                                                                                 \
-    KERNEL(GEMV_THREADS) gemv_##name##_4(const __grid_constant__ fe_cuda_matmul p) {  \
-        gemv<T, FE_CUDA_GEMV_FEW, FE_CUDA_GEMV_TOKENS>(p);                            \
+#define GEMV(name, T)                                                                \
+    KERNEL(GEMV_THREADS) gemv_##name##_1(const __grid_constant__ fe_cuda_matmul p) { \
+        gemv<T, FE_CUDA_GEMV_ROWS, 1>(p);                                            \
+    }                                                                                \
+    KERNEL(GEMV_THREADS) gemv_##name##_4(const __grid_constant__ fe_cuda_matmul p) { \
+        gemv<T, FE_CUDA_GEMV_FEW, FE_CUDA_GEMV_TOKENS>(p);                           \
     }
 FOR_EACH_QUANT(GEMV)
 
@@ -168,7 +155,8 @@ template <typename T, int ROWS, int TOKENS> static __device__ void gemv_floats(c
         for (int r = 0; r < ROWS; r++) T::eight(w[r] + (uint64_t)i * T::BYTES, x[r]);
 #pragma unroll
         for (int t = 0; t < TOKENS; t++) {
-            const float *a = (const float *)p.a + (uint64_t)min(row_of_a(p, first + t), row_of_a(p, p.m - 1)) * p.a_stride + i;
+            const float *a =
+                (const float *)p.a + (uint64_t)min(row_of_a(p, first + t), row_of_a(p, p.m - 1)) * p.a_stride + i;
             float4 low = *(const float4 *)a, high = *((const float4 *)a + 1);
             const float y[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
@@ -180,11 +168,11 @@ template <typename T, int ROWS, int TOKENS> static __device__ void gemv_floats(c
     finish<ROWS, TOKENS>(p, at, sum, first);
 }
 
-#define GEMV_FLOATS(name, T)                                                          \
-    KERNEL(GEMV_THREADS) gemv_##name##_1(const __grid_constant__ fe_cuda_matmul p) {  \
-        gemv_floats<T, FE_CUDA_GEMV_ROWS, 1>(p);                                      \
-    }                                                                                 \
-    KERNEL(GEMV_THREADS) gemv_##name##_4(const __grid_constant__ fe_cuda_matmul p) {  \
-        gemv_floats<T, FE_CUDA_GEMV_FEW, FE_CUDA_GEMV_TOKENS>(p);                     \
+#define GEMV_FLOATS(name, T)                                                         \
+    KERNEL(GEMV_THREADS) gemv_##name##_1(const __grid_constant__ fe_cuda_matmul p) { \
+        gemv_floats<T, FE_CUDA_GEMV_ROWS, 1>(p);                                     \
+    }                                                                                \
+    KERNEL(GEMV_THREADS) gemv_##name##_4(const __grid_constant__ fe_cuda_matmul p) { \
+        gemv_floats<T, FE_CUDA_GEMV_FEW, FE_CUDA_GEMV_TOKENS>(p);                    \
     }
 FOR_EACH_FLOAT(GEMV_FLOATS)

@@ -25,4 +25,18 @@ INLINE void pack_int(void *out, float *scales, uint64_t at, float x) {
     if (at % FE_CUDA_CHUNK == 0) ((float2 *)scales)[at / FE_CUDA_CHUNK] = make_float2(d, d * (float)sum);
 }
 
+/* A chunk of activations, and its product with 16 bytes of weights: all sums of integers are exact. */
+struct chunk {
+    uint4 upper, lower;
+    float2 scale; /* d, d · Σx */
+};
+
+INLINE float dot_run(const uint32_t *q, float scale, float offset, const chunk &c) {
+    int upper = __dp4a((int)q[0], (int)c.upper.x, 0), lower = __dp4a((int)q[0], (int)c.lower.x, 0);
+    upper = __dp4a((int)q[1], (int)c.upper.y, upper), lower = __dp4a((int)q[1], (int)c.lower.y, lower);
+    upper = __dp4a((int)q[2], (int)c.upper.z, upper), lower = __dp4a((int)q[2], (int)c.lower.z, lower);
+    upper = __dp4a((int)q[3], (int)c.upper.w, upper), lower = __dp4a((int)q[3], (int)c.lower.w, lower);
+    return fmaf(scale * c.scale.x, (float)(upper * 128 + lower), offset * c.scale.y);
+}
+
 #endif

@@ -8,6 +8,11 @@ typedef struct batch {
     size_t count;
 } batch;
 
+/* As kernels that take any type with blocks are told; others are floats. */
+#define NUMBER(name) [FERRUM_##name] = FE_CUDA_TYPE_##name,
+static const uint32_t quant_number[FE_TYPES] = {FE_CUDA_QUANTS(NUMBER)};
+#undef NUMBER
+
 static bool is_float(ferrum_type type) { return type == FERRUM_F32 || type == FERRUM_F16 || type == FERRUM_BF16; }
 
 /* Bytes that blocks stand at multiples of, in the kernels that are fast. */
@@ -49,8 +54,10 @@ size_t fe_cuda_product_scratch(const fe_op *op) {
     return fe_cuda_packed_bytes(&op->a) + lists;
 }
 
-bool fe_cuda_packs(const fe_op *op, const ferrum_tensor *x) {
-    if (op->kind != FE_OP_MATMUL || !fe_same_view(&op->a, x) || x->rows > FE_CUDA_GEMV_TOKENS) return false;
+bool fe_cuda_packs(const cuda_stream *s, const fe_op *op, const ferrum_tensor *x) {
+    if (op->kind != FE_OP_MATMUL || fe_cuda_is_token(s, op) || !fe_same_view(&op->a, x) ||
+        x->rows > FE_CUDA_GEMV_TOKENS)
+        return false;
     for (size_t i = 0; i < op->u.matmul.count; i++)
         if (!is_float(op->u.matmul.w[i].type) && is_fast(x, &op->u.matmul.w[i])) return true;
     return false;
@@ -89,6 +96,97 @@ static void pack(cuda_stream *s, const ferrum_tensor *a, cuda_kernel kind, bool 
 /* What is packed stays so for the next product of the same activations alone: others may write over them. */
 static void forget(cuda_stream *s, const ferrum_tensor *a) {
     if (s->packed && !fe_same_view(s->packed, a)) s->packed = NULL;
+}
+
+/* ---- One token ---- */
+
+static uint32_t piece_bytes(ferrum_type type) {
+    return (uint32_t)(FE_CUDA_TOKEN_PIECE / ferrum_type_block(type) * ferrum_type_bytes(type));
+}
+
+/* Shared memory that packed activations take (turned about in groups of 512), and stages of a warp that there is room for besides. */
+static size_t token_stages(const cuda_device *dev, size_t k, size_t stage_bytes) {
+    size_t taken = fe_round_up(k, 512) / FE_CUDA_CHUNK * (2 * FE_CUDA_CHUNK + 2 * sizeof(float));
+    if (taken >= dev->token_shared) return 0;
+    return fe_min((dev->token_shared - taken) / FE_CUDA_TOKEN_WARPS / stage_bytes, FE_CUDA_TOKEN_STAGES);
+}
+
+static uint32_t stage_bytes_of(const fe_op *op) {
+    uint32_t most = 0;
+    for (size_t i = 0; i < op->u.matmul.count; i++) {
+        uint32_t bytes = 2 * piece_bytes(op->u.matmul.w[i].type);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+/* Copies are of 16 bytes. */
+bool fe_cuda_is_token(const cuda_stream *s, const fe_op *op) {
+    const ferrum_tensor *a = &op->a;
+    if (op->kind != FE_OP_MATMUL || a->rows != 1 || a->cols % 256 != 0 || a->offset % 16 != 0) return false;
+    for (size_t i = 0; i < op->u.matmul.count; i++) {
+        const ferrum_tensor *w = &op->u.matmul.w[i];
+        if (is_float(w->type) || (w->offset | w->row_stride | ferrum_row_bytes(w->type, w->cols)) % 16 != 0)
+            return false;
+    }
+    return token_stages(s->device, a->cols, stage_bytes_of(op)) >= 2;
+}
+
+static bool apart_from_all(const fe_op *op, const ferrum_tensor *x) {
+    for (size_t i = 0; i < op->u.matmul.count; i++)
+        if (fe_overlap(&op->u.matmul.c[i], x)) return false;
+    return true;
+}
+
+/* All blocks read x to make the norm, and the first writes it. */
+bool fe_cuda_takes_norm(const cuda_stream *s, const fe_op *op, const fe_op *norm) {
+    enum { MOST = FE_CUDA_TOKEN_EACH * FE_CUDA_TOKEN_WARPS * FE_CUDA_WARP * 4 };
+    return fe_cuda_is_token(s, op) && fe_same_view(&op->a, &norm->out) && op->a.cols <= MOST &&
+           (norm->a.offset | norm->b.offset) % 16 == 0 && !fe_overlap(&norm->out, &norm->a) &&
+           !fe_overlap(&norm->out, &norm->b) && apart_from_all(op, &norm->a) && apart_from_all(op, &norm->b);
+}
+
+/* Every row by itself: what is added is read before the sum is written, by the same thread. */
+bool fe_cuda_takes_residual(const cuda_stream *s, const fe_op *op, const fe_op *norm, const fe_op *add) {
+    const ferrum_tensor *c = &op->u.matmul.c[0];
+    if (!fe_cuda_is_token(s, op) || op->u.matmul.count != 1 || add->kind != FE_OP_ADD || !fe_same_view(&add->b, c))
+        return false;
+    return !fe_overlap(&add->a, c) && (fe_same_view(&add->out, c) || !fe_overlap(&add->out, c)) &&
+           (fe_same_view(&add->out, &add->a) || !fe_overlap(&add->out, &add->a)) && !fe_overlap(&add->out, &op->a) &&
+           (!norm || !(fe_overlap(&add->out, &norm->a) || fe_overlap(&add->out, &norm->b)));
+}
+
+void fe_cuda_encode_token(cuda_stream *s, const fe_op *op, const fe_op *norm, const fe_op *add, unsigned glu) {
+    const ferrum_tensor *c = op->u.matmul.c, *w = op->u.matmul.w;
+    size_t k = op->a.cols, end = 0;
+    fe_cuda_token p = {.x = fe_cuda_at(s, norm ? &norm->a : &op->a),
+                       .norm = norm ? fe_cuda_at(s, &norm->b) : 0,
+                       .normed = norm ? fe_cuda_at(s, &norm->out) : 0,
+                       .residual = add ? fe_cuda_at(s, &add->a) : 0,
+                       .sum = add ? fe_cuda_at(s, &add->out) : 0,
+                       .k = (uint32_t)k,
+                       .glu = glu,
+                       .stage_bytes = stage_bytes_of(op),
+                       .eps = norm ? norm->u.eps : 0};
+    p.stages = (uint32_t)token_stages(s->device, k, p.stage_bytes);
+    for (size_t i = 0; i < FE_CUDA_PRODUCTS; i++) {
+        size_t j = fe_min(i, op->u.matmul.count - 1);
+        p.w[i] = fe_cuda_at(s, &w[j]);
+        p.c[i] = fe_cuda_at(s, &c[j]);
+        p.w_stride[i] = w[j].row_stride;
+        p.type[i] = quant_number[w[j].type];
+        p.row_bytes[i] = (uint32_t)ferrum_row_bytes(w[j].type, k);
+        p.piece_bytes[i] = piece_bytes(w[j].type);
+        p.n[i] = (uint32_t)w[j].rows;
+        size_t pairs = glu ? (i ? 0 : w[0].rows) : i < op->u.matmul.count ? cuda_groups(w[j].rows, 2) : 0;
+        end += pairs;
+        p.end[i] = (uint32_t)end;
+    }
+    bool mixed = p.type[1] != p.type[0] || p.type[2] != p.type[0];
+    s->packed = NULL;
+    fe_cuda_launch(s, mixed ? CUDA_TOKEN_ANY : CUDA_TOKEN, w[0].type, &p, sizeof p,
+                   fe_min(s->device->multiprocessors, cuda_groups(end, FE_CUDA_TOKEN_WARPS)), 1, 1,
+                   (size_t)FE_CUDA_TOKEN_WARPS * FE_CUDA_WARP, s->device->token_shared);
 }
 
 /* ---- Kernels ---- */

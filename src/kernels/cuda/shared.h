@@ -26,13 +26,26 @@ enum {
     FE_CUDA_WIDE_ROWS = 128, /* rows of the weights that a block of the warpgroups' product takes */
     FE_CUDA_STAGE = 64,      /* elements of k in one stage of it */
     FE_CUDA_STAGES = 4,
+    FE_CUDA_PAGE = 64, /* rows of a page of a cache */
     FE_CUDA_GROUP = 4, /* heads of one KV head that a block of the attention for few rows takes */
-    FE_CUDA_SPLIT_WARPS = 4,
-    FE_CUDA_FLASH_ROWS = 64, /* queries that a block of the attention for many rows takes */
-    FE_CUDA_FLASH_KEYS = 64, /* and keys at once */
-    FE_CUDA_HEADS = 8,       /* heads that a block finishes */
-    FE_CUDA_HEAD = 256,      /* the largest head dimension */
+    FE_CUDA_SPLIT_WARPS = 8,
+    FE_CUDA_SPLITS = 64,      /* most parts that a row's positions are split into */
+    FE_CUDA_FLASH_ROWS = 64,  /* queries that a block of the attention for many rows takes */
+    FE_CUDA_FLASH_KEYS = 64,  /* and keys at once */
+    FE_CUDA_HEADS = 8,        /* heads that a block finishes */
+    FE_CUDA_HEAD = 256,       /* the largest head dimension */
+    FE_CUDA_TOKEN_WARPS = 12, /* warps of a block of one token's products */
+    FE_CUDA_TOKEN_EACH = 6,   /* times four activations that one of its threads has at once */
+    FE_CUDA_TOKEN_STAGES = 3,
+    FE_CUDA_TOKEN_UNITS = 192,  /* of one of its rounds */
+    FE_CUDA_TOKEN_PIECE = 2048, /* elements of a row in a stage */
 };
+
+/* Types with blocks, as kernels that take any of them are told. */
+#define FE_CUDA_QUANTS(X)  X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K)
+#define FE_CUDA_TYPE(name) FE_CUDA_TYPE_##name,
+enum { FE_CUDA_QUANTS(FE_CUDA_TYPE) };
+#undef FE_CUDA_TYPE
 
 /* What follows on the products of a gate and an up projection. */
 enum { FE_CUDA_NO_GLU, FE_CUDA_SWIGLU, FE_CUDA_GEGLU };
@@ -68,6 +81,27 @@ typedef struct fe_cuda_matmul {
     uint32_t list;         /* longest list of an expert; 0: there are none */
     uint32_t glu;          /* c[0] becomes the gated product, w[0] being the gate and w[1] up */
 } fe_cuda_matmul;
+
+/* c[i][n[i]] = x · w[i]ᵀ, for one token. x: floats, or with `norm` the norm of them, times its weights, which is written to
+ * `normed`. With `residual`, sum = residual + c[0]. Two rows of the weights (of gate and up one each) are taken together; a stage
+ * has a piece of each. */
+typedef struct fe_cuda_token {
+    FE_CUDA_POINTER(const unsigned char) w[FE_CUDA_PRODUCTS];
+    FE_CUDA_POINTER(float) c[FE_CUDA_PRODUCTS];
+    FE_CUDA_POINTER(const float) x;
+    FE_CUDA_POINTER(const float) norm;
+    FE_CUDA_POINTER(float) normed;
+    FE_CUDA_POINTER(const float) residual;
+    FE_CUDA_POINTER(float) sum;
+    uint64_t w_stride[FE_CUDA_PRODUCTS];
+    uint32_t type[FE_CUDA_PRODUCTS];
+    uint32_t row_bytes[FE_CUDA_PRODUCTS], piece_bytes[FE_CUDA_PRODUCTS]; /* of a row, and of it in a stage */
+    uint32_t n[FE_CUDA_PRODUCTS];
+    uint32_t end[FE_CUDA_PRODUCTS]; /* the first pair of rows that is not this product's */
+    uint32_t k, glu;
+    uint32_t stages, stage_bytes; /* of a warp */
+    float eps;
+} fe_cuda_token;
 
 typedef struct fe_cuda_unpack {
     FE_CUDA_POINTER(const unsigned char) w;
@@ -135,7 +169,8 @@ typedef struct fe_cuda_scale {
 typedef struct fe_cuda_span {
     FE_CUDA_POINTER(void) k;
     FE_CUDA_POINTER(void) v;
-    uint64_t slice; /* bytes from one KV head to the next */
+    FE_CUDA_POINTER(const uint32_t) pages; /* null: position p is the caches' row p */
+    uint64_t slice;                        /* bytes from one KV head to the next */
     uint32_t row, rows, first;
     uint32_t positions; /* of the cache */
 } fe_cuda_span;
@@ -160,9 +195,12 @@ typedef struct fe_cuda_attention {
     FE_CUDA_POINTER(const float) q;
     FE_CUDA_POINTER(float) out;
     FE_CUDA_POINTER(float) parts;
+    FE_CUDA_POINTER(uint32_t) counts; /* zeros, for each row and chunk of heads: which of its splits are done */
     FE_CUDA_POINTER(const fe_cuda_span) spans;
     FE_CUDA_POINTER(void) ints; /* null: out is not packed too */
     FE_CUDA_POINTER(float) scales;
+    fe_cuda_heads
+        fresh; /* few rows, of which each is a span: x is what the projections gave; x[0] null: that is done */
     uint32_t q_stride, out_stride;
     uint32_t heads, group; /* group: heads a KV head */
     uint32_t head_dim;
@@ -209,13 +247,15 @@ typedef struct fe_cuda_peak {
 } fe_cuda_peak;
 enum { FE_CUDA_PEAK_OPS = 8 * 8 * 16 * 8 * 16 * 2, FE_CUDA_PEAK_WIDE_OPS = 2 * 4 * 64 * 256 * 16 * 2 };
 
-/* How many positions a block of the attention for few rows goes through, of so many that a span's last row sees. */
+/* How many positions a part of the attention for few rows has, of so many that a span's last row sees. */
 static inline uint32_t
 #ifdef __CUDACC__
     __host__ __device__
 #endif
     fe_cuda_split(uint32_t seen) {
-    return seen <= 4096 ? 64 : seen <= 32768 ? 256 : 1024;
+    uint32_t size = seen <= 2048 ? 64 : 128;
+    while ((seen - 1) / size >= FE_CUDA_SPLITS) size *= 2;
+    return size;
 }
 
 #endif

@@ -52,6 +52,7 @@ static void cuda_stream_close(ferrum_stream *owner) {
     fe_cuda_graphs_close(s);
     free_kept(s);
     if (s->scratch) s->device->cu->memory_free(s->scratch);
+    if (s->counts) s->device->cu->memory_free(s->counts);
     s->device->cu->stream_destroy(s->stream);
     fe_cuda_leave(s->device);
     free(s->steps);
@@ -59,32 +60,39 @@ static void cuda_stream_close(ferrum_stream *owner) {
     free(s);
 }
 
-/* Runs what is recorded; the context is ours. */
+/* Runs what is recorded. */
 static void flush(cuda_stream *s) {
     const fe_cuda_driver *cu = s->device->cu;
+    fe_cuda_enter(s->device);
     fe_cuda_encode(s);
     if (s->launches_count && !s->failed) {
         if (s->kept_bytes) check(s, cu->upload(s->kept_address, s->kept, s->kept_bytes, s->stream), "an upload");
         if (!s->failed) fe_cuda_run(s);
         check(s, cu->stream_wait(s->stream), "the GPU");
     }
+    fe_cuda_leave(s->device);
     s->launches_count = s->kept_bytes = s->angles_count = 0;
+}
+
+/* A new piece for the ops' host arrays, of so many bytes at least; nothing is in the old one. */
+static bool renew_kept(cuda_stream *s, size_t bytes) {
+    const fe_cuda_driver *cu = s->device->cu;
+    size_t capacity = fe_max(2 * s->kept_capacity, fe_max(bytes, KEPT_LEAST));
+    fe_cuda_enter(s->device);
+    free_kept(s);
+    if (check(s, cu->host_alloc((void **)&s->kept, capacity, 0), "memory for the ops' arrays") &&
+        check(s, cu->memory_alloc(&s->kept_address, capacity), "memory for the ops' arrays"))
+        s->kept_capacity = capacity;
+    fe_cuda_leave(s->device);
+    return !s->failed;
 }
 
 /* Room for an op's host arrays. What is recorded already has run where there was not enough. */
 static bool reserve(cuda_stream *s, size_t bytes, size_t *at) {
-    const fe_cuda_driver *cu = s->device->cu;
     bytes = fe_round_up(bytes, 64);
     if (s->kept_bytes + bytes > s->kept_capacity) {
         flush(s);
-        size_t capacity = fe_max(2 * s->kept_capacity, fe_max(bytes, KEPT_LEAST));
-        if (bytes > s->kept_capacity) {
-            free_kept(s);
-            if (!check(s, cu->host_alloc((void **)&s->kept, capacity, 0), "memory for the ops' arrays") ||
-                !check(s, cu->memory_alloc(&s->kept_address, capacity), "memory for the ops' arrays"))
-                return false;
-            s->kept_capacity = capacity;
-        }
+        if (bytes > s->kept_capacity && !renew_kept(s, bytes)) return false;
     }
     *at = s->kept_bytes;
     s->kept_bytes += bytes;
@@ -159,25 +167,33 @@ static size_t arrays_bytes(const fe_op *op) {
     return spans + ints + angles + SLACK;
 }
 
+/* Memory of the stream's own, of so many bytes at least: zeros, where it is a new piece. */
+static void grow(cuda_stream *s, cu_address *memory, size_t *has, size_t bytes) {
+    const fe_cuda_driver *cu = s->device->cu;
+    if (bytes <= *has) return;
+    flush(s);
+    fe_cuda_enter(s->device);
+    if (*memory) cu->memory_free(*memory);
+    *memory = 0;
+    *has = 0;
+    if (check(s, cu->memory_alloc(memory, bytes), "scratch memory") &&
+        check(s, cu->memory_set(*memory, 0, bytes, s->stream), "scratch memory"))
+        *has = bytes;
+    fe_cuda_leave(s->device);
+}
+
 static void make_room(cuda_stream *s, const fe_op *op) {
-    size_t scratch = fe_cuda_scratch(op), at;
+    size_t at;
     if (s->steps_count == CUDA_STEPS) flush(s);
-    if (scratch > s->scratch_bytes) {
-        flush(s);
-        if (s->scratch) s->device->cu->memory_free(s->scratch);
-        s->scratch = 0;
-        s->scratch_bytes = 0;
-        if (!check(s, s->device->cu->memory_alloc(&s->scratch, scratch), "scratch memory")) return;
-        s->scratch_bytes = scratch;
-    }
+    grow(s, &s->scratch, &s->scratch_bytes, fe_cuda_scratch(op));
+    grow(s, &s->counts, &s->counts_bytes, fe_cuda_counts(op));
     size_t before = s->kept_bytes, bytes = arrays_bytes(op);
-    if (before + bytes > s->kept_capacity && reserve(s, bytes, &at)) s->kept_bytes = at;
+    if (!s->failed && before + bytes > s->kept_capacity && reserve(s, bytes, &at)) s->kept_bytes = at;
 }
 
 static void cuda_submit(ferrum_stream *owner, const fe_op *op) {
     cuda_stream *s = owner->state;
     if (s->failed) return;
-    fe_cuda_enter(s->device);
     make_room(s, op);
     cuda_step *step = &s->steps[s->steps_count];
     step->op = *op;
@@ -187,14 +203,11 @@ static void cuda_submit(ferrum_stream *owner, const fe_op *op) {
         if (op->kind == FE_OP_ATTENTION || op->kind == FE_OP_KV_APPEND) step->op.out2 = op->spans[0].k_cache;
         s->steps_count++;
     }
-    fe_cuda_leave(s->device);
 }
 
 static int cuda_wait(ferrum_stream *owner, ferrum_error *err) {
     cuda_stream *s = owner->state;
-    fe_cuda_enter(s->device);
     flush(s);
-    fe_cuda_leave(s->device);
     if (!s->failed) return 0;
     s->failed = false;
     return fe_fail(err, s->error.code, "%s", s->error.message);

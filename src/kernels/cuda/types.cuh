@@ -2,6 +2,8 @@
  *   weight: element i of a row, as the type's definition reads, whatever the alignment: what the plain kernels are made of.
  *   unit: 32 elements of a block as bytes, in two runs of 16 that begin `GAP` elements apart: so chosen that their bits lie in
  *   the same 16 bytes. For products of integers.
+ *   first_of_two, MATE: units that one thread takes together, having bits or scales in common; JOINED: the runs of both stand one
+ *   behind the other and share a scale.
  *   octet: elements 8t … 8t+7 of a block's group g of 32, as bytes. For products of halves on the tensor cores.
  * Both read blocks that stand at multiples of ALIGN bytes. */
 #ifndef FE_CUDA_TYPES_CUH
@@ -24,26 +26,26 @@ struct octet8 {
 INLINE float half_at(const uchar *p) { return half_bits(p[0] | p[1] << 8); }
 INLINE float half_of(const uchar *p) { return half_bits(*(const unsigned short *)p); }
 
-/* COUNT words from a multiple of ALIGN bytes. A word that holds none of the bytes is not touched. */
+/* COUNT words from a multiple of ALIGN bytes, of any memory. A word that holds none of the bytes is not touched. */
 template <int COUNT, int ALIGN> INLINE void load_words(const uchar *p, uint32_t *out) {
     if (ALIGN % 16 == 0 && COUNT % 4 == 0) {
         for (int i = 0; i < COUNT / 4; i++) {
-            uint4 x = __ldg((const uint4 *)p + i);
+            uint4 x = *((const uint4 *)p + i);
             out[4 * i] = x.x, out[4 * i + 1] = x.y, out[4 * i + 2] = x.z, out[4 * i + 3] = x.w;
         }
     } else if (ALIGN % 8 == 0 && COUNT % 2 == 0) {
         for (int i = 0; i < COUNT / 2; i++) {
-            uint2 x = __ldg((const uint2 *)p + i);
+            uint2 x = *((const uint2 *)p + i);
             out[2 * i] = x.x, out[2 * i + 1] = x.y;
         }
     } else if (ALIGN % 4 == 0) {
-        for (int i = 0; i < COUNT; i++) out[i] = __ldg((const uint32_t *)p + i);
+        for (int i = 0; i < COUNT; i++) out[i] = *((const uint32_t *)p + i);
     } else {
         uint32_t past = (uint32_t)(uintptr_t)p & 2;
         const uint32_t *from = (const uint32_t *)(p - past);
-        uint32_t low = __ldg(from);
+        uint32_t low = *from;
         for (int i = 0; i < COUNT; i++) {
-            uint32_t high = i + 1 < COUNT || past ? __ldg(from + i + 1) : 0;
+            uint32_t high = i + 1 < COUNT || past ? from[i + 1] : 0;
             out[i] = __funnelshift_r(low, high, past * 8);
             low = high;
         }
@@ -70,7 +72,9 @@ template <int ALIGN> INLINE void nibbles8(const uchar *p, bool high, octet8 &o) 
 }
 
 struct F16 {
-    static __device__ __forceinline__ float weight(const uchar *row, uint32_t i) { return half_at(row + 2 * (uint64_t)i); }
+    static __device__ __forceinline__ float weight(const uchar *row, uint32_t i) {
+        return half_at(row + 2 * (uint64_t)i);
+    }
     static __device__ __forceinline__ void eight(const uchar *p, float *out) {
         uint4 x = __ldg((const uint4 *)p);
         const uint32_t w[4] = {x.x, x.y, x.z, x.w};
@@ -136,10 +140,15 @@ template <int SIZE, int AT, bool FIFTH, bool MINIMUM, int BIAS> struct legacy {
         BYTES = SIZE,
         UNITS = 1,
         GAP = 16,
-        ALIGN = SIZE % 8 == 0 ? 8 : SIZE % 4 == 0 ? 4 : 2,
+        JOINED = 0,
+        MATE = 0,
+        ALIGN = SIZE % 8 == 0   ? 8
+                : SIZE % 4 == 0 ? 4
+                                : 2,
         QUANTS = AT + (FIFTH ? 4 : 0)
     };
     static __device__ __forceinline__ uint32_t start(uint32_t) { return 0; }
+    static __device__ __forceinline__ uint32_t first_of_two(uint32_t) { return 0; }
     static __device__ __forceinline__ float weight(const uchar *row, uint32_t i) {
         const uchar *b = row + (uint64_t)(i / 32) * BYTES;
         uint32_t q = legacy_nibble(b + QUANTS, i % 32) | (FIFTH ? legacy_fifth(b + AT, i % 32) : 0);
@@ -164,8 +173,9 @@ typedef legacy<22, 2, true, false, 16> Q5_0;
 typedef legacy<24, 4, true, true, 0> Q5_1;
 
 struct Q8_0 {
-    enum { BLOCK = 32, BYTES = 34, UNITS = 1, GAP = 16, ALIGN = 2 };
+    enum { BLOCK = 32, BYTES = 34, UNITS = 1, GAP = 16, JOINED = 0, MATE = 0, ALIGN = 2 };
     static __device__ __forceinline__ uint32_t start(uint32_t) { return 0; }
+    static __device__ __forceinline__ uint32_t first_of_two(uint32_t) { return 0; }
     static __device__ __forceinline__ float weight(const uchar *row, uint32_t i) {
         const uchar *b = row + (uint64_t)(i / 32) * BYTES;
         return half_at(b) * (float)(signed char)b[2 + i % 32];
@@ -207,7 +217,17 @@ INLINE uint32_t two_bits(const uchar *qs, uint32_t i) { return qs[i / 128 * 32 +
 
 /* Q4_K, and with FIFTH bits Q5_K. */
 template <bool FIFTH> struct k_4_5 {
-    enum { BLOCK = 256, BYTES = FIFTH ? 176 : 144, UNITS = 8, GAP = 32, ALIGN = 16, QUANTS = FIFTH ? 48 : 16 };
+    enum {
+        BLOCK = 256,
+        BYTES = FIFTH ? 176 : 144,
+        UNITS = 8,
+        GAP = 32,
+        JOINED = 1,
+        MATE = 1,
+        ALIGN = 16,
+        QUANTS = FIFTH ? 48 : 16
+    };
+    static __device__ __forceinline__ uint32_t first_of_two(uint32_t i) { return 2 * i; }
     static __device__ __forceinline__ uint32_t start(uint32_t v) { return v / 2 * 64 + v % 2 * 16; }
     static __device__ __forceinline__ float weight(const uchar *row, uint32_t i) {
         const uchar *b = row + (uint64_t)(i / 256) * BYTES;
@@ -250,7 +270,8 @@ typedef k_4_5<false> Q4_K;
 typedef k_4_5<true> Q5_K;
 
 struct Q6_K {
-    enum { BLOCK = 256, BYTES = 210, UNITS = 8, GAP = 64, ALIGN = 2 };
+    enum { BLOCK = 256, BYTES = 210, UNITS = 8, GAP = 64, JOINED = 0, MATE = 2, ALIGN = 2 };
+    static __device__ __forceinline__ uint32_t first_of_two(uint32_t i) { return i / 2 * 4 + i % 2; }
     static __device__ __forceinline__ uint32_t start(uint32_t v) { return v / 4 * 128 + v % 4 * 16; }
     static __device__ __forceinline__ float weight(const uchar *row, uint32_t i) {
         const uchar *b = row + (uint64_t)(i / 256) * BYTES;
@@ -284,12 +305,14 @@ struct Q6_K {
 };
 
 struct Q2_K {
-    enum { BLOCK = 256, BYTES = 84, UNITS = 8, GAP = 32, ALIGN = 4 };
+    enum { BLOCK = 256, BYTES = 84, UNITS = 8, GAP = 32, JOINED = 0, MATE = 1, ALIGN = 4 };
+    static __device__ __forceinline__ uint32_t first_of_two(uint32_t i) { return 2 * i; }
     static __device__ __forceinline__ uint32_t start(uint32_t v) { return v / 4 * 128 + v % 2 * 64 + v / 2 % 2 * 16; }
     static __device__ __forceinline__ float weight(const uchar *row, uint32_t i) {
         const uchar *b = row + (uint64_t)(i / 256) * BYTES;
         uint32_t j = i % 256, s = b[j / 16];
-        return __fsub_rn(half_at(b + 80) * (float)(s & 15) * (float)two_bits(b + 16, j), half_at(b + 82) * (float)(s >> 4));
+        return __fsub_rn(half_at(b + 80) * (float)(s & 15) * (float)two_bits(b + 16, j),
+                         half_at(b + 82) * (float)(s >> 4));
     }
     static __device__ __forceinline__ void unit(const uchar *b, uint32_t v, unit32 &u) {
         float d = half_of(b + 80), dmin = half_of(b + 82);
@@ -321,7 +344,8 @@ INLINE float q3_k_scale(const uchar *scales, uint32_t j) {
 }
 
 struct Q3_K {
-    enum { BLOCK = 256, BYTES = 110, UNITS = 8, GAP = 32, ALIGN = 2 };
+    enum { BLOCK = 256, BYTES = 110, UNITS = 8, GAP = 32, JOINED = 0, MATE = 1, ALIGN = 2 };
+    static __device__ __forceinline__ uint32_t first_of_two(uint32_t i) { return 2 * i; }
     static __device__ __forceinline__ uint32_t start(uint32_t v) { return v / 4 * 128 + v % 2 * 64 + v / 2 % 2 * 16; }
     static __device__ __forceinline__ float weight(const uchar *row, uint32_t i) {
         const uchar *b = row + (uint64_t)(i / 256) * BYTES;
@@ -349,15 +373,15 @@ struct Q3_K {
         o.offset = -4.0f * o.scale;
         load_words<2, 2>(b + 32 + g / 4 * 32 + t * 8, o.q);
         load_words<2, 2>(b + t * 8, high);
-        for (int i = 0; i < 2; i++)
-            o.q[i] = (o.q[i] >> g % 4 * 2 & 0x03030303) | (high[i] >> g & 0x01010101) << 2;
+        for (int i = 0; i < 2; i++) o.q[i] = (o.q[i] >> g % 4 * 2 & 0x03030303) | (high[i] >> g & 0x01010101) << 2;
     }
 };
 
 #define FOR_EACH_FLOAT(X) X(f32, F32) X(f16, F16) X(bf16, BF16)
-#define FOR_EACH_QUANT(X)                                                                                          \
-    X(q4_0, Q4_0) X(q4_1, Q4_1) X(q5_0, Q5_0) X(q5_1, Q5_1) X(q8_0, Q8_0) X(q2_k, Q2_K) X(q3_k, Q3_K) X(q4_k, Q4_K) \
-        X(q5_k, Q5_K) X(q6_k, Q6_K)
+#define FOR_EACH_QUANT(X)                                                                                           \
+    X(q4_0, Q4_0)                                                                                                   \
+    X(q4_1, Q4_1) X(q5_0, Q5_0) X(q5_1, Q5_1) X(q8_0, Q8_0) X(q2_k, Q2_K) X(q3_k, Q3_K) X(q4_k, Q4_K) X(q5_k, Q5_K) \
+        X(q6_k, Q6_K)
 #define FOR_EACH_TYPE(X) FOR_EACH_FLOAT(X) FOR_EACH_QUANT(X)
 
 #endif

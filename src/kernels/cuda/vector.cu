@@ -1,8 +1,7 @@
 /* Rows of activations: embedding, norms, sums, gates, and what heads of q, k and v go through before attention. */
+#include "heads.cuh"
 #include "ints.cuh"
 #include "types.cuh"
-
-#include <cfloat>
 
 /* Element i of what experts give for a token: rows of x, one behind the other. */
 INLINE float sum_of_experts(const float *x, const float *weights, uint32_t used, uint32_t stride, uint32_t i) {
@@ -107,13 +106,13 @@ KERNEL(FE_CUDA_NORM) argmax(const __grid_constant__ fe_cuda_argmax p) {
 }
 
 /* One thread an element: x along a row, y the row. */
-#define BINARY(name, result)                                                                               \
-    KERNEL(FE_CUDA_WIDE) name(const __grid_constant__ fe_cuda_binary p) { \
-        begin(); \
-        uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;                                              \
-        if (i >= p.cols) return;                                                                           \
+#define BINARY(name, result)                                                                                  \
+    KERNEL(FE_CUDA_WIDE) name(const __grid_constant__ fe_cuda_binary p) {                                     \
+        begin();                                                                                              \
+        uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;                                                 \
+        if (i >= p.cols) return;                                                                              \
         float x = p.a[(uint64_t)blockIdx.y * p.a_stride + i], y = p.b[(uint64_t)blockIdx.y * p.b_stride + i]; \
-        p.out[(uint64_t)blockIdx.y * p.out_stride + i] = result;                                           \
+        p.out[(uint64_t)blockIdx.y * p.out_stride + i] = result;                                              \
     }
 BINARY(add, x + y)
 BINARY(swiglu, gated(FE_CUDA_SWIGLU, x, y))
@@ -135,116 +134,51 @@ KERNEL(FE_CUDA_WIDE) gelu_exact(const __grid_constant__ fe_cuda_scale p) {
     p.out[(uint64_t)blockIdx.y * p.out_stride + i] = 0.5f * x * erfcf(-0.70710678118654752440f * x);
 }
 
-#define EMBED(name, T)                                                                                     \
-    KERNEL(FE_CUDA_WIDE) embed_##name(const __grid_constant__ fe_cuda_embed p) { \
-        begin(); \
-        uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;                                              \
-        if (i >= p.cols) return;                                                                           \
-        p.out[(uint64_t)blockIdx.y * p.out_stride + i] =                                                   \
-            T::weight(p.table + (uint64_t)p.ids[blockIdx.y] * p.table_stride, i) * p.scale;                \
+#define EMBED(name, T)                                                                      \
+    KERNEL(FE_CUDA_WIDE) embed_##name(const __grid_constant__ fe_cuda_embed p) {            \
+        begin();                                                                            \
+        uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;                               \
+        if (i >= p.cols) return;                                                            \
+        p.out[(uint64_t)blockIdx.y * p.out_stride + i] =                                    \
+            T::weight(p.table + (uint64_t)p.ids[blockIdx.y] * p.table_stride, i) * p.scale; \
     }
 FOR_EACH_TYPE(EMBED)
 
-#define UNPACK(name, T)                                                                                        \
-    KERNEL(FE_CUDA_WIDE) unpack_##name(const __grid_constant__ fe_cuda_unpack p) { \
-        begin(); \
-        uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;                                                  \
-        if (i >= p.cols) return;                                                                               \
-        p.out[blockIdx.y * p.out_stride + i] =                                                                 \
-            __half_as_ushort(__float2half_rn(T::weight(p.w + blockIdx.y * p.w_stride, i)));                    \
+#define UNPACK(name, T)                                                                     \
+    KERNEL(FE_CUDA_WIDE) unpack_##name(const __grid_constant__ fe_cuda_unpack p) {          \
+        begin();                                                                            \
+        uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;                               \
+        if (i >= p.cols) return;                                                            \
+        p.out[blockIdx.y * p.out_stride + i] =                                              \
+            __half_as_ushort(__float2half_rn(T::weight(p.w + blockIdx.y * p.w_stride, i))); \
     }
 FOR_EACH_TYPE(UNPACK)
 
 /* ---- Heads ---- */
 
-/* Where a head's values of one position go: element `at` of a slice of `positions` · head_dim. */
-struct to_f32 {
-    static __device__ void store(void *slice, uint32_t, uint32_t position, uint32_t dim, const float *x, uint32_t lane) {
-        float *to = (float *)slice + (uint64_t)position * dim;
-        for (uint32_t i = lane; i < dim; i += FE_CUDA_WARP) to[i] = x[i];
-    }
-};
-
-struct to_f16 {
-    static __device__ void store(void *slice, uint32_t, uint32_t position, uint32_t dim, const float *x, uint32_t lane) {
-        __half *to = (__half *)slice + (uint64_t)position * dim;
-        for (uint32_t i = lane; i < dim; i += FE_CUDA_WARP) to[i] = __float2half_rn(x[i]);
-    }
-};
-
-/* A lane an element of each group of 32; the last one may be short. A group with a number that is none becomes NaN. */
-struct to_q8_0 {
-    static __device__ void store(void *slice, uint32_t positions, uint32_t position, uint32_t dim, const float *x,
-                                 uint32_t lane) {
-        uint32_t groups = (dim + 31) / 32;
-        signed char *quants = (signed char *)slice + (uint64_t)position * groups * 32;
-        __half *scales = (__half *)((signed char *)slice + (uint64_t)positions * groups * 32) + (uint64_t)position * groups;
-        for (uint32_t g = 0; g < groups; g++) {
-            uint32_t i = g * 32 + lane;
-            float value = i < dim ? x[i] : 0.0f;
-            bool finite = __all_sync(ALL_LANES, isfinite(value));
-            float d = warp_max(fabsf(value)) / 127.0f;
-            if (d < FLT_MIN) d = 0.0f;
-            float inverse = d > 0.0f ? 1.0f / d : 0.0f;
-            quants[i] = finite ? (signed char)rintf(value * inverse) : 0;
-            if (lane == 0) scales[g] = finite ? __float2half_rn(d) : __float2half_rn(NAN);
-        }
-    }
-};
-
-/* The span that a row of the batch belongs to. */
-INLINE const fe_cuda_span &span_of(const fe_cuda_span *spans, uint32_t count, uint32_t row) {
-    uint32_t i = 0;
-    while (i + 1 < count && row >= spans[i + 1].row) i++;
-    return spans[i];
-}
-
 /* A warp a head; x: eight heads among those of q, k and v that have something to be done, y: the row. */
-template <typename C>
-static __device__ void finish_head(const fe_cuda_heads &p, float *head) {
-    uint32_t lane = lane_index(), row = blockIdx.y;
+template <typename C> static __device__ void finish_head(const fe_cuda_heads &p, float *head) {
     uint32_t number = blockIdx.x * FE_CUDA_HEADS + warp_index();
     if (number >= p.heads[0] + p.heads[1] + p.heads[2]) return;
     uint32_t which = number < p.heads[0] ? 0 : number < p.heads[0] + p.heads[1] ? 1 : 2;
-    uint32_t index = number - (which > 0 ? p.heads[0] : 0) - (which > 1 ? p.heads[1] : 0);
-    float *x = p.x[which] + (uint64_t)row * p.stride[which] + index * p.head_dim;
-    const float *bias = p.bias[which], *weight = which < 2 ? p.norm[which] : nullptr;
-    bool rotated = which < 2 && p.angles;
-    float squares = 0.0f;
-    for (uint32_t i = lane; i < p.head_dim; i += FE_CUDA_WARP) {
-        float value = x[i] + (bias ? bias[index * p.head_dim + i] : 0.0f);
-        head[i] = value;
-        squares = fmaf(value, value, squares);
+    uint32_t index = number - (which > 0 ? p.heads[0] : 0) - (which > 1 ? p.heads[1] : 0), row = blockIdx.y;
+    head_parts<FE_CUDA_HEAD / FE_CUDA_WARP> parts;
+    load_head_parts(p, which, index, row, parts);
+    make_head(p, which, index, row, parts, head);
+    if (p.bias[which] || (which < 2 && (p.norm[which] || p.angles))) {
+        float *x = p.x[which] + (uint64_t)row * p.stride[which] + index * p.head_dim;
+        for (uint32_t i = lane_index(); i < p.head_dim; i += FE_CUDA_WARP) x[i] = head[i];
     }
-    if (weight) {
-        float inverse = 1.0f / sqrtf(warp_sum(squares) / (float)p.head_dim + p.eps[which]);
-        for (uint32_t i = lane; i < p.head_dim; i += FE_CUDA_WARP) head[i] = head[i] * inverse * weight[i];
-    }
-    __syncwarp();
-    if (rotated) {
-        uint32_t half_dims = p.dims / 2;
-        const float *cosines = p.angles + (uint64_t)row * p.dims, *sines = cosines + half_dims;
-        for (uint32_t j = lane; j < half_dims; j += FE_CUDA_WARP) {
-            uint32_t first = p.interleaved ? 2 * j : j, second = p.interleaved ? 2 * j + 1 : j + half_dims;
-            float re = head[first], im = head[second];
-            head[first] = re * cosines[j] - im * sines[j];
-            head[second] = re * sines[j] + im * cosines[j];
-        }
-    }
-    __syncwarp();
-    if (bias || weight || rotated)
-        for (uint32_t i = lane; i < p.head_dim; i += FE_CUDA_WARP) x[i] = head[i];
     if (!p.spans || which == 0) return;
     const fe_cuda_span &span = span_of(p.spans, p.span_count, row);
-    uchar *slice = (uchar *)(which == 1 ? span.k : span.v) + index * span.slice;
-    C::store(slice, span.positions, span.first + row - span.row, p.head_dim, head, lane);
+    append_head<C>(p, span, which, index, span.first + row - span.row, head);
 }
 
-#define HEADS(name)                                                           \
-    KERNEL(FE_CUDA_HEADS * FE_CUDA_WARP) heads_##name(const __grid_constant__ fe_cuda_heads p) { \
-        __shared__ float heads[FE_CUDA_HEADS][FE_CUDA_HEAD]; \
-        begin(); \
-        finish_head<to_##name>(p, heads[warp_index()]);                                      \
+#define HEADS(name)                                                                             \
+    KERNEL(FE_CUDA_HEADS *FE_CUDA_WARP) heads_##name(const __grid_constant__ fe_cuda_heads p) { \
+        __shared__ float heads[FE_CUDA_HEADS][FE_CUDA_HEAD];                                    \
+        begin();                                                                                \
+        finish_head<to_##name>(p, heads[warp_index()]);                                         \
     }
 HEADS(f32)
 HEADS(f16)
