@@ -216,6 +216,9 @@ int cli_read_file(const char *path, char **data, size_t *len);
 
 double cli_now(void); /* monotonic seconds */
 
+/* A random one where none is given. CLI_GO_ON, or the status to exit with. */
+int cli_seed_load(cli_seed *seed);
+
 /* "93.8 MiB"; valid until the fourth call after it. */
 const char *cli_bytes(uint64_t bytes);
 

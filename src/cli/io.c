@@ -165,6 +165,14 @@ double cli_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+int cli_seed_load(cli_seed *seed) {
+    if (seed->given) return CLI_GO_ON;
+    if (getentropy(&seed->value, sizeof seed->value) != 0)
+        return cli_fail(CLI_FAILED, "the system gives no random seed: %s; --seed sets one", strerror(errno));
+    seed->value >>= 11; /* 53 bits: whole in JSON wherever it is read */
+    return CLI_GO_ON;
+}
+
 const char *cli_bytes(uint64_t bytes) {
     static char texts[4][24];
     static unsigned next;

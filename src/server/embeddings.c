@@ -91,7 +91,7 @@ static json_t *numbers(const float *vector, size_t count) {
 
 static int embed(const serve_server *s, const embeddings_body *b, const texts *t, json_t **out, serve_error *err) {
     size_t width = s->info.embedding_length;
-    float *vectors = calloc(t->count, width * sizeof *vectors);
+    float *vectors = calloc(t->count * width + 1, sizeof *vectors);
     ferrum_error why;
     if (!vectors) return serve_refuse_memory(err);
     if (ferrum_model_embed(s->model, t->items, t->count, NULL, vectors, &why) != 0) {

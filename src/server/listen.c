@@ -71,7 +71,7 @@ static int listen_unix(const serve_options *o, char *address, size_t address_siz
         snprintf(why, size, "%s: a socket's path has at most %zu bytes", o->unix_path, sizeof a.sun_path - 1);
         return -1;
     }
-    strcpy(a.sun_path, o->unix_path);
+    memcpy(a.sun_path, o->unix_path, strlen(o->unix_path) + 1);
     remove_stale(&a);
     int fd = listen_at(
         &(struct addrinfo){.ai_family = AF_UNIX, .ai_addr = (struct sockaddr *)&a, .ai_addrlen = (socklen_t)sizeof a});
