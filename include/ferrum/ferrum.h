@@ -331,6 +331,8 @@ typedef struct ferrum_logprob {
     float logprob; /* natural logarithm */
 } ferrum_logprob;
 FERRUM_API const ferrum_logprob *ferrum_session_logprobs(const ferrum_session *s, size_t index, size_t *count);
+/* The same of the token that was drawn there, be it one of the likeliest or not. id -1: there is none, or none is kept. */
+FERRUM_API ferrum_logprob ferrum_session_drawn(const ferrum_session *s, size_t index);
 
 /* The ids in the KV cache, and cutting them to the first `count` (so that a changed conversation keeps its common start). */
 FERRUM_API const int32_t *ferrum_session_tokens(const ferrum_session *s, size_t *count);

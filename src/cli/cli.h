@@ -55,7 +55,7 @@ typedef struct cli_command {
 
 extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command, cli_bench_command,
     cli_quantize_command, cli_tokenize_command, cli_detokenize_command, cli_pull_command, cli_list_command,
-    cli_rm_command, cli_completion_command, cli_embed_command, cli_template_command;
+    cli_rm_command, cli_completion_command, cli_embed_command, cli_template_command, cli_serve_command;
 
 /* The commands by index, in the order of the help; NULL behind the last. */
 const cli_command *cli_command_at(size_t index);

@@ -255,18 +255,27 @@ const float *ferrum_session_logits(const ferrum_session *s) { return s->logits; 
 
 /* ---- Drawing ---- */
 
+/* The likeliest of the next position, and a place behind them for the one that will be drawn. */
 static int keep_logprobs(ferrum_session *s, ferrum_error *err) {
-    uint32_t n = s->options.logprobs;
+    size_t n = s->options.logprobs, row = n + 1;
     if (n == 0) return 0;
     if (s->answer_count == s->logprobs_capacity) {
         size_t capacity = fe_max(64, 2 * s->logprobs_capacity);
-        ferrum_logprob *grown = realloc(s->logprobs, capacity * n * sizeof *grown);
-        if (!grown) return fe_fail_memory(err, capacity * n * sizeof *grown, "log-probabilities");
+        ferrum_logprob *grown = realloc(s->logprobs, capacity * row * sizeof *grown);
+        if (!grown) return fe_fail_memory(err, capacity * row * sizeof *grown, "log-probabilities");
         s->logprobs = grown;
         s->logprobs_capacity = capacity;
     }
-    fe_top_logprobs(s->logits, s->model->h.vocab, s->logprobs + s->answer_count * n, n);
+    fe_top_logprobs(s->logits, s->model->h.vocab, s->logprobs + s->answer_count * row, n);
     return 0;
+}
+
+/* Its log-probability is as far below the likeliest one's as its logit. */
+static void keep_drawn(ferrum_session *s, int32_t id) {
+    size_t n = s->options.logprobs;
+    if (n == 0) return;
+    ferrum_logprob *row = s->logprobs + s->answer_count * (n + 1);
+    row[n] = (ferrum_logprob){id, row->logprob + (s->logits[id] - s->logits[row->id])};
 }
 
 static void end_answer(ferrum_session *s, ferrum_finish finish) {
@@ -304,6 +313,7 @@ static int draw_id(ferrum_session *s, int32_t *id, ferrum_error *err) {
 static int take_id(ferrum_session *s, int32_t id, ferrum_error *err) {
     int rc = s->guide.constraint ? fe_guide_accept(&s->guide, id, err) : 0;
     if (rc) return rc;
+    keep_drawn(s, id);
     s->tokens[end_of(s)] = id;
     s->answer_count++;
     bool end = ferrum_token_is_end(s->model->tokenizer, id);
@@ -424,7 +434,12 @@ const int32_t *ferrum_session_answer(const ferrum_session *s, size_t *count) {
 
 const ferrum_logprob *ferrum_session_logprobs(const ferrum_session *s, size_t index, size_t *count) {
     *count = index < s->answer_count ? s->options.logprobs : 0;
-    return *count ? s->logprobs + index * s->options.logprobs : NULL;
+    return *count ? s->logprobs + index * (s->options.logprobs + 1) : NULL;
+}
+
+ferrum_logprob ferrum_session_drawn(const ferrum_session *s, size_t index) {
+    size_t n = s->options.logprobs;
+    return n && index < s->answer_count ? s->logprobs[index * (n + 1) + n] : (ferrum_logprob){-1, 0};
 }
 
 const int32_t *ferrum_session_tokens(const ferrum_session *s, size_t *count) {

@@ -33,7 +33,7 @@ struct ferrum_session {
     uint64_t part; /* and the last that evaluated tokens of it */
 
     size_t answer_first, answer_count; /* in tokens: what was drawn for the current answer */
-    ferrum_logprob *logprobs;          /* [answer_capacity][options.logprobs] */
+    ferrum_logprob *logprobs; /* [logprobs_capacity][options.logprobs + 1]: the likeliest, and the one that was drawn */
     size_t logprobs_capacity;
     ferrum_finish finish;
     fe_text text;  /* drawn and not yet handed out; may end inside a UTF-8 sequence or a stop string */
