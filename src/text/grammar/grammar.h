@@ -76,6 +76,9 @@ fe_node fe_node_array(fe_grammar *g, const fe_array_spec *spec);
 int fe_grammar_finish(fe_grammar *g, fe_node root, const char *(*name)(void *user, fe_node n), void *user,
                       ferrum_error *err);
 
+/* Behind finishing: has the node a finite sentence? */
+bool fe_node_ends(const fe_grammar *g, fe_node n);
+
 /* ---- Using ------------------------------------------------------------------------------------------------------- */
 
 int fe_constraint_open(fe_constraint **out, fe_grammar *g, ferrum_error *err);

@@ -120,6 +120,8 @@ fe_node fe_node_repeat(fe_grammar *g, fe_node item, uint32_t lo, uint32_t hi) {
     return add(g, (rule){.kind = N_REPEAT, .a = item, .lo = lo, .hi = hi});
 }
 
+bool fe_node_ends(const fe_grammar *g, fe_node n) { return g->nodes[n].productive; }
+
 fe_node fe_node_reserve(fe_grammar *g) { return add(g, (rule){.kind = N_NEVER}); }
 
 void fe_node_define(fe_grammar *g, fe_node reserved, fe_node as) {

@@ -565,52 +565,66 @@ static int draft_of(const fe_json *root) {
     return 2020;
 }
 
-static int compile(compiler *c) {
+/* Defines every conjunction of parts that is met on the way. */
+static int compile(compiler *c, bool object, fe_node *root) {
+    static const fe_json name = {.type = FE_JSON_STRING, .text = "object", .len = 6, .key = "type", .key_len = 4};
+    static const fe_json objects = {.type = FE_JSON_OBJECT, .first = (fe_json *)&name, .count = 1};
     parts start = {0};
     find_anchors(c, c->root);
     if (!c->rc) fe_parts_add(c, &start, (part){c->root, false, false});
-    fe_node root = node_of(c, &start);
+    if (!c->rc && object) fe_parts_add(c, &start, (part){&objects, false, false});
+    *root = node_of(c, &start);
     for (size_t i = 0; i < c->conjunction_count && !c->rc; i++) {
         define(c, i);
         int rc = fe_res_failed(c->res, c->err);
         if (rc && (!c->rc || c->rc == rc)) return rc;
     }
-    if (c->rc) return c->rc;
-    ferrum_error why;
-    int rc = fe_grammar_finish(c->g, root, NULL, NULL, &why);
-    if (rc == FERRUM_EINVAL) return fe_fail(c->err, rc, "%s: no finite value fits the schema", c->name);
-    return rc ? fe_fail(c->err, rc, "%s: %s", c->name, why.message) : 0;
+    return c->rc;
 }
 
-int fe_schema_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, const char *name,
-                      const fe_schema_options *options, fe_text *notes, ferrum_error *err) {
-    compiler c = {.tokens = tokens,
-                  .name = name,
+int fe_schema_node(fe_node *out, fe_schema_site *site, const fe_json *schema, const fe_schema_options *options,
+                   ferrum_error *err) {
+    compiler c = {.g = site->g,
+                  .res = fe_grammar_res(site->g),
+                  .tokens = fe_grammar_tokens(site->g),
+                  .name = site->name,
+                  .root = schema,
                   .options = *options,
-                  .notes = notes,
+                  .notes = site->notes,
+                  .steps = site->steps,
                   .err = err,
+                  .draft = draft_of(schema),
                   .arena = fe_arena_make(ARENA_LIMIT)};
-    *out = NULL;
-    int rc = fe_json_parse(&c.root, text, len, name, NULL, &c.arena, err);
-    if (!rc) {
-        c.g = fe_grammar_open(tokens, options->space);
-        if (!c.g) rc = fe_fail_memory(err, sizeof c, "a grammar");
-    }
-    if (!rc) {
-        c.res = fe_grammar_res(c.g);
-        c.content = fe_re_star(c.res, tokens->json_char);
-        c.draft = draft_of(c.root);
-        rc = compile(&c);
-    }
+    c.content = fe_re_minus(c.res, fe_re_star(c.res, c.tokens->json_char), site->never);
+    int rc = compile(&c, site->object, out);
+    site->steps = c.steps;
     for (size_t i = 0; i < c.conjunction_count; i++) free(c.conjunctions[i].parts.list);
     free(c.conjunctions);
     free(c.slots);
     free(c.anchors);
     free(c.patterns);
     fe_arena_free(&c.arena);
+    return rc;
+}
+
+int fe_schema_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, const char *name,
+                      const fe_schema_options *options, fe_text *notes, ferrum_error *err) {
+    fe_schema_site site = {.name = name, .notes = notes, .never = FE_RE_NEVER};
+    fe_arena arena = fe_arena_make(ARENA_LIMIT);
+    const fe_json *root;
+    fe_node node;
+    ferrum_error why;
+    *out = NULL;
+    int rc = fe_json_parse(&root, text, len, name, NULL, &arena, err);
+    if (!rc && !(site.g = fe_grammar_open(tokens, options->space))) rc = fe_fail_memory(err, len, "a grammar");
+    if (!rc) rc = fe_schema_node(&node, &site, root, options, err);
+    if (!rc && (rc = fe_grammar_finish(site.g, node, NULL, NULL, &why)) != 0)
+        rc = rc == FERRUM_EINVAL ? fe_fail(err, rc, "%s: no finite value fits the schema", name)
+                                 : fe_fail(err, rc, "%s: %s", name, why.message);
+    fe_arena_free(&arena);
     if (rc)
-        fe_grammar_close(c.g);
+        fe_grammar_close(site.g);
     else
-        *out = c.g;
+        *out = site.g;
     return rc;
 }
