@@ -21,7 +21,9 @@ enum { FE_NODE_NEVER = 0, FE_NODE_EMPTY = 1 };
 
 /* tokens must outlive the grammar. NULL: out of memory. */
 fe_grammar *fe_grammar_open(const fe_tokens *tokens, fe_space space);
-void fe_grammar_close(fe_grammar *g); /* after its constraints */
+/* One more holder: each closes it once, and the last sets it free. A constraint is one. */
+fe_grammar *fe_grammar_keep(fe_grammar *g);
+void fe_grammar_close(fe_grammar *g);
 
 fe_res *fe_grammar_res(fe_grammar *g); /* its terminals' expressions */
 const fe_tokens *fe_grammar_tokens(const fe_grammar *g);
@@ -106,9 +108,12 @@ int fe_constraint_accept(fe_constraint *c, uint32_t token, ferrum_error *err);
 /* The same for bytes, as one step. */
 int fe_constraint_accept_text(fe_constraint *c, const char *text, size_t len, ferrum_error *err);
 bool fe_constraint_may_end(const fe_constraint *c);
+/* May nothing come but the end, or is it behind? */
+bool fe_constraint_is_over(const fe_constraint *c);
 /* Takes back the last so many steps. */
 int fe_constraint_rollback(fe_constraint *c, size_t steps, ferrum_error *err);
 size_t fe_constraint_steps(const fe_constraint *c);
+fe_grammar *fe_constraint_grammar(const fe_constraint *c);
 /* The bytes that have to come next whatever is drawn, at most `size`: their number. */
 int fe_constraint_forced(fe_constraint *c, char *text, size_t size, size_t *len, ferrum_error *err);
 

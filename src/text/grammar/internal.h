@@ -5,6 +5,7 @@
 #include "text/grammar/grammar.h"
 #include "text/grammar/grow.h"
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum {
     FE_STACKS_MOST = 1 << 18, /* interned frames before they are collected, the first time */
@@ -115,6 +116,7 @@ typedef struct level {
 } level;
 
 struct fe_grammar {
+    atomic_uint holders; /* who opened or keeps it, and its constraints */
     const fe_tokens *tokens;
     fe_res *res;
     const fe_json_terms *json;

@@ -17,6 +17,7 @@ static fe_node add(fe_grammar *g, rule n) {
 fe_grammar *fe_grammar_open(const fe_tokens *tokens, fe_space space) {
     fe_grammar *g = calloc(1, sizeof *g);
     if (!g) return NULL;
+    g->holders = 1;
     g->tokens = tokens;
     g->json = &tokens->json[space];
     g->collect_at = FE_STACKS_MOST;
@@ -45,8 +46,13 @@ static void close_object(object *o) {
     free(o->extras);
 }
 
+fe_grammar *fe_grammar_keep(fe_grammar *g) {
+    atomic_fetch_add_explicit(&g->holders, 1, memory_order_relaxed);
+    return g;
+}
+
 void fe_grammar_close(fe_grammar *g) {
-    if (!g) return;
+    if (!g || atomic_fetch_sub_explicit(&g->holders, 1, memory_order_acq_rel) > 1) return;
     for (size_t i = 0; i < g->object_count; i++) close_object(&g->objects[i]);
     for (size_t i = 0; i < g->array_count; i++) free(g->arrays[i].items), free(g->arrays[i].ends);
     for (size_t i = 0; i < g->lexmask_capacity; i++) fe_lexmask_free(g->lexmasks[i]);
