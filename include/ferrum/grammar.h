@@ -24,13 +24,13 @@ extern "C" {
 #endif
 
 typedef struct fe_tokens ferrum_vocabulary;
-typedef struct fe_grammar ferrum_grammar;
 typedef struct fe_constraint ferrum_constraint;
 
 /* Copies the tokens' bytes and makes the masks of strings, numbers and punctuation: about a tenth of a second and 40 MiB for 128,000
  * tokens. Control tokens never come under a grammar but for those that end an answer. */
 FERRUM_API int ferrum_vocabulary_open(ferrum_vocabulary **out, const ferrum_tokenizer *t, ferrum_error *err);
-FERRUM_API void ferrum_vocabulary_close(ferrum_vocabulary *v); /* after its grammars */
+/* After its grammars: the last holder of each has closed it, sessions among them. */
+FERRUM_API void ferrum_vocabulary_close(ferrum_vocabulary *v);
 /* 64-bit words of a mask: one bit for each token, that of token i being bit i % 64 of word i / 64. */
 FERRUM_API size_t ferrum_vocabulary_mask_words(const ferrum_vocabulary *v);
 
@@ -59,7 +59,10 @@ FERRUM_API int ferrum_grammar_from_regex(ferrum_grammar **out, const ferrum_voca
 /* A grammar in llama.cpp's notation (GBNF), from its rule "root" on. */
 FERRUM_API int ferrum_grammar_from_gbnf(ferrum_grammar **out, const ferrum_vocabulary *v, const char *text, size_t len,
                                         const char *name, ferrum_error *err);
-FERRUM_API void ferrum_grammar_close(ferrum_grammar *g); /* after its constraints */
+/* A grammar has holders: who compiled it, who keeps it, its constraints, and sessions that are opened with it. Each closes it once,
+ * in any thread and any order, and the last sets it free. Gives g back. */
+FERRUM_API ferrum_grammar *ferrum_grammar_keep(ferrum_grammar *g);
+FERRUM_API void ferrum_grammar_close(ferrum_grammar *g);
 
 FERRUM_API int ferrum_constraint_open(ferrum_constraint **out, ferrum_grammar *g, ferrum_error *err);
 FERRUM_API int ferrum_constraint_clone(ferrum_constraint **out, const ferrum_constraint *c, ferrum_error *err);

@@ -55,7 +55,7 @@ typedef struct cli_command {
 
 extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command, cli_bench_command,
     cli_quantize_command, cli_tokenize_command, cli_detokenize_command, cli_pull_command, cli_list_command,
-    cli_rm_command, cli_completion_command, cli_embed_command, cli_template_command;
+    cli_rm_command, cli_completion_command, cli_embed_command, cli_template_command, cli_serve_command;
 
 /* The commands by index, in the order of the help; NULL behind the last. */
 const cli_command *cli_command_at(size_t index);
@@ -215,6 +215,9 @@ bool cli_make_folders(const char *path);
 int cli_read_file(const char *path, char **data, size_t *len);
 
 double cli_now(void); /* monotonic seconds */
+
+/* A random one where none is given. CLI_GO_ON, or the status to exit with. */
+int cli_seed_load(cli_seed *seed);
 
 /* "93.8 MiB"; valid until the fourth call after it. */
 const char *cli_bytes(uint64_t bytes);

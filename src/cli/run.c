@@ -61,14 +61,6 @@ static const cli_option options[] = {
     {0},
 };
 
-static int load_seed(cli_seed *seed) {
-    if (seed->given) return CLI_GO_ON;
-    if (getentropy(&seed->value, sizeof seed->value) != 0)
-        return cli_fail(CLI_FAILED, "the system gives no random seed: %s; --seed sets one", strerror(errno));
-    seed->value >>= 11; /* 53 bits: whole in JSON wherever it is read */
-    return CLI_GO_ON;
-}
-
 /* *text: release with free. NULL where the terminal is to be asked. One newline at the end of standard input goes: pipes and
  * editors add it. */
 static int read_prompt(const cli_args *args, char **text, size_t *len) {
@@ -318,7 +310,7 @@ static int run(int argc, char **argv) {
     int status = cli_parse(&cli_run_command, argc, argv, &o, &args);
     if (status != CLI_GO_ON) return status;
     status = check_options(&o, args.count == 1 && isatty(STDIN_FILENO));
-    if (status == CLI_GO_ON) status = load_seed(&o.seed);
+    if (status == CLI_GO_ON) status = cli_seed_load(&o.seed);
     char *prompt = NULL;
     size_t len = 0;
     if (status == CLI_GO_ON) status = read_prompt(&args, &prompt, &len);

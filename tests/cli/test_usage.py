@@ -30,7 +30,7 @@ class Usage(Case):
                    "inspect": "context tensors json threads device cpu kv pre verbose help",
                    "pull": "help", "list": "aliases json help", "rm": "yes help", "completion": "help",
                    "template": "messages tools no-answer chat-template think no-think var help",
-                   "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate threads device cpu kv pre verbose help",
+                   "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate server rate requests api-key model completions ignore-end slo-ttft slo-tbt timeout seed threads device cpu kv pre verbose help",
                    "tokenize": "no-special parse-special pieces json null pre help",
                    "detokenize": "no-special json pre help"}
         for command, names in options.items():

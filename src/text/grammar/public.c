@@ -47,6 +47,8 @@ int ferrum_grammar_from_gbnf(ferrum_grammar **out, const ferrum_vocabulary *v, c
     return fe_gbnf_compile(out, v, text, len, name, err);
 }
 
+ferrum_grammar *ferrum_grammar_keep(ferrum_grammar *g) { return fe_grammar_keep(g); }
+
 void ferrum_grammar_close(ferrum_grammar *g) { fe_grammar_close(g); }
 
 int ferrum_constraint_open(ferrum_constraint **out, ferrum_grammar *g, ferrum_error *err) {

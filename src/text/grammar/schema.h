@@ -2,6 +2,7 @@
 #ifndef FE_GRAMMAR_SCHEMA_H
 #define FE_GRAMMAR_SCHEMA_H
 
+#include "core/json.h"
 #include "text/grammar/grammar.h"
 
 typedef struct fe_schema_options {
@@ -15,5 +16,19 @@ typedef struct fe_schema_options {
  * held; both name the keyword and its path. FERRUM_ELIMIT: too large. */
 int fe_schema_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, const char *name,
                       const fe_schema_options *options, fe_text *notes, ferrum_error *err);
+
+/* A schema that stands inside a grammar that is being built. */
+typedef struct fe_schema_site {
+    fe_grammar *g;
+    const char *name;
+    fe_text *notes; /* or NULL */
+    bool object;    /* objects alone fit */
+    fe_re never;    /* strings and keys of this expression, as they are written between the quotes, fit nowhere */
+    size_t steps;   /* that were taken so far: their limit is the grammar's */
+} fe_schema_site;
+
+/* *out: the values that fit, a node of the site's grammar. */
+int fe_schema_node(fe_node *out, fe_schema_site *site, const fe_json *schema, const fe_schema_options *options,
+                   ferrum_error *err);
 
 #endif
