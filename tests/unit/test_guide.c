@@ -335,6 +335,34 @@ static void in_company(void **state) {
     for (int i = 0; i < MANY; i++) ferrum_grammar_close(grammars[i]);
 }
 
+/* A control token comes where the grammar names it, as itself and as text; a text that only spells it is none. */
+static void control_tokens(void **state) {
+    (void)state;
+    static const char start[] = "<|im_start|>";
+    const ferrum_tokenizer *t = ferrum_model_tokenizer(model);
+    int32_t control = ferrum_token_find(t, start, sizeof start - 1);
+    assert_int_equal(ferrum_token_get_kind(t, control), FERRUM_TOKEN_CONTROL);
+    ferrum_grammar *named = fe_grammar_open(vocabulary, FE_SPACE_ANY);
+    fe_re r = fe_re_text(fe_grammar_res(named), "say " FE_CONTROL_MARK "<|im_start|> and 12345");
+    check(fe_grammar_finish(named, fe_node_term(named, r), NULL, NULL, &err));
+    ferrum_grammar *spelled = regex("say <\\|im_start\\|> and 12345");
+    for (int i = 0; i < 2; i++) {
+        ferrum_session_options o = plain(i ? spelled : named, 3);
+        ferrum_session *s = open_session(&o);
+        said answer = {.len = 0};
+        size_t count, found = 0;
+        append(s);
+        assert_true(listen(s, &answer));
+        assert_string_equal(answer.text, "say <|im_start|> and 12345");
+        const int32_t *ids = ferrum_session_answer(s, &count);
+        for (size_t k = 0; k < count; k++) found += ids[k] == control;
+        assert_int_equal(found, i ? 0 : 1);
+        ferrum_session_close(s);
+    }
+    ferrum_grammar_close(named);
+    ferrum_grammar_close(spelled);
+}
+
 /* The session holds what its maker has closed. */
 static void held(void **state) {
     (void)state;
@@ -404,6 +432,7 @@ int main(void) {
         cmocka_unit_test(forced_stretches),
         cmocka_unit_test(cut_off),
         cmocka_unit_test(in_company),
+        cmocka_unit_test(control_tokens),
         cmocka_unit_test(held),
         cmocka_unit_test(refused),
     };

@@ -771,12 +771,12 @@ static int draft_of(const fe_json *root) {
 }
 
 /* Defines every conjunction of parts that is met on the way. */
-static int compile(compiler *c, bool object, fe_node *root) {
+static int compile(compiler *c, const fe_json *schema, bool object, fe_node *root) {
     static const fe_json name = {.type = FE_JSON_STRING, .text = "object", .len = 6, .key = "type", .key_len = 4};
     static const fe_json objects = {.type = FE_JSON_OBJECT, .first = (fe_json *)&name, .count = 1};
     parts start = {0};
     find_anchors(c, c->root, c->root);
-    if (!c->rc) fe_parts_add(c, &start, (part){c->root, false, false});
+    if (!c->rc) fe_parts_add(c, &start, (part){schema, false, false});
     if (!c->rc && object) fe_parts_add(c, &start, (part){&objects, false, false});
     *root = node_of(c, &start);
     for (size_t i = 0; i < c->conjunction_count && !c->rc; i++) {
@@ -793,15 +793,15 @@ int fe_schema_node(fe_node *out, fe_schema_site *site, const fe_json *schema, co
                   .res = fe_grammar_res(site->g),
                   .tokens = fe_grammar_tokens(site->g),
                   .name = site->name,
-                  .root = schema,
+                  .root = site->document ? site->document : schema,
                   .options = *options,
                   .notes = site->notes,
                   .steps = site->steps,
                   .err = err,
-                  .draft = draft_of(schema),
                   .arena = fe_arena_make(ARENA_LIMIT)};
     c.content = fe_re_minus(c.res, fe_re_star(c.res, c.tokens->json_char), site->never);
-    int rc = compile(&c, site->object, out);
+    c.draft = draft_of(c.root);
+    int rc = compile(&c, schema, site->object, out);
     site->steps = c.steps;
     for (size_t i = 0; i < c.conjunction_count; i++) free(c.conjunctions[i].parts.list);
     free(c.conjunctions);

@@ -4,11 +4,15 @@
 
 #include "core/json.h"
 #include "text/grammar/grammar.h"
+#include <ferrum/grammar.h>
 
 typedef struct fe_schema_options {
     fe_space space;
     bool ordered; /* properties in the schema's order alone */
 } fe_schema_options;
+
+/* NULL: the defaults. FERRUM_EINVAL: no such kind of white space. */
+int fe_schema_options_take(fe_schema_options *out, const ferrum_schema_options *options, ferrum_error *err);
 
 /* notes: NULL, or receives a line for each keyword that says nothing about values, as far as it is not one of the usual
  * annotations. name: what messages call the schema.
@@ -21,10 +25,11 @@ int fe_schema_compile(fe_grammar **out, const fe_tokens *tokens, const char *tex
 typedef struct fe_schema_site {
     fe_grammar *g;
     const char *name;
-    fe_text *notes; /* or NULL */
-    bool object;    /* objects alone fit */
-    fe_re never;    /* strings and keys of this expression, as they are written between the quotes, fit nowhere */
-    size_t steps;   /* that were taken so far: their limit is the grammar's */
+    fe_text *notes;          /* or NULL */
+    bool object;             /* objects alone fit */
+    const fe_json *document; /* that $ref and $id are looked for in; NULL: the schema itself */
+    fe_re never;  /* strings and keys of this expression, as they are written between the quotes, fit nowhere */
+    size_t steps; /* that were taken so far: their limit is the grammar's */
 } fe_schema_site;
 
 /* *out: the values that fit, a node of the site's grammar. */
