@@ -131,7 +131,7 @@ class Chat(Suite):
         self.assertEqual([c.index for c in got.choices], [0, 1, 2])
         self.assertEqual(len({c.message.content for c in got.choices}), 3)
         self.assertEqual(got.usage.completion_tokens, 48)
-        self.assertEqual(len({c.message.content for c in self.chat(n=3).choices}), 1)
+        self.assertEqual(len({c.message.content for c in self.chat(n=3, seed=1).choices}), 1)
         texts = ["", "", ""]
         for chunk in self.chat(n=3, temperature=1, seed=1, stream=True):
             for choice in chunk.choices:
@@ -235,13 +235,13 @@ class Completions(Suite):
 
     def test_forms_of_prompt(self):
         case = load("oracle", "SmolLM2-135M-Instruct.Q4_1.json")["cases"][0]
-        text = self.complete(prompt=case["prompt"]).choices[0].text
-        self.assertEqual(self.complete(prompt=case["prompt_ids"]).choices[0].text, text)
-        several = self.complete(prompt=[case["prompt"], "The sea is"], n=2)
+        text = self.complete(prompt=case["prompt"], seed=1).choices[0].text
+        self.assertEqual(self.complete(prompt=case["prompt_ids"], seed=1).choices[0].text, text)
+        several = self.complete(prompt=[case["prompt"], "The sea is"], n=2, seed=1)
         self.assertEqual([c.index for c in several.choices], [0, 1, 2, 3])
-        self.assertEqual([c.text for c in several.choices], 2 * [text] + 2 * [self.complete().choices[0].text])
-        self.assertEqual([c.text for c in self.complete(prompt=[case["prompt_ids"]]).choices], [text])
-        self.assertEqual(self.complete(prompt=case["prompt"], echo=True).choices[0].text, case["prompt"] + text)
+        self.assertEqual([c.text for c in several.choices], 2 * [text] + 2 * [self.complete(seed=1).choices[0].text])
+        self.assertEqual([c.text for c in self.complete(prompt=[case["prompt_ids"]], seed=1).choices], [text])
+        self.assertEqual(self.complete(prompt=case["prompt"], echo=True, seed=1).choices[0].text, case["prompt"] + text)
 
     def test_logprobs_are_those_of_transformers(self):
         divergences = []
