@@ -29,6 +29,7 @@ typedef struct fe_constraint ferrum_constraint;
 /* Copies the tokens' bytes and makes the masks of strings, numbers and punctuation: about a tenth of a second and 40 MiB for 128,000
  * tokens. Control tokens never come under a grammar but for those that end an answer, and those that a family writes calls of
  * tools or reasoning with, where the grammar of a reply has them. */
+/* t NULL: the vocabulary of all bytes, without an end, to check grammars by. */
 FERRUM_API int ferrum_vocabulary_open(ferrum_vocabulary **out, const ferrum_tokenizer *t, ferrum_error *err);
 /* After its grammars: the last holder of each has closed it, sessions among them. */
 FERRUM_API void ferrum_vocabulary_close(ferrum_vocabulary *v);

@@ -11,7 +11,8 @@ enum { TOOLS_MOST = 4096, GAP_MOST = 8 };
 #define ARENA_LIMIT ((size_t)64 << 20)
 
 typedef struct tool {
-    const fe_json *name, *parameters; /* parameters NULL: it has none */
+    ferrum_str name;
+    const fe_json *parameters; /* NULL: it has none */
     fe_node arguments;
     char label[120]; /* for messages */
 } tool;
@@ -84,36 +85,36 @@ static fe_node pair_of(builder *b, fe_node first, fe_node second) {
 
 /* ---- Tools ------------------------------------------------------------------------------------------------------- */
 
-static bool is_name(const fe_json *v) {
-    if (!v || v->type != FE_JSON_STRING || v->len == 0 || v->len > 256) return false;
-    for (size_t i = 0; i < v->len; i++) {
-        char c = v->text[i];
+static bool is_name(ferrum_str s) {
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.data[i];
         bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
         if (!letter && c != '_' && c != '-' && c != '.') return false;
     }
-    return true;
+    return s.len && s.len <= 256;
 }
 
 static int read_tool(builder *b, const fe_json *v, size_t index) {
-    const fe_json *function = fe_tool_function(v), *name = fe_json_get(function, "name");
+    const fe_json *function = fe_tool_function(v), *named = fe_json_get(function, "name");
+    ferrum_str name = named && named->type == FE_JSON_STRING ? fe_json_str(named) : (ferrum_str){"", 0};
     if (!is_name(name))
         return fe_fail(b->err, FERRUM_EINVAL,
                        "tools[%zu]: its name must be of letters, digits, _, - and ., at most 256 of them", index);
     for (size_t i = 0; i < b->tool_count; i++)
-        if (fe_str_equal(fe_json_str(b->tools[i].name), fe_json_str(name)))
-            return fe_fail(b->err, FERRUM_EINVAL, "tools[%zu]: there is a tool %.80s already", index, name->text);
-    if (b->rules->choice == FERRUM_TOOL_NAMED && !fe_json_is(name, b->rules->tool)) return 0;
+        if (fe_str_equal(b->tools[i].name, name))
+            return fe_fail(b->err, FERRUM_EINVAL, "tools[%zu]: there is a tool %.80s already", index, name.data);
+    if (b->rules->choice == FERRUM_TOOL_NAMED && !fe_json_is(named, b->rules->tool)) return 0;
     tool *t = &b->tools[b->tool_count++];
     t->name = name;
     t->parameters = fe_json_get(function, "parameters");
     if (t->parameters && t->parameters->type == FE_JSON_NULL) t->parameters = NULL;
-    snprintf(t->label, sizeof t->label, "tools[%zu] (%.80s): parameters", index, name->text);
+    snprintf(t->label, sizeof t->label, "tools[%zu] (%.80s): parameters", index, name.data);
     return 0;
 }
 
 static int read_tools(builder *b) {
     const fe_json *list;
-    const char *text = b->rules->tools ? b->rules->tools : "[]", *wanted = b->rules->tool;
+    const char *text = b->rules->tools ? b->rules->tools : "[]";
     size_t index = 0;
     int rc = fe_json_parse(&list, text, strlen(text), "tools", NULL, &b->arena, b->err);
     if (!rc && list->type != FE_JSON_ARRAY)
@@ -125,7 +126,7 @@ static int read_tools(builder *b) {
     if (!b->tools) return fe_fail_memory(b->err, list->count * sizeof *b->tools, "tools");
     for (const fe_json *v = list->first; v && !rc; v = v->next) rc = read_tool(b, v, index++);
     if (!rc && b->rules->choice == FERRUM_TOOL_NAMED && !b->tool_count)
-        rc = fe_fail(b->err, FERRUM_EINVAL, "there is no tool of the name %.80s", wanted ? wanted : "(none)");
+        rc = fe_fail(b->err, FERRUM_EINVAL, "there is no tool of the name %.80s", b->rules->tool);
     if (!rc && b->rules->choice == FERRUM_TOOL_REQUIRED && !b->tool_count)
         rc = fe_fail(b->err, FERRUM_EINVAL, "a call is required, and there are no tools");
     return rc;
@@ -289,7 +290,7 @@ static fe_node xml_of(builder *b, tool *t) {
 
 /* ---- Calls ------------------------------------------------------------------------------------------------------- */
 
-static fe_re name_of(builder *b, const tool *t) { return fe_re_literal(b->res, t->name->text, t->name->len); }
+static fe_re name_of(builder *b, const tool *t) { return fe_re_literal(b->res, t->name.data, t->name.len); }
 
 static fe_re key(builder *b, const char *name) {
     fe_re quote = fe_re_text(b->res, "\"");
@@ -439,6 +440,8 @@ static int build(builder *b, const char *template_text, size_t len) {
     ferrum_tool_choice choice = b->rules->choice;
     if ((unsigned)choice > FERRUM_TOOL_NAMED)
         return fe_fail(b->err, FERRUM_EINVAL, "there is no choice %d of tools", (int)choice);
+    if (choice == FERRUM_TOOL_NAMED && !b->rules->tool)
+        return fe_fail(b->err, FERRUM_EINVAL, "a tool is to be named, and has no name");
     int rc = read_tools(b);
     if (rc) return rc;
     if (b->tool_count) b->format = fe_tool_format_find(template_text, len);

@@ -13,7 +13,16 @@ static void put_word(const fe_tokenizer *t, int32_t id, fe_text *out) {
     if (len && memchr(out->data + begin, *FE_CONTROL_MARK, len)) out->len = before;
 }
 
+/* Every byte but the mark of control tokens, which no text has. */
+static int tokens_of_bytes(fe_tokens **out, ferrum_error *err) {
+    char bytes[0xFF];
+    ferrum_str words[0xFF];
+    for (int i = 0; i < 0xFF; i++) bytes[i] = (char)i, words[i] = (ferrum_str){&bytes[i], 1};
+    return fe_tokens_open(out, words, 0xFF, NULL, 0, err);
+}
+
 int fe_tokens_of(fe_tokens **out, const fe_tokenizer *t, ferrum_error *err) {
+    if (!t) return tokens_of_bytes(out, err);
     uint32_t count = fe_tokenizer_size(t), end_count = 0;
     fe_text text = {0};
     size_t *start = malloc(((size_t)count + 1) * sizeof *start);

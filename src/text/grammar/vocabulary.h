@@ -5,7 +5,7 @@
 #include "text/grammar/tokens.h"
 #include "text/text.h"
 
-/* The bytes of every token, control tokens marked, and the tokens that end an answer. */
+/* t NULL: a vocabulary of bytes. Else the bytes of every token, control tokens marked, and the tokens that end an answer. */
 int fe_tokens_of(fe_tokens **out, const fe_tokenizer *t, ferrum_error *err);
 
 /* The length of the longest control token whose spelling the text begins with, or 0. */
