@@ -243,6 +243,7 @@ FERRUM_API void ferrum_reply_close(ferrum_reply *r);
 
 typedef struct ferrum_session ferrum_session;
 typedef struct ferrum_batch ferrum_batch;
+typedef struct fe_grammar ferrum_grammar; /* what a text may be, compiled: ferrum/grammar.h */
 
 typedef struct ferrum_token_bias {
     int32_t id;
@@ -275,11 +276,18 @@ typedef struct ferrum_session_options {
     bool special;        /* control tokens are text, as the vocabulary spells them, but for one that ends the answer */
     ferrum_batch *batch; /* evaluates for the session, together with others; NULL: the session does it by itself */
     ferrum_kv kv;        /* default FERRUM_KV_DEFAULT */
+    /* Every answer is one of its texts, or the beginning of one that was cut off; NULL: anything. The session holds it, as any
+     * number of others may. Tokens that may not come are taken out before all else of sampling, which leaves the odds among the
+     * rest as they are; an end token may come exactly where a text may end, and where nothing else may, the answer ends
+     * (FERRUM_FINISH_STOP) without one. A stretch that has to come is taken in the tokenizer's own tokens, none of which is drawn.
+     * Control tokens that the grammar names are text. */
+    ferrum_grammar *grammar;
 } ferrum_session_options;
 
 FERRUM_API void ferrum_session_options_init(ferrum_session_options *options);
 
-/* FERRUM_EUNSUPPORTED: the model gives embeddings alone (bert). */
+/* FERRUM_EUNSUPPORTED: the model gives embeddings alone (bert). FERRUM_EINVAL: the grammar is of another vocabulary, or there are
+ * ignore_end and a grammar. */
 FERRUM_API int ferrum_session_open(ferrum_session **out, const ferrum_model *model,
                                    const ferrum_session_options *options, ferrum_error *err);
 FERRUM_API void ferrum_session_close(ferrum_session *s);
@@ -323,6 +331,8 @@ typedef struct ferrum_logprob {
     float logprob; /* natural logarithm */
 } ferrum_logprob;
 FERRUM_API const ferrum_logprob *ferrum_session_logprobs(const ferrum_session *s, size_t index, size_t *count);
+/* The same of the token that was drawn there, be it one of the likeliest or not. id -1: there is none, or none is kept. */
+FERRUM_API ferrum_logprob ferrum_session_drawn(const ferrum_session *s, size_t index);
 
 /* The ids in the KV cache, and cutting them to the first `count` (so that a changed conversation keeps its common start). */
 FERRUM_API const int32_t *ferrum_session_tokens(const ferrum_session *s, size_t *count);
@@ -382,10 +392,10 @@ FERRUM_API int ferrum_model_embed(const ferrum_model *model, const ferrum_ids *t
  *             while ((got = ferrum_session_next(s[i], piece, sizeof piece, &err)) > 0) deliver(i, piece, got);
  *
  * A session of a batch evaluates nothing: append leaves its ids waiting, behind those that wait already, and next draws from
- * what the last step gave, at most one token a step, so that it returns 0 also where the session has to wait for another;
- * ferrum_session_finish tells whether the answer has ended. ferrum_session_tokens counts what is evaluated,
- * ferrum_session_logits is NULL while a prompt waits, and ferrum_session_score is FERRUM_EINVAL. All else is as it is by
- * itself. Sessions come and go between steps: open, append, truncate, cancel or close any of them, list those that are to go
+ * what the last step gave, at most one token a step, with what a grammar forces behind it, so that it returns 0 also where the
+ * session has to wait for another; ferrum_session_finish tells whether the answer has ended. ferrum_session_tokens counts what
+ * is evaluated, ferrum_session_logits is NULL while a prompt waits, and ferrum_session_score is FERRUM_EINVAL. All else is as it
+ * is by itself. Sessions come and go between steps: open, append, truncate, cancel or close any of them, list those that are to go
  * on. What waits in one that was cancelled is dropped.
  *
  * The others in a step alter a session's numbers only where a product rounds differently for another number of rows: not on
@@ -422,7 +432,7 @@ typedef struct ferrum_batch_stats {
 } ferrum_batch_stats;
 FERRUM_API void ferrum_batch_get_stats(ferrum_batch *b, ferrum_batch_stats *out); /* between steps */
 
-/* Evaluates what waits in the sessions, in one pass: first in those with a single token, then prompts, in the order of the list
+/* Evaluates what waits in the sessions, in one pass: first answers, then prompts, in the order of the list
  * and as far as there is room. The number of tokens evaluated; 0: nothing waits; negative on failure, and then all sessions
  * are as they were and the step can be repeated.
  * FERRUM_EINVAL names the index of a session that is not of this batch or is there twice; FERRUM_ELIMIT: more sessions than

@@ -24,13 +24,15 @@ extern "C" {
 #endif
 
 typedef struct fe_tokens ferrum_vocabulary;
-typedef struct fe_grammar ferrum_grammar;
 typedef struct fe_constraint ferrum_constraint;
 
 /* Copies the tokens' bytes and makes the masks of strings, numbers and punctuation: about a tenth of a second and 40 MiB for 128,000
- * tokens. Control tokens never come under a grammar but for those that end an answer. */
+ * tokens. Control tokens never come under a grammar but for those that end an answer, and those that a family writes calls of
+ * tools or reasoning with, where the grammar of a reply has them. */
+/* t NULL: the vocabulary of all bytes, without an end, to check grammars by. */
 FERRUM_API int ferrum_vocabulary_open(ferrum_vocabulary **out, const ferrum_tokenizer *t, ferrum_error *err);
-FERRUM_API void ferrum_vocabulary_close(ferrum_vocabulary *v); /* after its grammars */
+/* After its grammars: the last holder of each has closed it, sessions among them. */
+FERRUM_API void ferrum_vocabulary_close(ferrum_vocabulary *v);
 /* 64-bit words of a mask: one bit for each token, that of token i being bit i % 64 of word i / 64. */
 FERRUM_API size_t ferrum_vocabulary_mask_words(const ferrum_vocabulary *v);
 
@@ -59,7 +61,38 @@ FERRUM_API int ferrum_grammar_from_regex(ferrum_grammar **out, const ferrum_voca
 /* A grammar in llama.cpp's notation (GBNF), from its rule "root" on. */
 FERRUM_API int ferrum_grammar_from_gbnf(ferrum_grammar **out, const ferrum_vocabulary *v, const char *text, size_t len,
                                         const char *name, ferrum_error *err);
-FERRUM_API void ferrum_grammar_close(ferrum_grammar *g); /* after its constraints */
+/* ---- Replies of an assistant -------------------------------------------------------------------------------------
+ * Text, calls of tools or both, in the form in which the model's family writes them (see ferrum_reply_open, which takes such a
+ * reply apart again): a call's arguments fit the tool's parameters, and what opens a call is followed by one. */
+
+typedef enum ferrum_tool_choice {
+    FERRUM_TOOL_AUTO,     /* text, calls, or text and then calls (as far as the family's form has text before calls) */
+    FERRUM_TOOL_NONE,     /* text that nothing in it makes a call */
+    FERRUM_TOOL_REQUIRED, /* calls alone */
+    FERRUM_TOOL_NAMED,    /* calls of one tool alone */
+} ferrum_tool_choice;
+
+typedef struct ferrum_reply_rules {
+    const char *tools; /* a JSON array in OpenAI's form; NULL: none */
+    ferrum_tool_choice choice;
+    const char *tool;           /* FERRUM_TOOL_NAMED: its name */
+    bool one_call;              /* default false: several calls may stand in one reply */
+    const char *schema;         /* a JSON Schema that the text fits, where there is no call; NULL (default): any text */
+    const char *prompt;         /* as in ferrum_reply_options: does the reply begin with reasoning? */
+    ferrum_schema_options json; /* how arguments and the schema's JSON are written */
+} ferrum_reply_rules;
+
+/* Reasoning, as the model's template marks it, may stand before all of it, or has to be closed first where the prompt has opened it.
+ * notes: as ferrum_grammar_from_schema. A parameter's keyword that cannot be held is refused by the tool, keyword and path.
+ * FERRUM_EFORMAT: tools or schema are no JSON. FERRUM_EINVAL: tools in another form, none of the name, none where a call is required,
+ * one that no arguments fit. FERRUM_EUNSUPPORTED, besides: the model's template writes no calls in a form that is known. */
+FERRUM_API int ferrum_grammar_from_reply(ferrum_grammar **out, const ferrum_vocabulary *v, const ferrum_model *model,
+                                         const ferrum_reply_rules *rules, char **notes, ferrum_error *err);
+
+/* A grammar has holders: who compiled it, who keeps it, its constraints, and sessions that are opened with it. Each closes it once,
+ * in any thread and any order, and the last sets it free. Gives g back. */
+FERRUM_API ferrum_grammar *ferrum_grammar_keep(ferrum_grammar *g);
+FERRUM_API void ferrum_grammar_close(ferrum_grammar *g);
 
 FERRUM_API int ferrum_constraint_open(ferrum_constraint **out, ferrum_grammar *g, ferrum_error *err);
 FERRUM_API int ferrum_constraint_clone(ferrum_constraint **out, const ferrum_constraint *c, ferrum_error *err);
@@ -73,7 +106,8 @@ FERRUM_API int ferrum_constraint_accept(ferrum_constraint *c, int32_t id, ferrum
 FERRUM_API bool ferrum_constraint_may_end(const ferrum_constraint *c);
 /* Takes back the last `count` tokens that were accepted. FERRUM_EINVAL: there are fewer. */
 FERRUM_API int ferrum_constraint_rollback(ferrum_constraint *c, size_t count, ferrum_error *err);
-/* The bytes that come next whatever is drawn, at most `size`: *len of them, which may end inside a token of the text's. */
+/* The bytes that come next whatever is drawn, at most `size`: *len of them, which may end inside a token of the text's. A control
+ * token is told as a byte 0xFF and its spelling. */
 FERRUM_API int ferrum_constraint_forced(ferrum_constraint *c, char *text, size_t size, size_t *len, ferrum_error *err);
 
 #ifdef __cplusplus

@@ -1,6 +1,6 @@
 /* ferrum bench: how fast a model runs here, beside what the machine's memory and multipliers give in the same run.
  * Field names are llama-bench's where they mean the same. */
-#include "cli.h"
+#include "bench.h"
 
 #include <errno.h>
 #include <math.h>
@@ -9,13 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_SIZES = 16 };
+enum { MOST_TOKENS = 1 << 24, MOST_CLIENTS = 1024 };
 
+/* What a model alone takes stands before `prompt`, what a server alone takes from `server` on. */
 typedef struct bench_options {
     cli_model_options model;
-    const char *prompt, *generate, *depth, *parallel, *output, *shape;
+    const char *shape;
     uint32_t repetitions;
     bool estimate;
+    const char *prompt, *generate, *depth, *parallel, *output;
+    bench_server_options server;
 } bench_options;
 
 #define AT(field) offsetof(bench_options, field)
@@ -27,8 +30,10 @@ static const cli_option options[] = {
     CLI_OPTION("n-gen", 'n', CLI_STRING, AT(generate), "N,…", "answers of so many tokens; default 128; 0: none"),
     CLI_OPTION("n-depth", 'd', CLI_STRING, AT(depth), "N,…",
                "each behind so many tokens that are in the KV cache already; default 0"),
-    CLI_OPTION("n-parallel", 'b', CLI_STRING, AT(parallel), "N,…",
-               "answers of so many sequences together, in one batch; default 1"),
+    CLI_OPTION(
+        "n-parallel", 'b', CLI_STRING, AT(parallel), "N,…",
+        "answers of so many sequences together, in one batch; default 1; of a server, of so many clients, default "
+        "1,2,4,8"),
     CLI_OPTION("repetitions", 'r', CLI_COUNT, AT(repetitions), "N", "of each; default 5", .min = 1, .max = 1000),
     CLI_OPTION("output", 'o', CLI_STRING, AT(output), "FORMAT", "md (default), csv or json", .choices = outputs),
     CLI_OPTION(
@@ -38,13 +43,32 @@ static const cli_option options[] = {
     CLI_OPTION("estimate", 0, CLI_FLAG, AT(estimate), NULL,
                "run nothing: tell what the tests take of memory, and the tokens/s that the limits allow"),
     CLI_MODEL_OPTIONS(bench_options, model),
+    CLI_OPTION("server", 0, CLI_STRING, AT(server.url), "URL",
+               "in place of MODEL: a server with OpenAI's API, as http://127.0.0.1:8080; the options below are for it"),
+    CLI_OPTION(
+        "rate", 0, CLI_STRING, AT(server.rates), "R,…",
+        "requests that come at random, so many a second (Poisson), however many are under way; with it -b has no "
+        "default"),
+    CLI_OPTION("requests", 0, CLI_COUNT, AT(server.requests), "N", "of each test; default: 4 a client, and 16 at least",
+               .min = 1, .max = 1000000),
+    CLI_OPTION("api-key", 0, CLI_STRING, AT(server.key), "KEY", "default: OPENAI_API_KEY, or none"),
+    CLI_OPTION("model", 0, CLI_STRING, AT(server.model), "NAME",
+               "what requests name; default: the first model of the server's list"),
+    CLI_OPTION("completions", 0, CLI_FLAG, AT(server.completions), NULL,
+               "ask /v1/completions in place of /v1/chat/completions"),
+    CLI_OPTION("ignore-end", 0, CLI_FLAG, AT(server.ignore_end), NULL,
+               "ask for answers of full length (ignore_eos), of servers that know this"),
+    CLI_OPTION("slo-ttft", 0, CLI_NUMBER, AT(server.ttft), "MS", "a limit of goodput: milliseconds to the first token",
+               .min = 0, .max = INFINITY, .above_min = true),
+    CLI_OPTION("slo-tbt", 0, CLI_NUMBER, AT(server.tbt), "MS",
+               "the same: milliseconds between tokens, the mean of an answer", .min = 0, .max = INFINITY,
+               .above_min = true),
+    CLI_OPTION("timeout", 0, CLI_NUMBER, AT(server.timeout), "S", "for one answer; default 600 seconds", .min = 0,
+               .max = 86400, .above_min = true),
+    CLI_OPTION("seed", 0, CLI_SEED, AT(server.seed), "N",
+               "the same seed gives the same prompts and times; default: a random one, so that no prompt is cached"),
     {0},
 };
-
-typedef struct sizes {
-    uint32_t items[MOST_SIZES];
-    size_t count;
-} sizes;
 
 /* One line of the table. */
 typedef struct result {
@@ -57,7 +81,7 @@ typedef struct result {
 
 typedef struct bench {
     const bench_options *o;
-    sizes prompts, answers, depths, parallel;
+    bench_sizes prompts, answers, depths, parallel;
     ferrum_model *model;
     cli_shape shape;    /* the model is this one's, where one was asked for */
     uint64_t available; /* bytes of memory; UINT64_MAX: unknown */
@@ -67,18 +91,17 @@ typedef struct bench {
     bool first;
 } bench;
 
-/* Whole numbers separated by commas. */
-static int parse_sizes(const char *name, const char *text, sizes *out) {
+int bench_parse_sizes(const char *name, const char *text, uint32_t max, bench_sizes *out) {
     out->count = 0;
     for (const char *at = text;;) {
         char *end;
         errno = 0;
         unsigned long n = strtoul(at, &end, 10);
-        if (*at < '0' || *at > '9' || errno != 0 || n > 1u << 24 || (*end != ',' && *end != '\0'))
+        if (*at < '0' || *at > '9' || errno != 0 || n > max || (*end != ',' && *end != '\0'))
             return cli_fail(CLI_USAGE, "--%s is %s; it must be whole numbers up to %u, separated by commas", name, text,
-                            1u << 24);
-        if (out->count == MOST_SIZES)
-            return cli_fail(CLI_USAGE, "--%s has more than %d numbers", name, (int)MOST_SIZES);
+                            max);
+        if (out->count == BENCH_SIZES)
+            return cli_fail(CLI_USAGE, "--%s has more than %d numbers", name, (int)BENCH_SIZES);
         out->items[out->count++] = (uint32_t)n;
         if (*end == '\0') return CLI_GO_ON;
         at = end + 1;
@@ -251,17 +274,17 @@ static void print_csv_value(const json_t *value) {
         printf("%lld", (long long)(json_is_boolean(value) ? json_is_true(value) : json_integer_value(value)));
 }
 
-static void print_csv(const bench *b, json_t *o) {
+void bench_print_csv(json_t *row, bool first) {
     const char *key;
     json_t *value;
     const char *separator = "";
-    json_object_foreach(o, key, value) {
-        if (b->first) printf("%s%s", separator, key);
+    json_object_foreach(row, key, value) {
+        if (first) printf("%s%s", separator, key);
         separator = ",";
     }
-    if (b->first) putchar('\n');
+    if (first) putchar('\n');
     separator = "";
-    json_object_foreach(o, key, value) {
+    json_object_foreach(row, key, value) {
         fputs(separator, stdout);
         print_csv_value(value);
         separator = ",";
@@ -275,7 +298,7 @@ static void print(bench *b, const result *r) {
         json_array_append_new(b->list, describe(b, r));
     } else if (strcmp(output, "csv") == 0) {
         json_t *o = describe(b, r);
-        print_csv(b, o);
+        bench_print_csv(o, b->first);
         json_decref(o);
     } else if (b->o->estimate) {
         print_md_estimate(b, r);
@@ -366,21 +389,69 @@ static void tell_limits(const bench *b) {
                  b->limits.read_bytes * 1e-9, b->limits.multiply_ops * 1e-12, cli_bytes(b->info.token_bytes));
 }
 
+static int parse_tests(const bench_options *o, bench_sizes *prompts, bench_sizes *answers, bench_sizes *depths) {
+    int status = bench_parse_sizes("n-prompt", o->prompt ? o->prompt : "512", MOST_TOKENS, prompts);
+    if (status == CLI_GO_ON)
+        status = bench_parse_sizes("n-gen", o->generate ? o->generate : "128", MOST_TOKENS, answers);
+    if (status == CLI_GO_ON) status = bench_parse_sizes("n-depth", o->depth ? o->depth : "0", MOST_TOKENS, depths);
+    return status;
+}
+
+static bool is_given(const bench_options *o, const cli_option *option) {
+    static const size_t sizes[] = {
+        [CLI_FLAG] = sizeof(bool),    [CLI_COUNT] = sizeof(uint32_t), [CLI_SEED] = sizeof(bool),
+        [CLI_NUMBER] = sizeof(float), [CLI_STRING] = sizeof(char *),  [CLI_STRINGS] = sizeof(cli_strings)};
+    static const char nothing[sizeof(cli_strings)];
+    return memcmp((const char *)o + option->offset, nothing, sizes[option->kind]) != 0;
+}
+
+static int check_options(const bench_options *o) {
+    for (const cli_option *option = options; option->name; option++) {
+        bool useless = o->server.url ? option->offset < AT(prompt) : option->offset >= AT(server);
+        if (useless && is_given(o, option))
+            return cli_fail(CLI_USAGE, "--%s has no use %s --server", option->name, o->server.url ? "with" : "without");
+    }
+    return CLI_GO_ON;
+}
+
 static int parse(bench *b, bench_options *o, int argc, char **argv, const char **model) {
     cli_args args = {0};
     int status = cli_parse(&cli_bench_command, argc, argv, o, &args);
     if (status != CLI_GO_ON) return status;
     if (o->shape && strcmp(o->shape, "list") == 0) return cli_shape_list(), CLI_OK;
-    if ((args.count == 0) == (o->shape == NULL))
-        return cli_fail(CLI_USAGE, "%s (usage: ferrum bench [OPTION]... MODEL, or --shape NAME)",
-                        o->shape ? "--shape is given beside MODEL" : "an argument is missing");
+    status = check_options(o);
+    if (status != CLI_GO_ON) return status;
+    const char *other = o->server.url ? "--server" : o->shape ? "--shape" : NULL;
+    if (args.count && other) return cli_fail(CLI_USAGE, "%s is given beside MODEL %s", other, args.items[0]);
+    if (!args.count && !other)
+        return cli_fail(CLI_USAGE, "an argument is missing (usage: ferrum bench [OPTION]... MODEL, or --shape NAME, or "
+                                   "--server URL)");
     *model = args.count ? args.items[0] : NULL;
-    status = parse_sizes("n-prompt", o->prompt ? o->prompt : "512", &b->prompts);
-    if (status == CLI_GO_ON) status = parse_sizes("n-gen", o->generate ? o->generate : "128", &b->answers);
-    if (status == CLI_GO_ON) status = parse_sizes("n-depth", o->depth ? o->depth : "0", &b->depths);
-    if (status == CLI_GO_ON) status = parse_sizes("n-parallel", o->parallel ? o->parallel : "1", &b->parallel);
-    return status;
+    return parse_tests(o, &b->prompts, &b->answers, &b->depths);
 }
+
+/* ---- A server -------------------------------------------------------------------------------------------------------- */
+
+static int check_sizes(const char *name, const bench_sizes *s) {
+    for (size_t i = 0; i < s->count; i++)
+        if (s->items[i] == 0) return cli_fail(CLI_USAGE, "--%s is 0, which no request to a server can be", name);
+    return CLI_GO_ON;
+}
+
+static int bench_a_server(const bench *b, bench_options *o) {
+    bench_server_plan plan = {.o = &o->server, .prompts = b->prompts, .answers = b->answers, .depths = b->depths};
+    const char *parallel = o->parallel ? o->parallel : o->server.rates ? NULL : "1,2,4,8";
+    int status = parallel ? bench_parse_sizes("n-parallel", parallel, MOST_CLIENTS, &plan.parallel) : CLI_GO_ON;
+    if (status == CLI_GO_ON) status = check_sizes("n-prompt", &plan.prompts);
+    if (status == CLI_GO_ON) status = check_sizes("n-gen", &plan.answers);
+    if (status == CLI_GO_ON) status = check_sizes("n-parallel", &plan.parallel);
+    if (status != CLI_GO_ON) return status;
+    plan.output = o->output ? o->output : outputs[0];
+    if (o->server.timeout <= 0) o->server.timeout = 600;
+    return bench_server(&plan);
+}
+
+/* ---- The command ----------------------------------------------------------------------------------------------------- */
 
 static int open_model(bench *b, const char *model) {
     double seconds;
@@ -414,6 +485,9 @@ static int bench_main(int argc, char **argv) {
     bench b = {.o = &o, .first = true};
     const char *model = NULL;
     int status = parse(&b, &o, argc, argv, &model);
+    if (status != CLI_GO_ON) return status;
+    if (o.server.url) return bench_a_server(&b, &o);
+    status = bench_parse_sizes("n-parallel", o.parallel ? o.parallel : "1", MOST_TOKENS, &b.parallel);
     if (status == CLI_GO_ON) status = open_model(&b, model);
     if (status != CLI_GO_ON) return status;
     b.list = json_array();
@@ -427,7 +501,7 @@ static int bench_main(int argc, char **argv) {
 const cli_command cli_bench_command = {
     .name = "bench",
     .arguments = "MODEL",
-    .about = "Measures a model's speed beside the machine's limits.",
+    .about = "Measures a model's speed beside the machine's limits, or a server's under load.",
     .details = "Each test is run once to warm up, then --repetitions times: tokens/s, mean ±\n"
                "standard deviation. pp512 is a prompt of 512 tokens, tg128 an answer of 128, \"x\n"
                "8\" of 8 sequences together, counted in one, \"@ d4096\" behind 4,096 tokens. The\n"
@@ -439,7 +513,14 @@ const cli_command cli_bench_command = {
                "--shape answers what a model would do here before it is downloaded, and whether\n"
                "it fits: ferrum bench --shape qwen3-8b, llama-3.2-1b:q8_0, … Its weights are\n"
                "noise in memory, of the types that published files have; with --estimate they\n"
-               "take none.\n",
+               "take none.\n"
+               "\n"
+               "--server measures any server with OpenAI's API, streaming: -p tokens of made-up\n"
+               "words, all different, behind -d that all begin with, answered with -n tokens at\n"
+               "most. \"x 8\" are 8 clients, each of which sends its next request when the last is\n"
+               "answered; \"2/s\" requests come at random times. Times count from when a request\n"
+               "ought to have been sent: to its first token, between two pieces of its text, and\n"
+               "to its end. What failed is told by kind, and the status is then 1.\n",
     .options = options,
     .min_args = 0,
     .max_args = 1,

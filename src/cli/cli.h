@@ -3,6 +3,7 @@
 #define FERRUM_CLI_H
 
 #include <ferrum/ferrum.h>
+#include <ferrum/grammar.h>
 #include <jansson.h>
 
 enum cli_status { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130, CLI_GO_ON = -1 };
@@ -55,7 +56,8 @@ typedef struct cli_command {
 
 extern const cli_command cli_run_command, cli_perplexity_command, cli_inspect_command, cli_bench_command,
     cli_quantize_command, cli_tokenize_command, cli_detokenize_command, cli_pull_command, cli_list_command,
-    cli_rm_command, cli_completion_command, cli_embed_command, cli_template_command;
+    cli_rm_command, cli_completion_command, cli_embed_command, cli_template_command, cli_grammar_command,
+    cli_serve_command;
 
 /* The commands by index, in the order of the help; NULL behind the last. */
 const cli_command *cli_command_at(size_t index);
@@ -136,6 +138,44 @@ void cli_template_free(cli_template *t);
 int cli_template_render(const cli_template *t, const ferrum_model *model, const json_t *messages, const char *tools,
                         bool answer, char **text, size_t *len, ferrum_error *err);
 
+/* ---- Answers under a grammar (grammar.c) -------------------------------------------------------------------------- */
+
+typedef struct cli_grammar_options {
+    const char *schema, *regex, *grammar; /* a file, an expression, a file; one of them at most */
+    const char *space;
+    bool ordered;
+} cli_grammar_options;
+
+extern const char *const cli_spaces[];
+
+#define CLI_SCHEMA_OPTIONS(type, field)                                                                              \
+    CLI_OPTION("space", 0, CLI_STRING, offsetof(type, field.space), "KIND",                                          \
+               "white space in JSON: indent (default), a space or the end of a line and spaces at each place; any; " \
+               "or compact, none",                                                                                   \
+               .choices = cli_spaces),                                                                               \
+        CLI_OPTION("ordered", 0, CLI_FLAG, offsetof(type, field.ordered), NULL,                                      \
+                   "members of JSON objects in the schema's order; default: in any")
+#define CLI_GRAMMAR_OPTIONS(type, field)                                                             \
+    CLI_OPTION("json-schema", 0, CLI_STRING, offsetof(type, field.schema), "FILE",                   \
+               "an answer is JSON that fits this schema"),                                           \
+        CLI_OPTION("regex", 0, CLI_STRING, offsetof(type, field.regex), "RE",                        \
+                   "an answer matches this regular expression, in ECMAScript's syntax, as a whole"), \
+        CLI_OPTION("grammar", 0, CLI_STRING, offsetof(type, field.grammar), "FILE",                  \
+                   "an answer follows this grammar, in llama.cpp's notation (GBNF)"),                \
+        CLI_SCHEMA_OPTIONS(type, field)
+
+typedef struct cli_grammar {
+    ferrum_vocabulary *vocabulary;
+    ferrum_grammar *grammar; /* NULL: answers may be anything */
+} cli_grammar;
+
+/* CLI_GO_ON, or CLI_USAGE. */
+int cli_grammar_options_check(const cli_grammar_options *o);
+/* What the options say; g is zeroed by the caller and released with cli_grammar_free, after all sessions, either way. CLI_GO_ON, or
+ * the status to exit with. */
+int cli_grammar_load(cli_grammar *g, const ferrum_model *model, const cli_grammar_options *o);
+void cli_grammar_free(cli_grammar *g);
+
 /* What --kv stands for. */
 ferrum_kv cli_kv(const cli_model_options *options);
 
@@ -215,6 +255,9 @@ bool cli_make_folders(const char *path);
 int cli_read_file(const char *path, char **data, size_t *len);
 
 double cli_now(void); /* monotonic seconds */
+
+/* A random one where none is given. CLI_GO_ON, or the status to exit with. */
+int cli_seed_load(cli_seed *seed);
 
 /* "93.8 MiB"; valid until the fourth call after it. */
 const char *cli_bytes(uint64_t bytes);

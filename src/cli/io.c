@@ -59,33 +59,13 @@ int cli_print_json(json_t *object, size_t digits) {
     return CLI_OK;
 }
 
-/* The length of the UTF-8 sequence at s, or 0 where there is none (table 3-7 of the Unicode standard). */
-static size_t utf8_length(const unsigned char *s, size_t len) {
-    if (s[0] < 0x80) return 1;
-    size_t n = s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : s[0] < 0xF5 ? 4 : 0;
-    if (n == 0 || n > len) return 0;
-    unsigned char low = s[0] == 0xE0 ? 0xA0 : s[0] == 0xF0 ? 0x90 : 0x80;
-    unsigned char high = s[0] == 0xED ? 0x9F : s[0] == 0xF4 ? 0x8F : 0xBF;
-    if (s[1] < low || s[1] > high) return 0;
-    for (size_t i = 2; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80) return 0;
-    return n;
-}
-
 json_t *cli_json_text(const char *data, size_t len) {
     json_t *whole = json_stringn(data, len);
     if (whole) return whole;
-    char *text = malloc(len * 3 + 1); /* U+FFFD takes three bytes */
-    if (!text) return NULL;
-    size_t out = 0;
-    for (size_t i = 0; i < len;) {
-        size_t n = utf8_length((const unsigned char *)data + i, len - i);
-        memcpy(text + out, n ? data + i : "\xEF\xBF\xBD", n ? n : 3);
-        out += n ? n : 3;
-        i += n ? n : 1;
-    }
-    whole = json_stringn(text, out);
-    free(text);
+    char *text;
+    if (ferrum_utf8_repair(data, len, &text, &len, NULL) != 0) return NULL;
+    whole = json_stringn(text, len);
+    ferrum_free(text);
     return whole;
 }
 
@@ -183,6 +163,14 @@ double cli_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int cli_seed_load(cli_seed *seed) {
+    if (seed->given) return CLI_GO_ON;
+    if (getentropy(&seed->value, sizeof seed->value) != 0)
+        return cli_fail(CLI_FAILED, "the system gives no random seed: %s; --seed sets one", strerror(errno));
+    seed->value >>= 11; /* 53 bits: whole in JSON wherever it is read */
+    return CLI_GO_ON;
 }
 
 const char *cli_bytes(uint64_t bytes) {

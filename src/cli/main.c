@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 static const cli_command *const commands[] = {
-    &cli_run_command,   &cli_template_command, &cli_perplexity_command, &cli_inspect_command,    &cli_quantize_command,
-    &cli_bench_command, &cli_embed_command,    &cli_tokenize_command,   &cli_detokenize_command, &cli_pull_command,
-    &cli_list_command,  &cli_rm_command,       &cli_completion_command};
+    &cli_run_command,      &cli_serve_command, &cli_template_command, &cli_perplexity_command, &cli_inspect_command,
+    &cli_quantize_command, &cli_bench_command, &cli_embed_command,    &cli_tokenize_command,   &cli_detokenize_command,
+    &cli_pull_command,     &cli_list_command,  &cli_rm_command,       &cli_grammar_command,    &cli_completion_command};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 const cli_command *cli_command_at(size_t index) { return index < COMMANDS ? commands[index] : NULL; }

@@ -11,6 +11,7 @@ static const char *const variables[][2] = {
     {"HF_TOKEN, HF_TOKEN_PATH", "the token for private and gated models, or its file; default: token in HF_HOME"},
     {"HF_ENDPOINT", "another hub than https://huggingface.co"},
     {"HF_HUB_OFFLINE", "1: nothing is fetched"},
+    {"OPENAI_API_KEY", "the key of the server that bench --server asks"},
     {"XDG_CACHE_HOME", "known models are kept in ferrum/models/ in it; default ~/.cache"},
     {"XDG_STATE_HOME", "the chat's history is kept in ferrum/ in it; default ~/.local/state"},
 };

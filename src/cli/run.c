@@ -18,6 +18,7 @@ typedef struct run_options {
     cli_strings stop;
     const char *system;
     cli_template_options chat;
+    cli_grammar_options held;
     bool raw, json, ignore_end;
 } run_options;
 
@@ -53,6 +54,7 @@ static const cli_option options[] = {
     CLI_OPTION("raw", 0, CLI_FLAG, AT(raw), NULL,
                "complete the prompt as it stands, without the model's chat template"),
     CLI_TEMPLATE_OPTIONS(run_options, chat),
+    CLI_GRAMMAR_OPTIONS(run_options, held),
     CLI_OPTION("ignore-end", 0, CLI_FLAG, AT(ignore_end), NULL, "go on after the model's end token"),
     CLI_OPTION("json", 0, CLI_FLAG, AT(json), NULL, "print one JSON object in place of the text"),
     CLI_OPTION("logprobs", 0, CLI_COUNT, AT(logprobs), "N",
@@ -60,14 +62,6 @@ static const cli_option options[] = {
     CLI_MODEL_OPTIONS(run_options, model),
     {0},
 };
-
-static int load_seed(cli_seed *seed) {
-    if (seed->given) return CLI_GO_ON;
-    if (getentropy(&seed->value, sizeof seed->value) != 0)
-        return cli_fail(CLI_FAILED, "the system gives no random seed: %s; --seed sets one", strerror(errno));
-    seed->value >>= 11; /* 53 bits: whole in JSON wherever it is read */
-    return CLI_GO_ON;
-}
 
 /* *text: release with free. NULL where the terminal is to be asked. One newline at the end of standard input goes: pipes and
  * editors add it. */
@@ -93,13 +87,15 @@ static int read_prompt(const cli_args *args, char **text, size_t *len) {
 static int check_options(const run_options *o, bool terminal) {
     if (o->logprobs && !o->json) return cli_fail(CLI_USAGE, "--logprobs is told in JSON only: add --json");
     if (o->json && terminal) return cli_fail(CLI_USAGE, "--json needs a prompt, as an argument or on standard input");
+    if (o->ignore_end && (o->held.schema || o->held.regex || o->held.grammar))
+        return cli_fail(CLI_USAGE, "--ignore-end goes on behind the end, where a schema or grammar allows nothing");
     if (o->raw && o->system) return cli_fail(CLI_USAGE, "--raw leaves no place for --system");
     if (o->raw && (o->chat.file || o->chat.think || o->chat.no_think || o->chat.variables.count))
         return cli_fail(CLI_USAGE, "--raw applies no chat template, and the options for one have no use");
-    return CLI_GO_ON;
+    return cli_grammar_options_check(&o->held);
 }
 
-static int open_session(cli_answerer *a, const run_options *o) {
+static int open_session(cli_answerer *a, const run_options *o, ferrum_grammar *grammar) {
     ferrum_session_options s;
     ferrum_session_options_init(&s);
     s.context = o->context;
@@ -117,6 +113,7 @@ static int open_session(cli_answerer *a, const run_options *o) {
     s.stop_count = o->stop.count;
     s.logprobs = o->logprobs;
     s.ignore_end = o->ignore_end;
+    s.grammar = grammar;
     ferrum_error err;
     if (ferrum_session_open(&a->session, a->model, &s, &err) != 0) return cli_fail_library(&err);
     cli_interrupt_watch(a->session);
@@ -287,13 +284,15 @@ static void print_memory(const cli_answerer *a, ferrum_kv kv) {
 
 static int with_model(const char *model, const run_options *o, const char *prompt, size_t len) {
     cli_answerer a = {.verbose = o->model.verbose};
+    cli_grammar held = {0};
     double load_seconds = 0;
     int status = cli_model_open(&a.model, model, &o->model, &load_seconds);
     if (status != CLI_GO_ON) return status;
     ferrum_model_get_info(a.model, &a.info);
     status = cli_template_load(&a.format, &o->chat);
     if (status == CLI_GO_ON) status = choose_format(&a, o);
-    if (status == CLI_GO_ON) status = open_session(&a, o);
+    if (status == CLI_GO_ON) status = cli_grammar_load(&held, a.model, &o->held);
+    if (status == CLI_GO_ON) status = open_session(&a, o, held.grammar);
     if (status == CLI_GO_ON) {
         if (a.verbose) print_start(&a, o, load_seconds);
         status = prompt ? complete(&a, o, prompt, len, load_seconds) : cli_chat(&a);
@@ -301,6 +300,7 @@ static int with_model(const char *model, const run_options *o, const char *promp
     }
     cli_interrupt_watch(NULL);
     ferrum_session_close(a.session);
+    cli_grammar_free(&held);
     ferrum_model_close(a.model);
     cli_template_free(&a.format);
     return status;
@@ -318,7 +318,7 @@ static int run(int argc, char **argv) {
     int status = cli_parse(&cli_run_command, argc, argv, &o, &args);
     if (status != CLI_GO_ON) return status;
     status = check_options(&o, args.count == 1 && isatty(STDIN_FILENO));
-    if (status == CLI_GO_ON) status = load_seed(&o.seed);
+    if (status == CLI_GO_ON) status = cli_seed_load(&o.seed);
     char *prompt = NULL;
     size_t len = 0;
     if (status == CLI_GO_ON) status = read_prompt(&args, &prompt, &len);
@@ -336,7 +336,9 @@ const cli_command cli_run_command = {
                "leaves. The model's chat template is applied, or that of --chat-template; without\n"
                "any, and with --raw, the text is completed as it stands. The text goes to\n"
                "standard output as it comes, everything else to standard error. What a\n"
-               "conversation becomes is told by ferrum template.\n",
+               "conversation becomes is told by ferrum template. With --json-schema, --regex or\n"
+               "--grammar an answer can be nothing else, unless it is cut off (--max-tokens, the\n"
+               "context, Ctrl-C); what cannot be held is refused: ferrum grammar check.\n",
     .options = options,
     .min_args = 1,
     .max_args = 2,

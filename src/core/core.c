@@ -152,6 +152,22 @@ size_t fe_utf8_pending(const char *s, size_t len) {
     return 0;
 }
 
+int ferrum_utf8_repair(const char *text, size_t len, char **out, size_t *out_len, ferrum_error *err) {
+    *out = malloc(len * 3 + 1); /* U+FFFD takes three bytes */
+    if (!*out) return fe_fail_memory(err, len * 3 + 1, "a text");
+    size_t to = 0;
+    for (size_t at = 0; at < len;) {
+        uint32_t cp;
+        size_t n = fe_utf8_decode(text + at, len - at, &cp);
+        memcpy(*out + to, n ? text + at : "\xEF\xBF\xBD", n ? n : 3);
+        to += n ? n : 3;
+        at += n ? n : 1;
+    }
+    (*out)[to] = '\0';
+    *out_len = to;
+    return 0;
+}
+
 /* Characters that would move, hide or turn round the text about them: C0, C1, zero-width and bidirectional controls. */
 static bool is_control(uint32_t c) {
     return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) ||

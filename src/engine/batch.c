@@ -149,11 +149,16 @@ static void add_part(ferrum_batch *b, ferrum_session *s, uint32_t rows) {
     s->part = b->steps;
 }
 
-/* Of sessions with one token to evaluate, or of prompts, as many tokens as `room` allows. */
+/* Is it an answer that waits: the token that was drawn, and those that its grammar has put behind it? */
+static bool answers(const ferrum_session *s, size_t waiting) {
+    return waiting == 1 || (s->count >= s->answer_first && waiting <= FE_FORCED_MOST + 1);
+}
+
+/* Of answers, or of prompts, as many tokens as `room` allows. */
 static void gather_some(ferrum_batch *b, ferrum_session *const *sessions, size_t count, bool prompts, uint32_t room) {
     for (size_t i = 0; i < count && room; i++) {
         size_t waiting = fe_session_waiting(sessions[i]);
-        if ((waiting > 1) != prompts || waiting == 0) continue;
+        if (waiting == 0 || answers(sessions[i], waiting) == prompts) continue;
         if (b->paged && prompts) reuse_pages(b, sessions[i]);
         uint32_t rows = (uint32_t)fe_min(fe_session_waiting(sessions[i]), room);
         if (b->paged) rows = take_pages(b, sessions, i, count, rows, !prompts || b->rows == 0);
@@ -163,8 +168,7 @@ static void gather_some(ferrum_batch *b, ferrum_session *const *sessions, size_t
     }
 }
 
-/* Sessions with one token to evaluate come first: an answer never stands still for a prompt, and waits for no more of one than
- * prompt_rows. */
+/* Answers come first: one of them never stands still for a prompt, and waits for no more of one than prompt_rows. */
 static void gather(ferrum_batch *b, ferrum_session *const *sessions, size_t count) {
     b->rows = 0;
     b->count = 0;

@@ -200,9 +200,18 @@ static int32_t draw_from(fe_sampler *s, candidate *c, size_t n, float best) {
     return id;
 }
 
-int32_t fe_sampler_draw(fe_sampler *s, const float *logits, const int32_t *history, size_t count, size_t answer) {
+/* Those that are not allowed can never be drawn, whatever is added to them. */
+static void take_candidates(fe_sampler *s, const float *logits, const uint64_t *allowed) {
+    for (uint32_t i = 0; i < s->vocab; i++) {
+        bool may = !allowed || allowed[i / 64] >> i % 64 & 1;
+        s->candidates[i] = (candidate){(int32_t)i, may ? logits[i] : -INFINITY};
+    }
+}
+
+int32_t fe_sampler_draw(fe_sampler *s, const float *logits, const uint64_t *allowed, const int32_t *history,
+                        size_t count, size_t answer) {
     const ferrum_sampling *p = &s->settings;
-    for (uint32_t i = 0; i < s->vocab; i++) s->candidates[i] = (candidate){(int32_t)i, logits[i]};
+    take_candidates(s, logits, allowed);
     adjust(s, history, count, answer);
     candidate best, *c = s->candidates;
     size_t n = compact(s, &best);

@@ -73,6 +73,9 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     if (!options) options = &defaults;
     int rc = fe_model_must_generate(model, err);
     if (rc) return rc;
+    if (options->grammar && options->ignore_end)
+        return fe_fail(err, FERRUM_EINVAL,
+                       "ignore_end and a grammar exclude each other: behind its end nothing may come");
     if (options->logprobs > MOST_LOGPROBS)
         return fe_fail(err, FERRUM_EINVAL, "%u log-probabilities a token were asked for; the most is %d",
                        options->logprobs, MOST_LOGPROBS);
@@ -89,6 +92,7 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     rc = choose_context(s, err);
     if (!rc) rc = copy_stops(s, options, err);
     if (!rc) rc = fe_sampler_open(&s->sampler, &options->sampling, model->h.vocab, err);
+    if (!rc && options->grammar) rc = fe_guide_open(&s->guide, options->grammar, model->tokenizer, model->h.vocab, err);
     if (!rc) rc = open_cache(s, err);
     if (!rc) rc = open_scratch(s, err);
     if (!rc) {
@@ -107,6 +111,7 @@ void ferrum_session_close(ferrum_session *s) {
     for (size_t i = 0; i < s->stop_count; i++) free(s->stop[i]);
     free(s->stop);
     fe_sampler_close(s->sampler);
+    fe_guide_close(&s->guide);
     fe_pass_close(&s->pass);
     fe_cache_close(&s->cache);
     if (s->pages) fe_session_give_pages(s, 0);
@@ -168,6 +173,7 @@ static void begin_answer(ferrum_session *s, size_t first) {
     s->handed = 0;
     s->text.len = 0;
     s->timings = (ferrum_timings){0};
+    fe_guide_restart(&s->guide);
 }
 
 /* Where the tokens that are known end: those in the cache, waiting and drawn. */
@@ -249,18 +255,27 @@ const float *ferrum_session_logits(const ferrum_session *s) { return s->logits; 
 
 /* ---- Drawing ---- */
 
+/* The likeliest of the next position, and a place behind them for the one that will be drawn. */
 static int keep_logprobs(ferrum_session *s, ferrum_error *err) {
-    uint32_t n = s->options.logprobs;
+    size_t n = s->options.logprobs, row = n + 1;
     if (n == 0) return 0;
     if (s->answer_count == s->logprobs_capacity) {
         size_t capacity = fe_max(64, 2 * s->logprobs_capacity);
-        ferrum_logprob *grown = realloc(s->logprobs, capacity * n * sizeof *grown);
-        if (!grown) return fe_fail_memory(err, capacity * n * sizeof *grown, "log-probabilities");
+        ferrum_logprob *grown = realloc(s->logprobs, capacity * row * sizeof *grown);
+        if (!grown) return fe_fail_memory(err, capacity * row * sizeof *grown, "log-probabilities");
         s->logprobs = grown;
         s->logprobs_capacity = capacity;
     }
-    fe_top_logprobs(s->logits, s->model->h.vocab, s->logprobs + s->answer_count * n, n);
+    fe_top_logprobs(s->logits, s->model->h.vocab, s->logprobs + s->answer_count * row, n);
     return 0;
+}
+
+/* Its log-probability is as far below the likeliest one's as its logit. */
+static void keep_drawn(ferrum_session *s, int32_t id) {
+    size_t n = s->options.logprobs;
+    if (n == 0) return;
+    ferrum_logprob *row = s->logprobs + s->answer_count * (n + 1);
+    row[n] = (ferrum_logprob){id, row->logprob + (s->logits[id] - s->logits[row->id])};
 }
 
 static void end_answer(ferrum_session *s, ferrum_finish finish) {
@@ -268,42 +283,63 @@ static void end_answer(ferrum_session *s, ferrum_finish finish) {
     s->draining = true;
 }
 
-/* Draws one token and, where the answer goes on, appends its text. The token before it is evaluated first: the last one of an
- * answer never is. WAITS: in a batch, that is not done here. */
-static int draw(ferrum_session *s, ferrum_error *err) {
-    if (s->options.max_tokens && s->answer_count >= s->options.max_tokens) {
-        end_answer(s, FERRUM_FINISH_LENGTH);
-        return 0;
-    }
-    if (atomic_load_explicit(&s->canceled, memory_order_relaxed)) {
-        end_answer(s, FERRUM_FINISH_CANCELED);
-        return 0;
-    }
-    size_t drawn = end_of(s);
-    if (drawn > s->count) {
-        if (s->count == s->context) {
-            end_answer(s, FERRUM_FINISH_CONTEXT);
-            return 0;
-        }
-        if (s->options.batch) return WAITS;
-        int32_t last = s->tokens[s->count];
-        int rc = evaluate(s, &last, 1, NULL, NULL, err);
-        if (rc) return rc;
-    }
-    int rc = keep_logprobs(s, err);
+/* A reason to end before another token comes. */
+static ferrum_finish look_for_end(const ferrum_session *s) {
+    if (s->guide.constraint && fe_guide_is_over(&s->guide)) return FERRUM_FINISH_STOP;
+    if (s->options.max_tokens && s->answer_count >= s->options.max_tokens) return FERRUM_FINISH_LENGTH;
+    if (atomic_load_explicit(&s->canceled, memory_order_relaxed)) return FERRUM_FINISH_CANCELED;
+    return end_of(s) > s->context ? FERRUM_FINISH_CONTEXT : FERRUM_FINISH_NONE;
+}
+
+/* Sees to the logits behind the last token. WAITS: in a batch, that is not done here. */
+static int evaluate_drawn(ferrum_session *s, ferrum_error *err) {
+    if (s->options.batch) return WAITS;
+    return evaluate(s, s->tokens + s->count, end_of(s) - s->count, NULL, NULL, err);
+}
+
+static int draw_id(ferrum_session *s, int32_t *id, ferrum_error *err) {
+    bool guided = s->guide.constraint;
+    int rc = guided ? fe_guide_mask(&s->guide, err) : 0;
     if (rc) return rc;
-    int32_t id = fe_sampler_draw(s->sampler, s->logits, s->tokens, drawn, s->answer_count);
-    if (id < 0) return fe_fail(err, FERRUM_EFORMAT, "the model gave no number for any token: its weights are broken");
-    s->tokens[drawn] = id;
+    *id = fe_sampler_draw(s->sampler, s->logits, guided ? s->guide.mask : NULL, s->tokens, end_of(s), s->answer_count);
+    if (*id >= 0) return 0;
+    if (guided)
+        return fe_fail(err, FERRUM_EFORMAT,
+                       "of the tokens that may come under the grammar none can be drawn: the "
+                       "vocabulary has none, or they are biased away");
+    return fe_fail(err, FERRUM_EFORMAT, "the model gave no number for any token: its weights are broken");
+}
+
+static int take_id(ferrum_session *s, int32_t id, ferrum_error *err) {
+    int rc = s->guide.constraint ? fe_guide_accept(&s->guide, id, err) : 0;
+    if (rc) return rc;
+    keep_drawn(s, id);
+    s->tokens[end_of(s)] = id;
     s->answer_count++;
     bool end = ferrum_token_is_end(s->model->tokenizer, id);
     if (end && !s->options.ignore_end) {
         end_answer(s, FERRUM_FINISH_STOP);
     } else if (s->model->tokenizer) {
-        fe_tokenizer_decode(s->model->tokenizer, id, s->options.special, false, &s->text);
+        bool special = s->options.special || s->guide.constraint; /* a grammar leaves none but those that it names */
+        fe_tokenizer_decode(s->model->tokenizer, id, special, false, &s->text);
         if (s->text.failed) return fe_fail_memory(err, s->text.capacity, "text");
     }
     return 0;
+}
+
+/* Draws one token and, where the answer goes on, appends its text. What comes before it is evaluated first: the last token of an
+ * answer never is, and one that the grammar forces needs no logits, unless they are asked for: it is evaluated together with the
+ * next that is drawn. WAITS: the batch has to evaluate first. */
+static int draw(ferrum_session *s, ferrum_error *err) {
+    int32_t id = -1;
+    int rc = 0;
+    ferrum_finish finish = look_for_end(s);
+    if (finish != FERRUM_FINISH_NONE) return end_answer(s, finish), 0;
+    if (s->guide.constraint && s->count >= s->answer_first) rc = fe_guide_forced(&s->guide, &id, err);
+    if (!rc && end_of(s) > s->count && (id < 0 || s->options.logprobs)) rc = evaluate_drawn(s, err);
+    if (!rc) rc = keep_logprobs(s, err);
+    if (!rc && id < 0) rc = draw_id(s, &id, err);
+    return rc ? rc : take_id(s, id, err);
 }
 
 /* Ends the answer before the first stop string in its text. Only what the last token added can complete one. */
@@ -398,7 +434,12 @@ const int32_t *ferrum_session_answer(const ferrum_session *s, size_t *count) {
 
 const ferrum_logprob *ferrum_session_logprobs(const ferrum_session *s, size_t index, size_t *count) {
     *count = index < s->answer_count ? s->options.logprobs : 0;
-    return *count ? s->logprobs + index * s->options.logprobs : NULL;
+    return *count ? s->logprobs + index * (s->options.logprobs + 1) : NULL;
+}
+
+ferrum_logprob ferrum_session_drawn(const ferrum_session *s, size_t index) {
+    size_t n = s->options.logprobs;
+    return n && index < s->answer_count ? s->logprobs[index * (n + 1) + n] : (ferrum_logprob){-1, 0};
 }
 
 const int32_t *ferrum_session_tokens(const ferrum_session *s, size_t *count) {

@@ -2,6 +2,7 @@
 #ifndef FE_SESSION_H
 #define FE_SESSION_H
 
+#include "engine/guide.h"
 #include "engine/pages.h"
 #include "engine/sampler.h"
 #include "model/model.h"
@@ -17,10 +18,12 @@ struct ferrum_session {
         pages; /* [context / FERRUM_KV_PAGE, rounded up], of its batch: page_count of them, behind one another; or NULL */
     size_t page_count;
     fe_sampler *sampler;
+    fe_guide guide;
     uint32_t context;
     atomic_bool canceled;
 
-    /* [context + 1]: those in the cache; behind them those not yet evaluated: the last drawn one or, in a batch, a prompt's */
+    /* [context + 1]: those in the cache; behind them those not yet evaluated: the last drawn one, what is forced
+     * behind it or, in a batch, a prompt's */
     int32_t *tokens;
     size_t count;  /* in the cache */
     size_t length; /* of the timeline: as many, unless the batch took pages back or gave some that it had */
@@ -30,7 +33,7 @@ struct ferrum_session {
     uint64_t part; /* and the last that evaluated tokens of it */
 
     size_t answer_first, answer_count; /* in tokens: what was drawn for the current answer */
-    ferrum_logprob *logprobs;          /* [answer_capacity][options.logprobs] */
+    ferrum_logprob *logprobs; /* [logprobs_capacity][options.logprobs + 1]: the likeliest, and the one that was drawn */
     size_t logprobs_capacity;
     ferrum_finish finish;
     fe_text text;  /* drawn and not yet handed out; may end inside a UTF-8 sequence or a stop string */

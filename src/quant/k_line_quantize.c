@@ -15,9 +15,10 @@ typedef struct {
     size_t sub, subs; /* elements of a sub-block, sub-blocks */
     float top;        /* the largest q */
     int most;         /* the largest s and m */
+    float base;       /* of the weights */
 } layout;
 
-static const layout q2_k = {16, 16, 3, 15}, q4_k = {32, 8, 15, 63}, q5_k = {32, 8, 31, 63};
+static const layout q2_k = {16, 16, 3, 15, 0}, q4_k = {32, 8, 15, 63, 1}, q5_k = {32, 8, 31, 63, 1};
 
 typedef struct {
     uint16_t d, dmin;
@@ -31,7 +32,7 @@ static int near_integer(float value, float unit, int most) {
 }
 
 /* Sub-block j of c: the best of five scales about the fit's, each with three minimums, and of a sub-block without a scale. */
-static void choose(candidate *c, const layout *l, size_t j, const float *x, const fe_line *f) {
+static void choose(candidate *c, const layout *l, size_t j, const float *x, const float *weight, const fe_line *f) {
     float d = fe_f16_to_f32(c->d), dmin = fe_f16_to_f32(c->dmin), mean = f->scale * f->mean_q - f->min;
     int s[FE_LANES] = {0}, m[FE_LANES] = {0};
     fe_lines lines;
@@ -48,7 +49,7 @@ static void choose(candidate *c, const layout *l, size_t j, const float *x, cons
         lines.scale[i] = d * (float)s[i];
         lines.min[i] = dmin * (float)m[i];
     }
-    fe_line_errors(&lines, x, l->sub, l->top);
+    fe_line_errors(&lines, x, weight, l->sub, l->top);
     size_t best = fe_best_lane(lines.error);
     c->s[j] = (uint8_t)s[best];
     c->m[j] = (uint8_t)m[best];
@@ -56,22 +57,24 @@ static void choose(candidate *c, const layout *l, size_t j, const float *x, cons
     fe_line_round(c->q + j * l->sub, x, l->sub, l->top, lines.scale[best], lines.min[best]);
 }
 
-static void choose_all(candidate *c, const layout *l, const float x[256], const fe_line f[SUBS_MAX]) {
+static void choose_all(candidate *c, const layout *l, const float x[256], const float weight[256],
+                       const fe_line f[SUBS_MAX]) {
     c->error = 0;
-    for (size_t j = 0; j < l->subs; j++) choose(c, l, j, x + j * l->sub, &f[j]);
+    for (size_t j = 0; j < l->subs; j++) choose(c, l, j, x + j * l->sub, weight + j * l->sub, &f[j]);
 }
 
 /* d and dmin of least error for c's integers: the normal equations of x ≈ d·(s·q) - dmin·m over the whole super-block.
  * False where they have no solution that improves matters, such as all minimums zero. */
-static bool solve_scales(candidate *c, const layout *l, const float x[256]) {
+static bool solve_scales(candidate *c, const layout *l, const float x[256], const float weight[256]) {
     double aa = 0, ab = 0, bb = 0, ax = 0, bx = 0;
     for (size_t i = 0; i < 256; i++) {
         double a = c->s[i / l->sub] * c->q[i], b = -(double)c->m[i / l->sub];
-        aa += a * a;
-        ab += a * b;
-        bb += b * b;
-        ax += a * x[i];
-        bx += b * x[i];
+        double wa = weight[i] * a, wb = weight[i] * b;
+        aa += wa * a;
+        ab += wa * b;
+        bb += wb * b;
+        ax += wa * x[i];
+        bx += wb * x[i];
     }
     double det = aa * bb - ab * ab, d, dmin;
     if (bb == 0 && aa > 0) {
@@ -89,12 +92,13 @@ static bool solve_scales(candidate *c, const layout *l, const float x[256]) {
     return (c->d & 0x7C00) != 0x7C00 && (c->dmin & 0x7C00) != 0x7C00;
 }
 
-static void refine(candidate *best, const layout *l, const float x[256], const fe_line f[SUBS_MAX]) {
-    choose_all(best, l, x, f);
+static void refine(candidate *best, const layout *l, const float x[256], const float weight[256],
+                   const fe_line f[SUBS_MAX]) {
+    choose_all(best, l, x, weight, f);
     for (int i = 0; i < REFINEMENTS; i++) {
         candidate next = *best;
-        if (!solve_scales(&next, l, x)) return;
-        choose_all(&next, l, x, f);
+        if (!solve_scales(&next, l, x, weight)) return;
+        choose_all(&next, l, x, weight, f);
         bool goes_on = next.error < 0.998f * best->error;
         if (next.error < best->error) *best = next;
         if (!goes_on) return;
@@ -103,14 +107,16 @@ static void refine(candidate *best, const layout *l, const float x[256], const f
 
 static void quantize_block(candidate *best, const layout *l, const float x[256]) {
     fe_line f[SUBS_MAX];
+    float weight[256];
     float scale = 0, min = 0, most = (float)l->most;
     for (size_t j = 0; j < l->subs; j++) {
-        f[j] = fe_line_fit(x + j * l->sub, l->sub, l->top, false);
+        fe_search_weights(weight + j * l->sub, x + j * l->sub, l->sub, l->base);
+        f[j] = fe_line_fit(x + j * l->sub, weight + j * l->sub, l->sub, l->top, false);
         scale = fmaxf(scale, f[j].scale);
         min = fmaxf(min, f[j].min);
     }
     *best = (candidate){.d = fe_f32_to_f16(scale / most), .dmin = fe_f32_to_f16(min / most)};
-    refine(best, l, x, f);
+    refine(best, l, x, weight, f);
 }
 
 /* ---- The layouts that k_quants.c reads ---- */

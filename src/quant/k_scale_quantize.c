@@ -27,7 +27,7 @@ static int clamp(float s, int most) {
 }
 
 /* Sub-block j of c: the best of the integers about its scale's, and about that of the other sign. */
-static void choose(candidate *c, const layout *l, size_t j, const float *x, float scale) {
+static void choose(candidate *c, const layout *l, size_t j, const float *x, const float *weight, float scale) {
     float d = fe_f16_to_f32(c->d), near = roundf(scale * fe_inverse(d));
     int s[FE_LANES];
     fe_scales scales;
@@ -35,37 +35,39 @@ static void choose(candidate *c, const layout *l, size_t j, const float *x, floa
         s[i] = clamp(i < 10 ? near + (float)(i - 5) : (float)(i - 13) - near, l->most);
         scales.scale[i] = d * (float)s[i];
     }
-    fe_scale_errors(&scales, x, SUB, l->low);
+    fe_scale_errors(&scales, x, weight, SUB, l->low);
     size_t best = fe_best_lane(scales.error);
     c->s[j] = (int8_t)s[best];
     c->error += scales.error[best];
     fe_scale_round(c->q + j * SUB, x, SUB, l->low, scales.scale[best]);
 }
 
-static void choose_all(candidate *c, const layout *l, const float x[256], const float fit[SUBS]) {
+static void choose_all(candidate *c, const layout *l, const float x[256], const float weight[256],
+                       const float fit[SUBS]) {
     c->error = 0;
-    for (size_t j = 0; j < SUBS; j++) choose(c, l, j, x + j * SUB, fit[j]);
+    for (size_t j = 0; j < SUBS; j++) choose(c, l, j, x + j * SUB, weight + j * SUB, fit[j]);
 }
 
 /* d of least error for c's integers; false where there is none. */
-static bool solve_scale(candidate *c, const float x[256]) {
+static bool solve_scale(candidate *c, const float x[256], const float weight[256]) {
     double aa = 0, ax = 0;
     for (size_t i = 0; i < 256; i++) {
         double a = c->s[i / SUB] * c->q[i];
-        aa += a * a;
-        ax += a * x[i];
+        aa += weight[i] * a * a;
+        ax += weight[i] * a * x[i];
     }
     if (aa == 0) return false;
     c->d = fe_f32_to_f16((float)(ax / aa));
     return (c->d & 0x7C00) != 0x7C00;
 }
 
-static void refine(candidate *best, const layout *l, const float x[256], const float fit[SUBS]) {
-    choose_all(best, l, x, fit);
+static void refine(candidate *best, const layout *l, const float x[256], const float weight[256],
+                   const float fit[SUBS]) {
+    choose_all(best, l, x, weight, fit);
     for (int i = 0; i < REFINEMENTS; i++) {
         candidate next = *best;
-        if (!solve_scale(&next, x)) return;
-        choose_all(&next, l, x, fit);
+        if (!solve_scale(&next, x, weight)) return;
+        choose_all(&next, l, x, weight, fit);
         bool goes_on = next.error < 0.998f * best->error;
         if (next.error < best->error) *best = next;
         if (!goes_on) return;
@@ -73,14 +75,15 @@ static void refine(candidate *best, const layout *l, const float x[256], const f
 }
 
 static void quantize_block(candidate *best, const layout *l, const float x[256]) {
-    float fit[SUBS], largest = 0;
+    float fit[SUBS], weight[256], largest = 0;
     for (size_t j = 0; j < SUBS; j++) {
-        fit[j] = fe_scale_fit(x + j * SUB, SUB, l->low);
+        fe_search_weights(weight + j * SUB, x + j * SUB, SUB, 1);
+        fit[j] = fe_scale_fit(x + j * SUB, weight + j * SUB, SUB, l->low);
         if (fabsf(fit[j]) > fabsf(largest)) largest = fit[j];
     }
     /* the integers reach further below 0 than above it */
     *best = (candidate){.d = fe_f32_to_f16(-largest / (float)l->most)};
-    refine(best, l, x, fit);
+    refine(best, l, x, weight, fit);
 }
 
 /* ---- The layouts that k_quants.c reads ---- */

@@ -9,10 +9,12 @@ enum { N = 32 };
 /* ---- One scale: w = d · q, q = -low … low-1 ---- */
 
 static uint16_t choose_scale(const float x[N], float low) {
-    uint16_t fit = fe_f32_to_f16(fe_scale_fit(x, N, low));
+    float weight[N];
+    fe_search_weights(weight, x, N, 1);
+    uint16_t fit = fe_f32_to_f16(fe_scale_fit(x, weight, N, low));
     fe_scales scales;
     for (size_t c = 0; c < FE_LANES; c++) scales.scale[c] = fe_f16_to_f32(fe_f16_step(fit, (int)c - FE_LANES / 2));
-    fe_scale_errors(&scales, x, N, low);
+    fe_scale_errors(&scales, x, weight, N, low);
     return fe_f16_step(fit, (int)fe_best_lane(scales.error) - FE_LANES / 2);
 }
 
@@ -28,7 +30,9 @@ static uint16_t quantize_scale(uint8_t u[N], const float x[N], float low) {
 /* ---- Scale and minimum: w = d · q + m ---- */
 
 static void quantize_line(uint8_t q[N], uint16_t *d, uint16_t *m, const float x[N], float top) {
-    fe_line fit = fe_line_fit(x, N, top, true);
+    float weight[N];
+    fe_search_weights(weight, x, N, 1);
+    fe_line fit = fe_line_fit(x, weight, N, top, true);
     fe_lines lines;
     uint16_t ds[FE_LANES], ms[FE_LANES];
     for (int c = 0; c < FE_LANES; c++) {
@@ -37,7 +41,7 @@ static void quantize_line(uint8_t q[N], uint16_t *d, uint16_t *m, const float x[
         lines.scale[c] = fe_f16_to_f32(ds[c]);
         lines.min[c] = -fe_f16_to_f32(ms[c]);
     }
-    fe_line_errors(&lines, x, N, top);
+    fe_line_errors(&lines, x, weight, N, top);
     size_t best = fe_best_lane(lines.error);
     *d = ds[best];
     *m = ms[best];

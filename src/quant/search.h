@@ -1,14 +1,19 @@
 /* What the quantisers share: the search for a block's scale, or its scale and minimum.
  *
- * The error that is made small is Σ (w - x)², of the values as they will be decoded. FE_LANES candidates are tried at once, in
- * loops over the lanes that compilers turn into vectors; a lane's sums do not depend on the vectors' width, so that the blocks
- * are the same on every CPU. */
+ * The error that is made small is Σ weight·(w - x)², of the values as they will be decoded; a value's weight is base + |x|/rms,
+ * rms its sub-block's root mean square, as the errors of large values change most what a model says. The base is 1; with two
+ * bits, 0. FE_LANES candidates are tried at once, in loops over the lanes that compilers turn into vectors; a lane's sums do not
+ * depend on the vectors' width, so that the blocks are the same on every CPU.
+ */
 #ifndef FE_QUANT_SEARCH_H
 #define FE_QUANT_SEARCH_H
 
 #include "quant/quant.h"
 
 enum { FE_LANES = 16 };
+
+/* The weights of a sub-block's n values. */
+void fe_search_weights(float *weight, const float *x, size_t n, float base);
 
 /* ---- Lines (search_line.c): w = scale · q - min, q = 0 … top, scale >= 0 ---- */
 
@@ -17,7 +22,7 @@ typedef struct fe_lines {
 } fe_lines;
 
 /* The error of each lane's scale and minimum, with the q that come nearest. */
-void fe_line_errors(fe_lines *lines, const float *x, size_t n, float top);
+void fe_line_errors(fe_lines *lines, const float *x, const float *weight, size_t n, float top);
 /* Those q, as fe_line_errors takes them. */
 void fe_line_round(uint8_t *q, const float *x, size_t n, float top, float scale, float min);
 
@@ -26,7 +31,7 @@ typedef struct fe_line {
     float mean_q;
 } fe_line;
 /* The best that is found among reals. free_min: the minimum may be negative. */
-fe_line fe_line_fit(const float *x, size_t n, float top, bool free_min);
+fe_line fe_line_fit(const float *x, const float *weight, size_t n, float top, bool free_min);
 
 /* ---- Scales (search_scale.c): w = scale · q, q = -low … low-1, the scale of either sign ---- */
 
@@ -34,10 +39,10 @@ typedef struct fe_scales {
     float scale[FE_LANES], error[FE_LANES];
 } fe_scales;
 
-void fe_scale_errors(fe_scales *scales, const float *x, size_t n, float low);
+void fe_scale_errors(fe_scales *scales, const float *x, const float *weight, size_t n, float low);
 void fe_scale_round(int8_t *q, const float *x, size_t n, float low, float scale);
 /* The best that is found among reals. */
-float fe_scale_fit(const float *x, size_t n, float low);
+float fe_scale_fit(const float *x, const float *weight, size_t n, float low);
 
 /* ---- Lanes ---- */
 

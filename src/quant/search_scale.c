@@ -12,13 +12,13 @@ static inline float nearest_q(float x, float inverse, float low) {
     return fe_nearest(q);
 }
 
-void fe_scale_errors(fe_scales *scales, const float *x, size_t n, float low) {
+void fe_scale_errors(fe_scales *scales, const float *x, const float *weight, size_t n, float low) {
     float inverse[FE_LANES], error[FE_LANES] = {0};
     for (size_t c = 0; c < FE_LANES; c++) inverse[c] = fe_inverse(scales->scale[c]);
     for (size_t i = 0; i < n; i++) {
         for (size_t c = 0; c < FE_LANES; c++) {
             float e = scales->scale[c] * nearest_q(x[i], inverse[c], low) - x[i];
-            error[c] += e * e;
+            error[c] += weight[i] * e * e;
         }
     }
     for (size_t c = 0; c < FE_LANES; c++) scales->error[c] = error[c];
@@ -30,15 +30,16 @@ void fe_scale_round(int8_t *q, const float *x, size_t n, float low, float scale)
 }
 
 /* The errors of the scales, and the scales of least squares for the same q. */
-static void improve(fe_scales *scales, float next[FE_LANES], const float *x, size_t n, float low) {
+static void improve(fe_scales *scales, float next[FE_LANES], const float *x, const float *weight, size_t n, float low) {
     float inverse[FE_LANES], error[FE_LANES] = {0}, sqq[FE_LANES] = {0}, sqx[FE_LANES] = {0};
     for (size_t c = 0; c < FE_LANES; c++) inverse[c] = fe_inverse(scales->scale[c]);
     for (size_t i = 0; i < n; i++) {
         for (size_t c = 0; c < FE_LANES; c++) {
             float q = nearest_q(x[i], inverse[c], low), e = scales->scale[c] * q - x[i];
-            error[c] += e * e;
-            sqq[c] += q * q;
-            sqx[c] += q * x[i];
+            error[c] += weight[i] * e * e;
+            float wq = weight[i] * q;
+            sqq[c] += wq * q;
+            sqx[c] += wq * x[i];
         }
     }
     for (size_t c = 0; c < FE_LANES; c++) {
@@ -47,7 +48,7 @@ static void improve(fe_scales *scales, float next[FE_LANES], const float *x, siz
     }
 }
 
-float fe_scale_fit(const float *x, size_t n, float low) {
+float fe_scale_fit(const float *x, const float *weight, size_t n, float low) {
     float largest = 0, best = 0, least = INFINITY;
     for (size_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(x[i]));
     fe_scales scales;
@@ -59,7 +60,7 @@ float fe_scale_fit(const float *x, size_t n, float low) {
     }
     for (int pass = 0; pass < PASSES; pass++) {
         float next[FE_LANES];
-        improve(&scales, next, x, n, low);
+        improve(&scales, next, x, weight, n, low);
         size_t c = fe_best_lane(scales.error);
         if (scales.error[c] < least) {
             least = scales.error[c];

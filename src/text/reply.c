@@ -200,10 +200,14 @@ static found read_named_head(const fe_tool_format *f, const char *s, size_t n, h
 
 /* ---- Arguments written as XML ---- */
 
+const fe_json *fe_tool_function(const fe_json *tool) {
+    const fe_json *function = fe_json_get(tool, "function");
+    return function ? function : tool;
+}
+
 static const fe_json *argument_schema(const ferrum_reply *r, const head *h, const char *key, size_t len) {
     for (const fe_json *t = r->tools ? r->tools->first : NULL; t; t = t->next) {
-        const fe_json *function = fe_json_get(t, "function");
-        if (!function) function = t;
+        const fe_json *function = fe_tool_function(t);
         if (!fe_json_is(fe_json_get(function, "name"), h->name)) continue;
         const fe_json *all = fe_json_get(fe_json_get(function, "parameters"), "properties");
         for (const fe_json *p = all ? all->first : NULL; p; p = p->next)
@@ -440,8 +444,7 @@ static bool step(ferrum_reply *r, bool last) {
 
 /* ---- Public ---- */
 
-/* Is the reasoning open at the prompt's end? */
-static bool opens_reasoning(const fe_think_format *think, const char *prompt) {
+bool fe_prompt_opens_reasoning(const fe_think_format *think, const char *prompt) {
     const char *open = NULL;
     for (const char *p = prompt; (p = strstr(p, think->open)); p += strlen(think->open)) open = p;
     return open && !strstr(open, think->close);
@@ -460,7 +463,7 @@ int fe_reply_open(ferrum_reply **out, const char *text, size_t len, const ferrum
             rc = fe_fail(err, FERRUM_EINVAL, "tools: %s where an array belongs", fe_json_type_name(r->tools->type));
         r->format = fe_tool_format_find(text, len);
     }
-    if (r->think && options && options->prompt && opens_reasoning(r->think, options->prompt)) {
+    if (r->think && options && options->prompt && fe_prompt_opens_reasoning(r->think, options->prompt)) {
         r->state = IN_REASONING;
         r->strip = true;
     }

@@ -20,6 +20,8 @@ typedef struct fe_tool_format {
     const char *call_open, *call_close;   /* round each */
     const char *name_key, *arguments_key; /* FE_CALL_JSON */
     const char *middle;                   /* FE_CALL_NAMED */
+    const char *id_open, *id;             /* what may stand behind a name: a literal, and a pattern behind it */
+    const char *number_key;               /* FE_CALL_JSON: of a string of digits that may stand before the name */
     bool bare;                            /* nothing marks a call: a reply that begins with such an object is one */
 } fe_tool_format;
 
@@ -27,6 +29,12 @@ typedef struct fe_tool_format {
 typedef struct fe_think_format {
     const char *open, *close;
 } fe_think_format;
+
+/* A tool of OpenAI's list: what is in "function", or the tool itself. */
+const fe_json *fe_tool_function(const fe_json *tool);
+
+/* Does a reply to the prompt begin inside reasoning, which it has opened? */
+bool fe_prompt_opens_reasoning(const fe_think_format *think, const char *prompt);
 
 /* NULL: the template writes neither in a known way. */
 const fe_tool_format *fe_tool_format_find(const char *template_text, size_t len);

@@ -17,6 +17,10 @@ int fe_tokenizer_open(fe_tokenizer **out, const ferrum_gguf *g, const char *pre,
 
 uint32_t fe_tokenizer_size(const fe_tokenizer *t);
 
+/* As ferrum_tokenize without flags, but for a text that stands behind another: no space is put before it. */
+int fe_tokenizer_encode_inside(const fe_tokenizer *t, const char *text, size_t len, int32_t **ids, size_t *count,
+                               ferrum_error *err);
+
 /* Appends the bytes of one token; control tokens give nothing unless `special`. `first`: it begins the text, so that a
  * SentencePiece vocabulary that adds a space before text loses it again. id must be in the vocabulary. */
 void fe_tokenizer_decode(const fe_tokenizer *t, int32_t id, bool special, bool first, fe_text *out);

@@ -112,7 +112,8 @@ static int encode_plain(fe_encoder *e, const char *text, size_t len) {
     if (len == 0) return 0;
     const fe_vocab *v = &e->t->vocab;
     if (v->kind == FE_VOCAB_WPM) return fe_wpm_encode(e, text, len);
-    return v->kind == FE_VOCAB_BPE ? fe_bpe_encode(e, text, len) : fe_spm_encode(e, text, len, v->add_space);
+    return v->kind == FE_VOCAB_BPE ? fe_bpe_encode(e, text, len)
+                                   : fe_spm_encode(e, text, len, v->add_space && !e->inside);
 }
 
 /* Does the token take the white space behind it? */
@@ -167,7 +168,7 @@ static int no_tokenizer(ferrum_error *err) {
     return fe_fail(err, FERRUM_EUNSUPPORTED, "the model has no tokenizer; it runs on token ids alone");
 }
 
-int ferrum_tokenize(const ferrum_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **ids,
+static int tokenize(const fe_tokenizer *t, const char *text, size_t len, unsigned flags, bool inside, int32_t **ids,
                     size_t *count, ferrum_error *err) {
     if (!t) return no_tokenizer(err);
     const fe_vocab *v = &t->vocab;
@@ -175,7 +176,7 @@ int ferrum_tokenize(const ferrum_tokenizer *t, const char *text, size_t len, uns
         return fe_fail(err, FERRUM_ELIMIT, "a text of %zu bytes is longer than the %d that can be tokenized", len,
                        INT32_MAX);
     bool special = flags & FERRUM_ADD_SPECIAL, parse = flags & FERRUM_PARSE_SPECIAL;
-    fe_encoder e = {.t = t, .err = err, .capacity = 64};
+    fe_encoder e = {.t = t, .err = err, .inside = inside, .capacity = 64};
     e.ids = malloc(e.capacity * sizeof *e.ids);
     int rc = e.ids ? 0 : fe_fail_memory(err, e.capacity * sizeof *e.ids, "the ids of a text");
     if (rc == 0 && special && v->add_bos && !(parse && begins_with_bos(v, text, len))) rc = fe_encoder_push(&e, v->bos);
@@ -190,6 +191,16 @@ int ferrum_tokenize(const ferrum_tokenizer *t, const char *text, size_t len, uns
     *ids = e.ids;
     *count = e.count;
     return 0;
+}
+
+int ferrum_tokenize(const ferrum_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **ids,
+                    size_t *count, ferrum_error *err) {
+    return tokenize(t, text, len, flags, false, ids, count, err);
+}
+
+int fe_tokenizer_encode_inside(const fe_tokenizer *t, const char *text, size_t len, int32_t **ids, size_t *count,
+                               ferrum_error *err) {
+    return tokenize(t, text, len, 0, true, ids, count, err);
 }
 
 /* Text of a bounded room; `len` counts on beyond it. */

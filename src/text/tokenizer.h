@@ -40,6 +40,7 @@ typedef struct fe_encoder {
     size_t count, capacity;
     fe_merger merger;
     char *spelled;      /* BPE: scratch for a piece in GPT-2's alphabet; NULL where whole pieces are not looked up */
+    bool inside;        /* the text stands behind another: SentencePiece puts no space before it */
     bool after_unknown; /* SentencePiece: the last id stands for a run of unknown characters */
 } fe_encoder;
 

@@ -1,6 +1,8 @@
 """cmake --install: a C program builds against what is installed, by pkg-config and by find_package, shared and static."""
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import unittest
 
@@ -54,6 +56,17 @@ class Install(Case):
         self.assertEqual(self.command(program, model("tiny-llama"), env=self.env), f"{version} tiny-llama\n")
         needed = self.command("readelf", "-d", program)
         self.assertEqual("libferrum.so.0" in needed, shared)
+
+    def test_the_servers_files(self):
+        with open(os.path.join(self.prefix, "lib", "systemd", "system", "ferrum.service")) as file:
+            unit = file.read()
+        self.assertRegex(unit, r"\nExecStart=/\S+/bin/ferrum serve ")
+        self.assertNotIn("@", unit.replace("@system-service", "").replace("@privileged", ""))
+        for path in "lib/sysusers.d/ferrum.conf", "share/ferrum/grafana.json":
+            self.assertGreater(os.path.getsize(os.path.join(self.prefix, path)), 0)
+        if shutil.which("systemd-analyze"):
+            local = self.file("ferrum.service", re.sub(r"(?<=ExecStart=)\S+", os.path.join(self.prefix, "bin", "ferrum"), unit))
+            self.command("systemd-analyze", "verify", "--man=no", local)
 
     def flags(self, *arguments):
         return shlex.split(self.command("pkg-config", *arguments, "ferrum", env=self.env))

@@ -25,12 +25,13 @@ class Usage(Case):
     def test_help_of_commands(self):
         options = {"run": "max-tokens context threads temperature top-k top-p min-p repetition-penalty presence-penalty "
                           "frequency-penalty seed stop system "
-                          "raw chat-template think no-think var ignore-end device cpu kv pre json logprobs verbose help",
+                          "raw chat-template think no-think var json-schema regex grammar space ordered ignore-end device cpu kv pre json logprobs verbose help",
                    "perplexity": "ids tokens json logits top threads device cpu kv pre verbose help",
                    "inspect": "context tensors json threads device cpu kv pre verbose help",
                    "pull": "help", "list": "aliases json help", "rm": "yes help", "completion": "help",
+                   "grammar": "kind model space ordered help",
                    "template": "messages tools no-answer chat-template think no-think var help",
-                   "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate threads device cpu kv pre verbose help",
+                   "bench": "n-prompt n-gen n-depth n-parallel repetitions output shape estimate server rate requests api-key model completions ignore-end slo-ttft slo-tbt timeout seed threads device cpu kv pre verbose help",
                    "tokenize": "no-special parse-special pieces json null pre help",
                    "detokenize": "no-special json pre help"}
         for command, names in options.items():

@@ -219,7 +219,19 @@ static void test_refused(void **state) {
         {"false", FERRUM_EINVAL, "no finite value"},
         {"{\"type\":\"any\"}", FERRUM_EUNSUPPORTED, "#: type: no such type"},
         {"{\"properties\":{\"a\":{\"uniqueItems\":true}}}", FERRUM_EUNSUPPORTED, "#/properties/a: uniqueItems"},
-        {"{\"items\":{\"unevaluatedProperties\":false}}", FERRUM_EUNSUPPORTED, "#/items: unevaluatedProperties"},
+        {"{\"items\":{\"uniqueItems\":true,\"items\":{\"type\":\"string\"},\"contains\":{\"const\":\"a\"}}}",
+         FERRUM_EUNSUPPORTED, "#/items: uniqueItems: not held beside contains"},
+        {"{\"type\":\"array\",\"uniqueItems\":true,\"items\":{\"enum\":[1,2]},\"minItems\":3}", FERRUM_EINVAL,
+         "no finite value"},
+        {"{\"type\":\"array\",\"contains\":{\"const\":1},\"minContains\":2,\"maxItems\":1}", FERRUM_EINVAL,
+         "no finite value"},
+        {"{\"items\":{\"not\":{\"unevaluatedProperties\":false}}}", FERRUM_EUNSUPPORTED,
+         "#/items/not: unevaluatedProperties"},
+        {"{\"unevaluatedItems\":false,\"contains\":{}}", FERRUM_EUNSUPPORTED, "contains: not held beside"},
+        {"{\"type\":\"object\",\"not\":{\"additionalProperties\":{\"type\":\"string\"}}}", FERRUM_EUNSUPPORTED,
+         "where keys are free"},
+        {"{\"$dynamicRef\":\"#a\",\"$defs\":{\"x\":{\"$dynamicAnchor\":\"a\"},\"y\":{\"$dynamicAnchor\":\"a\"}}}",
+         FERRUM_EUNSUPPORTED, "$dynamicRef: it may mean"},
         {"{\"items\":{\"pattern\":\"(a)\\\\1\"}}", FERRUM_EUNSUPPORTED, "references back"},
         {"{\"items\":{\"pattern\":\"(\"}}", FERRUM_EINVAL, "( without its )"},
         {"{\"$ref\":\"#/nowhere\"}", FERRUM_EUNSUPPORTED, "not in this document"},
@@ -446,7 +458,7 @@ static void check_public(ferrum_grammar *g, const ferrum_tokenizer *t, size_t ma
 static void test_public(void **state) {
     static const char schema[] =
         "{\"$schema\":\"http://json-schema.org/draft-04/schema#\",\"type\":\"array\",\"items\":{\"type\":\"string\","
-        "\"format\":\"colour\"},\"contains\":{\"const\":1}}";
+        "\"format\":\"colour\"},\"contains\":{\"const\":1},\"minItem\":3,\"title\":\"x\"}";
     ferrum_tokenizer *t;
     ferrum_vocabulary *v;
     ferrum_grammar *g;
@@ -459,6 +471,8 @@ static void test_public(void **state) {
     assert_int_equal(ferrum_grammar_from_schema(&g, v, schema, sizeof schema - 1, "schema", NULL, &notes, &err), 0);
     assert_non_null(strstr(notes, "format colour"));
     assert_non_null(strstr(notes, "contains is newer"));
+    assert_non_null(strstr(notes, "minItem is no keyword"));
+    assert_null(strstr(notes, "title"));
     check_public(g, t, n, "[\"hello\", \"w\xC3\xB6rld\"]");
     ferrum_free(notes);
     ferrum_grammar_close(g);

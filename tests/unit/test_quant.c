@@ -226,16 +226,26 @@ static void test_quality(void **state) {
     free(x);
 }
 
-/* The least error of w = d · q over every fp16 d, of both signs, with q = -low … low-1. */
+/* The sum of squared errors in which a value counts 1 + |x|/rms times. */
+static double weighted_error(const float y[32], const float x[32]) {
+    double energy = 0, sum = 0;
+    for (size_t i = 0; i < 32; i++) energy += (double)x[i] * x[i];
+    for (size_t i = 0; i < 32; i++)
+        sum += (1 + fabs(x[i]) / sqrt(energy / 32)) * ((double)y[i] - x[i]) * ((double)y[i] - x[i]);
+    return sum;
+}
+
+/* The least weighted error of w = d · q over every fp16 d, of both signs, with q = -low … low-1. */
 static double least_error(const float x[32], int low) {
-    double best = INFINITY;
+    double best = INFINITY, energy = 0;
+    for (size_t i = 0; i < 32; i++) energy += (double)x[i] * x[i];
     for (unsigned h = 0; h < 0x7C00; h++) {
         for (int sign = -1; sign <= 1; sign += 2) {
             double d = sign * (double)ferrum_f16_to_f32((uint16_t)h), sum = 0;
             for (size_t i = 0; i < 32 && sum < best; i++) {
                 double q = d != 0 ? nearbyint(x[i] / d) : 0;
                 double e = d * fmin(fmax(q, -low), low - 1) - x[i];
-                sum += e * e;
+                sum += (1 + fabs(x[i]) / sqrt(energy / 32)) * e * e;
             }
             best = fmin(best, sum);
         }
@@ -256,7 +266,7 @@ static void test_scales_are_near_the_best(void **state) {
             float out[32];
             assert_int_equal(ferrum_quantize(type, block, x + n, 1, 32), FERRUM_OK);
             assert_int_equal(ferrum_dequantize(type, out, block, 32), FERRUM_OK);
-            double a = squared_error(out, x + n, 32), b = least_error(x + n, k ? 16 : 8);
+            double a = weighted_error(out, x + n), b = least_error(x + n, k ? 16 : 8);
             if (a > 1.03 * b)
                 fail_msg("%s, elements from %zu: error %g, the least %g", ferrum_type_name(type), n, a, b);
             ours += a;

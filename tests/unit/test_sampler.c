@@ -20,7 +20,7 @@ static fe_sampler *open_it(ferrum_sampling s, uint32_t vocab) {
 
 static int32_t draw_once(ferrum_sampling s, const float *logits, uint32_t vocab) {
     fe_sampler *sampler = open_it(s, vocab);
-    int32_t id = fe_sampler_draw(sampler, logits, NULL, 0, 0);
+    int32_t id = fe_sampler_draw(sampler, logits, NULL, NULL, 0, 0);
     fe_sampler_close(sampler);
     return id;
 }
@@ -32,7 +32,7 @@ static void expect_shares(ferrum_sampling s, const float *logits, uint32_t vocab
     fe_sampler *sampler = open_it(s, vocab);
     assert_true(vocab <= MOST);
     for (int i = 0; i < DRAWS; i++) {
-        int32_t id = fe_sampler_draw(sampler, logits, NULL, 0, 0);
+        int32_t id = fe_sampler_draw(sampler, logits, NULL, NULL, 0, 0);
         assert_in_range(id, 0, vocab - 1);
         seen[id]++;
     }
@@ -184,19 +184,19 @@ static void repetition_is_penalised_once_an_id(void **state) {
     s.penalty_window = 3;
     fe_sampler *sampler = open_it(s, 3);
     const float up[3] = {4, 3, 1}, down[3] = {-1, -1.5f, -4};
-    assert_int_equal(fe_sampler_draw(sampler, up, NULL, 0, 0), 0);
-    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0}, 1, 0), 1);
-    assert_int_equal(fe_sampler_draw(sampler, down, (int32_t[]){0}, 1, 0), 1); /* -2 < -1.5 */
+    assert_int_equal(fe_sampler_draw(sampler, up, NULL, NULL, 0, 0), 0);
+    assert_int_equal(fe_sampler_draw(sampler, up, NULL, (int32_t[]){0}, 1, 0), 1);
+    assert_int_equal(fe_sampler_draw(sampler, down, NULL, (int32_t[]){0}, 1, 0), 1); /* -2 < -1.5 */
     /* Twice is as once: 4/2 = 2 > 3/2 > 1. */
-    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0, 0, 1}, 3, 0), 0);
+    assert_int_equal(fe_sampler_draw(sampler, up, NULL, (int32_t[]){0, 0, 1}, 3, 0), 0);
     /* What is before the window does not count, nor what is no token. */
-    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0, 1, 1, 1}, 4, 0), 0);
-    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){-1, 3, INT32_MAX}, 3, 0), 0);
-    assert_int_equal(fe_sampler_draw(sampler, up, NULL, 0, 0), 0); /* nothing is left of it */
+    assert_int_equal(fe_sampler_draw(sampler, up, NULL, (int32_t[]){0, 1, 1, 1}, 4, 0), 0);
+    assert_int_equal(fe_sampler_draw(sampler, up, NULL, (int32_t[]){-1, 3, INT32_MAX}, 3, 0), 0);
+    assert_int_equal(fe_sampler_draw(sampler, up, NULL, NULL, 0, 0), 0); /* nothing is left of it */
     fe_sampler_close(sampler);
     s.penalty_window = 0;
     sampler = open_it(s, 3);
-    assert_int_equal(fe_sampler_draw(sampler, up, (int32_t[]){0}, 1, 0), 0);
+    assert_int_equal(fe_sampler_draw(sampler, up, NULL, (int32_t[]){0}, 1, 0), 0);
     fe_sampler_close(sampler);
 }
 
@@ -209,20 +209,21 @@ static void the_answers_tokens_are_penalised(void **state) {
     s.temperature = 0;
     s.presence_penalty = 1.5f;
     fe_sampler *sampler = open_it(s, 3);
-    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 0), 0);
-    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 1), 1); /* 2.5 < 3 */
-    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 3), 0); /* 2.5 > 1.5 */
+    assert_int_equal(fe_sampler_draw(sampler, logits, NULL, history, 5, 0), 0);
+    assert_int_equal(fe_sampler_draw(sampler, logits, NULL, history, 5, 1), 1); /* 2.5 < 3 */
+    assert_int_equal(fe_sampler_draw(sampler, logits, NULL, history, 5, 3), 0); /* 2.5 > 1.5 */
     fe_sampler_close(sampler);
     s.presence_penalty = 0;
     s.frequency_penalty = 0.75f;
     sampler = open_it(s, 3);
-    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 1), 0); /* 3.25 > 3 */
-    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 2), 1); /* 2.5 < 3 */
-    assert_int_equal(fe_sampler_draw(sampler, logits, history, 5, 3), 0); /* 2.5 > 2.25 */
+    assert_int_equal(fe_sampler_draw(sampler, logits, NULL, history, 5, 1), 0); /* 3.25 > 3 */
+    assert_int_equal(fe_sampler_draw(sampler, logits, NULL, history, 5, 2), 1); /* 2.5 < 3 */
+    assert_int_equal(fe_sampler_draw(sampler, logits, NULL, history, 5, 3), 0); /* 2.5 > 2.25 */
     fe_sampler_close(sampler);
     s.frequency_penalty = -0.75f; /* below 0 it draws on */
     sampler = open_it(s, 3);
-    assert_int_equal(fe_sampler_draw(sampler, (const float[]){1, 2, 2.4f}, history, 5, 5), 0); /* 4 > 2.75 > 2.4 */
+    assert_int_equal(fe_sampler_draw(sampler, (const float[]){1, 2, 2.4f}, NULL, history, 5, 5),
+                     0); /* 4 > 2.75 > 2.4 */
     fe_sampler_close(sampler);
 }
 
@@ -263,7 +264,8 @@ static void the_seed_decides(void **state) {
         ferrum_sampling s = plain;
         s.seed = known[i].seed;
         fe_sampler *sampler = open_it(s, VOCAB);
-        for (int k = 0; k < 6; k++) assert_int_equal(fe_sampler_draw(sampler, logits, NULL, 0, 0), known[i].ids[k]);
+        for (int k = 0; k < 6; k++)
+            assert_int_equal(fe_sampler_draw(sampler, logits, NULL, NULL, 0, 0), known[i].ids[k]);
         fe_sampler_close(sampler);
     }
 }
@@ -302,7 +304,7 @@ static void large_vocabularies_keep_the_same_as_a_sort(void **state) {
         if (s.top_p == 1) kept = n;
         bool seen[VOCAB] = {false};
         fe_sampler *sampler = open_it(s, VOCAB);
-        for (size_t i = 0; i < 20 * kept + 100; i++) seen[fe_sampler_draw(sampler, logits, NULL, 0, 0)] = true;
+        for (size_t i = 0; i < 20 * kept + 100; i++) seen[fe_sampler_draw(sampler, logits, NULL, NULL, 0, 0)] = true;
         fe_sampler_close(sampler);
         for (size_t i = 0; i < VOCAB; i++) assert_int_equal(seen[sorted[i].id], i < kept);
     }

@@ -66,6 +66,150 @@ static void keep_types(shapes *s, unsigned types) {
 
 static part schema_part(const fe_json *v, bool negative) { return (part){v, false, negative}; }
 
+static const fe_json nothing = {.type = FE_JSON_BOOL, .truth = false}, anything = {.type = FE_JSON_BOOL, .truth = true};
+
+static bool is_any(const fe_json *v) {
+    return (v->type == FE_JSON_BOOL && v->truth) || (v->type == FE_JSON_OBJECT && !v->count);
+}
+static bool is_none(const fe_json *v) { return v->type == FE_JSON_BOOL && !v->truth; }
+
+static bool copy_shapes(compiler *c, const shapes *from, shapes *to) {
+    for (size_t i = 0; i < from->count; i++)
+        if (!fe_shapes_add(c, to, &from->list[i])) return false;
+    return true;
+}
+
+/* Adds to `to` what becomes of the shapes that are of the type, and those that are not as they are. */
+static bool split_by_type(compiler *c, shapes *s, unsigned type, shapes *to) {
+    for (size_t i = 0; i < s->count; i++) {
+        shape x = s->list[i];
+        x.types &= ~type;
+        if (!fe_shapes_add(c, to, &x)) return false;
+    }
+    keep_types(s, type);
+    return true;
+}
+
+/* ---- What is said of items and members --------------------------------------------------------------------------- */
+
+static void raise_to(uint32_t *x, uint32_t n) { *x = *x < n ? n : *x; }
+static void lower_to(uint32_t *x, uint32_t n) { *x = *x > n ? n : *x; }
+
+static bool apply_row(compiler *c, shapes *s, const row *made) {
+    for (size_t i = 0; i < s->count; i++) {
+        row *r = fe_schema_alloc(c, sizeof *r);
+        if (!r) return false;
+        *r = *made;
+        r->next = s->list[i].rows;
+        s->list[i].rows = r;
+    }
+    return true;
+}
+
+static bool apply_contain(compiler *c, shapes *s, const contain *made) {
+    for (size_t i = 0; i < s->count; i++) {
+        contain *x = fe_schema_alloc(c, sizeof *x);
+        if (!x) return false;
+        *x = *made;
+        x->next = s->list[i].contains;
+        s->list[i].contains = x;
+    }
+    return true;
+}
+
+static bool apply_layer(compiler *c, shapes *s, const layer *made) {
+    for (size_t i = 0; i < s->count; i++) {
+        layer *l = fe_schema_alloc(c, sizeof *l);
+        if (!l) return false;
+        *l = *made;
+        l->next = s->list[i].layers;
+        s->list[i].layers = l;
+    }
+    return true;
+}
+
+static bool apply_want(compiler *c, shapes *s, const want *made) {
+    for (size_t i = 0; i < s->count; i++) {
+        want *w = fe_schema_alloc(c, sizeof *w);
+        if (!w) return false;
+        *w = *made;
+        w->next = s->list[i].wants;
+        s->list[i].wants = w;
+    }
+    return true;
+}
+
+static bool require(compiler *c, shapes *s, ferrum_str name) {
+    for (size_t i = 0; i < s->count; i++) {
+        name_list *n = fe_schema_alloc(c, sizeof *n);
+        if (!n) return false;
+        *n = (name_list){name, s->list[i].required};
+        s->list[i].required = n;
+    }
+    return true;
+}
+
+/* A layer in which the member of that name has to fit the part. */
+static bool constrain_member(compiler *c, shapes *s, ferrum_str name, part p) {
+    member *m = fe_schema_alloc(c, sizeof *m);
+    if (!m) return false;
+    *m = (member){.name = name, .schema = p};
+    return apply_layer(c, s, &(layer){.members = m});
+}
+
+/* Alternatives out of copies of the same shapes: begin_case gives one to work on, end_case puts it to the others. */
+typedef struct cases {
+    shapes one, all;
+} cases;
+
+static bool begin_case(compiler *c, const shapes *s, cases *k) {
+    k->one.count = 0;
+    return copy_shapes(c, s, &k->one);
+}
+static bool end_case(compiler *c, cases *k) { return copy_shapes(c, &k->one, &k->all); }
+static bool end_cases(compiler *c, shapes *s, cases *k, bool ok) {
+    if (ok && !c->rc) replace(s, &k->all);
+    free(k->one.list);
+    free(k->all.list);
+    return ok && !c->rc;
+}
+
+/* One of the items, from the first on, is not what it is to be. */
+static bool item_differs(compiler *c, const shapes *s, cases *k, const fe_json *first, bool constant) {
+    uint32_t i = 0;
+    for (const fe_json *e = first; e; e = e->next, i++) {
+        if (!begin_case(c, s, k)) return false;
+        for (size_t j = 0; j < k->one.count; j++) raise_to(&k->one.list[j].items_least, i + 1);
+        row r = {.first = e, .count = 1, .skipped = i, .constant = constant, .negative = true};
+        if (!apply_row(c, &k->one, &r) || !end_case(c, k)) return false;
+    }
+    return true;
+}
+
+static bool add_member(compiler *c, layer *l, const fe_json *m, fe_re pattern) {
+    member *x = fe_schema_alloc(c, sizeof *x);
+    if (!x) return false;
+    *x = (member){.name = fe_json_key(m), .pattern = pattern, .schema = schema_part(m, false), .next = l->members};
+    l->members = x;
+    return true;
+}
+
+/* Keys that the layer names nowhere. */
+static fe_re other_keys(compiler *c, const layer *l) {
+    fe_re *list = NULL, r = FE_RE_NEVER;
+    size_t n = 0, capacity = 0;
+    for (const member *m = l->members; m; m = m->next) {
+        if (!fe_grow((void **)&list, &capacity, n + 1, sizeof *list)) {
+            fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
+            break;
+        }
+        list[n++] = m->pattern != FE_RE_NEVER ? m->pattern : fe_re_spell(c->res, FE_JSON, m->name.data, m->name.len);
+    }
+    if (!c->rc) r = fe_re_minus(c->res, c->content, n ? fe_re_or_of(c->res, list, n) : FE_RE_NEVER);
+    free(list);
+    return r;
+}
+
 /* ---- Types and constants ----------------------------------------------------------------------------------------- */
 
 static unsigned type_bits(const char *name, bool *integer) {
@@ -208,8 +352,38 @@ static bool apply_constant(compiler *c, shapes *s, const fe_json *v) {
     return !c->rc;
 }
 
+/* An array of another length, or with another item somewhere; or no array. */
+static bool not_array_constant(compiler *c, shapes *s, const fe_json *v) {
+    cases k = {0};
+    bool ok = split_by_type(c, s, T_ARRAY, &k.all) && item_differs(c, s, &k, v->first, true) && begin_case(c, s, &k);
+    for (size_t i = 0; i < k.one.count && ok; i++) raise_to(&k.one.list[i].items_least, (uint32_t)v->count + 1);
+    ok = ok && end_case(c, &k);
+    if (v->count) ok = ok && begin_case(c, s, &k);
+    for (size_t i = 0; i < k.one.count && ok && v->count; i++)
+        lower_to(&k.one.list[i].items_most, (uint32_t)v->count - 1);
+    if (v->count) ok = ok && end_case(c, &k);
+    return end_cases(c, s, &k, ok);
+}
+
+/* An object that lacks a member, has another value for it, or one more; or no object. */
+static bool not_object_constant(compiler *c, shapes *s, const fe_json *v) {
+    cases k = {0};
+    layer named = {0};
+    bool ok = split_by_type(c, s, T_OBJECT, &k.all);
+    for (const fe_json *m = v->first; m && ok; m = m->next) {
+        ok = begin_case(c, s, &k) && constrain_member(c, &k.one, fe_json_key(m), schema_part(&nothing, false)) &&
+             end_case(c, &k) && begin_case(c, s, &k) && require(c, &k.one, fe_json_key(m)) &&
+             constrain_member(c, &k.one, fe_json_key(m), (part){m, true, true}) && end_case(c, &k) &&
+             add_member(c, &named, m, FE_RE_NEVER);
+    }
+    ok = ok && begin_case(c, s, &k) && apply_want(c, &k.one, &(want){.keys = other_keys(c, &named)}) && end_case(c, &k);
+    return end_cases(c, s, &k, ok);
+}
+
 static bool not_constant(compiler *c, shapes *s, const fe_json *v) {
-    unsigned gone = 0;
+    if (v->type == FE_JSON_ARRAY) return not_array_constant(c, s, v);
+    if (v->type == FE_JSON_OBJECT) return not_object_constant(c, s, v);
+    if (v->type == FE_JSON_NULL || v->type == FE_JSON_BOOL) return keep_types(s, T_ALL & ~type_of(v)), true;
     for (size_t i = 0; i < s->count; i++) {
         shape *x = &s->list[i];
         if (v->type == FE_JSON_NUMBER) {
@@ -217,17 +391,9 @@ static bool not_constant(compiler *c, shapes *s, const fe_json *v) {
             fe_re plain;
             if (fe_pattern_compile(c->res, FE_UTF8, true, form, sizeof form - 1, &plain, NULL)) return false;
             x->number = fe_re_minus(c->res, fe_re_and(c->res, x->number, plain), number_spellings(c, v));
-        } else if (v->type == FE_JSON_STRING)
+        } else
             x->string = fe_re_minus(c->res, x->string, fe_re_spell(c->res, FE_JSON, v->text, v->len));
-        else if (v->type == FE_JSON_NULL || v->type == FE_JSON_BOOL)
-            gone |= type_of(v);
-        else if (v->count == 0) { /* of what is empty the rest has members */
-            if (v->type == FE_JSON_ARRAY && !x->items_least) x->items_least = 1;
-            if (v->type == FE_JSON_OBJECT && !x->members_least) x->members_least = 1;
-        } else if (x->types & type_of(v))
-            return unsupported(c, v, NULL, "the negation of this constant is not held");
     }
-    keep_types(s, T_ALL & ~gone);
     return true;
 }
 
@@ -380,9 +546,6 @@ static bool read_count(compiler *c, const fe_json *schema, const char *keyword, 
     return true;
 }
 
-static void raise_to(uint32_t *x, uint32_t n) { *x = *x < n ? n : *x; }
-static void lower_to(uint32_t *x, uint32_t n) { *x = *x > n ? n : *x; }
-
 /* The keywords of counts: which bound, of what, and for which type. */
 typedef enum counted { LENGTH_LEAST, LENGTH_MOST, ITEMS_LEAST, ITEMS_MOST, MEMBERS_LEAST, MEMBERS_MOST } counted;
 static const struct {
@@ -456,11 +619,7 @@ static bool format(compiler *c, shapes *s, const fe_json *schema, const fe_json 
         if (!strcmp(refused[i], v->text)) return unsupported(c, schema, "format", "this format is not held");
     const char *known = fe_format_pattern(v->text);
     if (!known) {
-        if (c->notes && !c->quiet) {
-            fe_text_puts(c->notes, "format ");
-            fe_text_append(c->notes, v->text, v->len);
-            fe_text_puts(c->notes, " is not known and says nothing\n");
-        }
+        fe_schema_note(c, "format ", v->text, " is not known and says nothing");
         if (negative) keep_types(s, 0);
         return true;
     }
@@ -484,33 +643,25 @@ static bool not_format(compiler *c, shapes *s, const fe_json *schema, const fe_j
 
 /* ---- Arrays ------------------------------------------------------------------------------------------------------ */
 
-static bool apply_row(compiler *c, shapes *s, const row *made) {
-    for (size_t i = 0; i < s->count; i++) {
-        row *r = fe_schema_alloc(c, sizeof *r);
-        if (!r) return false;
-        *r = *made;
-        r->next = s->list[i].rows;
-        s->list[i].rows = r;
-    }
-    return true;
-}
-
 static bool apply_items(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
-    const fe_json *prefix = fe_json_get(schema, "prefixItems");
+    const fe_json *prefix = c->draft >= 2020 ? fe_json_get(schema, "prefixItems") : NULL;
+    row r = {.evaluates = !c->unseen};
     if (v->type == FE_JSON_ARRAY) { /* as it was before 2020-12 */
         const fe_json *more = fe_json_get(schema, "additionalItems");
-        return apply_row(
-            c, s, &(row){.first = v->first, .count = v->count, .rest = schema_part(more, false), .has_rest = more});
+        r.first = v->first, r.count = v->count;
+        r.rest = schema_part(more, false), r.has_rest = more != NULL;
+        return apply_row(c, s, &r);
     }
-    row r = {.rest = schema_part(v, false), .has_rest = true};
+    r.rest = schema_part(v, false), r.has_rest = true;
     if (prefix && prefix->type == FE_JSON_ARRAY) r.first = prefix->first, r.count = prefix->count;
     return apply_row(c, s, &r);
 }
 
 static bool apply_prefix(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
     if (v->type != FE_JSON_ARRAY) return invalid(c, schema, "prefixItems", "not a list");
-    if (fe_json_get(schema, "items")) return true; /* told there */
-    return apply_row(c, s, &(row){.first = v->first, .count = v->count});
+    const fe_json *items = fe_json_get(schema, "items");
+    if (items && items->type != FE_JSON_ARRAY) return true; /* told there */
+    return apply_row(c, s, &(row){.first = v->first, .count = v->count, .evaluates = !c->unseen});
 }
 
 static bool apply_unique(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
@@ -519,48 +670,70 @@ static bool apply_unique(compiler *c, shapes *s, const fe_json *schema, const fe
     return true;
 }
 
-static bool set_contains(compiler *c, shape *x, const fe_json *schema, part p, uint32_t least) {
-    if (x->has_contains) {
-        x->types &= ~(unsigned)T_ARRAY;
-        return x->types || unsupported(c, schema, "contains", "more than one of them for one array");
-    }
-    x->has_contains = true;
-    x->contains = p;
-    x->contains_least = least;
-    return true;
+/* minContains and maxContains, which older drafts do not have. */
+static bool read_contains(compiler *c, const fe_json *schema, uint32_t *least, uint32_t *most) {
+    const fe_json *min = c->draft >= 2019 ? fe_json_get(schema, "minContains") : NULL;
+    const fe_json *max = c->draft >= 2019 ? fe_json_get(schema, "maxContains") : NULL;
+    *least = 1, *most = FE_RE_INF;
+    return (!min || read_count(c, schema, "minContains", min, least)) &&
+           (!max || read_count(c, schema, "maxContains", max, most));
 }
 
 static bool apply_contains(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
-    const fe_json *min = fe_json_get(schema, "minContains");
-    uint32_t least = 1;
-    if (fe_json_get(schema, "maxContains")) return unsupported(c, schema, "maxContains", "not held");
-    if (min && !read_count(c, schema, "minContains", min, &least)) return false;
-    for (size_t i = 0; i < s->count && least; i++) {
-        if (s->list[i].has_contains && s->list[i].types & T_ARRAY)
-            return unsupported(c, schema, "contains", "more than one of them for one array");
-        if (!set_contains(c, &s->list[i], schema, schema_part(v, false), least)) return false;
-    }
-    return true;
+    contain x = {.schema = schema_part(v, false)};
+    if (!read_contains(c, schema, &x.least, &x.most)) return false;
+    if (c->evaluating_items && !c->unseen)
+        return unsupported(c, schema, "contains", "not held beside unevaluatedItems");
+    return (!x.least && x.most == FE_RE_INF) || apply_contain(c, s, &x);
+}
+
+/* Too few that match, or too many. */
+static bool not_contains(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
+    uint32_t least, most;
+    if (!read_contains(c, schema, &least, &most)) return false;
+    keep_types(s, T_ARRAY);
+    cases k = {0};
+    bool ok = true;
+    if (least == 1)
+        ok = begin_case(c, s, &k) && apply_row(c, &k.one, &(row){.rest = schema_part(v, true), .has_rest = true}) &&
+             end_case(c, &k);
+    else if (least)
+        ok = begin_case(c, s, &k) &&
+             apply_contain(c, &k.one, &(contain){.schema = schema_part(v, false), .most = least - 1}) &&
+             end_case(c, &k);
+    if (most != FE_RE_INF)
+        ok = ok && begin_case(c, s, &k) &&
+             apply_contain(c, &k.one,
+                           &(contain){.schema = schema_part(v, false), .least = most + 1, .most = FE_RE_INF}) &&
+             end_case(c, &k);
+    return end_cases(c, s, &k, ok);
 }
 
 /* An array of which not all items are so has one that is not. */
 static bool not_items(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
-    if (v->type == FE_JSON_ARRAY || fe_json_get(schema, "prefixItems"))
-        return unsupported(c, schema, "items", "the negation of a list of items is not held");
+    const fe_json *prefix = c->draft >= 2020 ? fe_json_get(schema, "prefixItems") : NULL, *rest = v;
+    contain differs = {.least = 1, .most = FE_RE_INF};
+    cases k = {0};
+    bool ok = true;
     keep_types(s, T_ARRAY);
-    for (size_t i = 0; i < s->count; i++) {
-        if (s->list[i].has_contains)
-            return unsupported(c, schema, "items", "its negation beside another array's contains");
-        set_contains(c, &s->list[i], schema, schema_part(v, true), 1);
+    if (prefix && prefix->type == FE_JSON_ARRAY) differs.skipped = prefix->count;
+    if (v->type == FE_JSON_ARRAY) {
+        differs.skipped = v->count;
+        rest = fe_json_get(schema, "additionalItems");
+        ok = item_differs(c, s, &k, v->first, false);
     }
-    return true;
+    if (rest) {
+        differs.schema = schema_part(rest, true);
+        ok = ok && begin_case(c, s, &k) && apply_contain(c, &k.one, &differs) && end_case(c, &k);
+    }
+    return end_cases(c, s, &k, ok);
 }
 
-static bool not_contains(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
-    if (fe_json_get(schema, "minContains") || fe_json_get(schema, "maxContains"))
-        return unsupported(c, schema, "contains", "its negation with a count is not held");
+static bool not_prefix(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
+    cases k = {0};
+    if (v->type != FE_JSON_ARRAY) return invalid(c, schema, "prefixItems", "not a list");
     keep_types(s, T_ARRAY);
-    return apply_row(c, s, &(row){.rest = schema_part(v, true), .has_rest = true});
+    return end_cases(c, s, &k, item_differs(c, s, &k, v->first, false));
 }
 
 static bool not_unique(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
@@ -569,25 +742,6 @@ static bool not_unique(compiler *c, shapes *s, const fe_json *schema, const fe_j
 }
 
 /* ---- Objects ----------------------------------------------------------------------------------------------------- */
-
-static bool add_member(compiler *c, layer *l, const fe_json *m, fe_re pattern) {
-    member *x = fe_schema_alloc(c, sizeof *x);
-    if (!x) return false;
-    *x = (member){.name = fe_json_key(m), .pattern = pattern, .schema = schema_part(m, false), .next = l->members};
-    l->members = x;
-    return true;
-}
-
-static bool apply_layer(compiler *c, shapes *s, const layer *made) {
-    for (size_t i = 0; i < s->count; i++) {
-        layer *l = fe_schema_alloc(c, sizeof *l);
-        if (!l) return false;
-        *l = *made;
-        l->next = s->list[i].layers;
-        s->list[i].layers = l;
-    }
-    return true;
-}
 
 static bool read_layer(compiler *c, const fe_json *schema, layer *l) {
     const fe_json *properties = fe_json_get(schema, "properties"), *patterns = fe_json_get(schema, "patternProperties");
@@ -611,29 +765,9 @@ static bool apply_members(compiler *c, shapes *s, const fe_json *schema, const f
         if (!strcmp(m->key, "properties") || !strcmp(m->key, "patternProperties") ||
             !strcmp(m->key, "additionalProperties"))
             return true;
-    layer l = {0};
+    layer l = {.evaluates = !c->unseen};
     return read_layer(c, schema, &l) && apply_layer(c, s, &l);
 }
-
-static bool require(compiler *c, shapes *s, ferrum_str name) {
-    for (size_t i = 0; i < s->count; i++) {
-        name_list *n = fe_schema_alloc(c, sizeof *n);
-        if (!n) return false;
-        *n = (name_list){name, s->list[i].required};
-        s->list[i].required = n;
-    }
-    return true;
-}
-
-/* A layer in which the member of that name has to fit the part. */
-static bool constrain_member(compiler *c, shapes *s, ferrum_str name, part p) {
-    member *m = fe_schema_alloc(c, sizeof *m);
-    if (!m) return false;
-    *m = (member){.name = name, .schema = p};
-    return apply_layer(c, s, &(layer){.members = m});
-}
-
-static const fe_json nothing = {.type = FE_JSON_BOOL, .truth = false};
 
 /* What older schemas have there is a bool that says it of the property itself: no keyword of JSON Schema any more. */
 static bool apply_required(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
@@ -646,66 +780,83 @@ static bool apply_required(compiler *c, shapes *s, const fe_json *schema, const 
     return true;
 }
 
-static bool copy_shapes(compiler *c, const shapes *from, shapes *to) {
-    for (size_t i = 0; i < from->count; i++)
-        if (!fe_shapes_add(c, to, &from->list[i])) return false;
-    return true;
-}
-
 static bool not_required(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
     if (v->type != FE_JSON_ARRAY)
         return v->type == FE_JSON_BOOL ? keep_types(s, 0), true : invalid(c, schema, "required", "not a list");
     keep_types(s, T_OBJECT);
-    shapes out = {0};
+    cases k = {0};
     bool ok = true;
     for (const fe_json *n = v->first; n && ok; n = n->next) {
-        shapes one = {0};
-        ok = copy_shapes(c, s, &one) && constrain_member(c, &one, fe_json_str(n), schema_part(&nothing, false)) &&
-             copy_shapes(c, &one, &out);
-        free(one.list);
+        if (n->type != FE_JSON_STRING) ok = invalid(c, schema, "required", "not a list of names");
+        ok = ok && begin_case(c, s, &k) && constrain_member(c, &k.one, fe_json_str(n), schema_part(&nothing, false)) &&
+             end_case(c, &k);
     }
-    if (ok) replace(s, &out);
-    free(out.list);
-    return ok;
+    return end_cases(c, s, &k, ok);
 }
 
 /* An object of which not all properties are so has one that is there and is not. */
 static bool not_properties(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
     if (v->type != FE_JSON_OBJECT) return invalid(c, schema, "properties", "not an object");
     keep_types(s, T_OBJECT);
-    shapes out = {0};
+    cases k = {0};
     bool ok = true;
-    for (const fe_json *m = v->first; m && ok; m = m->next) {
-        shapes one = {0};
-        ok = copy_shapes(c, s, &one) && require(c, &one, fe_json_key(m)) &&
-             constrain_member(c, &one, fe_json_key(m), schema_part(m, true)) && copy_shapes(c, &one, &out);
-        free(one.list);
-    }
-    if (ok) replace(s, &out);
-    free(out.list);
-    return ok;
+    for (const fe_json *m = v->first; m && ok; m = m->next)
+        ok = begin_case(c, s, &k) && require(c, &k.one, fe_json_key(m)) &&
+             constrain_member(c, &k.one, fe_json_key(m), schema_part(m, true)) && end_case(c, &k);
+    return end_cases(c, s, &k, ok);
 }
 
-/* Only where what it is about cannot be there at all, or it says nothing. */
-static bool not_other_members(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
-    if ((v->type == FE_JSON_BOOL && v->truth) || (v->type == FE_JSON_OBJECT && !v->count))
-        return keep_types(s, 0), true;
+static bool not_patterns(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
+    if (v->type != FE_JSON_OBJECT) return invalid(c, schema, "patternProperties", "not an object");
     keep_types(s, T_OBJECT);
+    cases k = {0};
+    bool ok = true;
+    for (const fe_json *m = v->first; m && ok; m = m->next) {
+        want w = {.value = schema_part(m, true), .has_value = !is_none(m)};
+        ok = fe_schema_pattern(c, schema, "patternProperties", m->key, m->key_len, &w.keys) && begin_case(c, s, &k);
+        ok = ok && (is_any(m) || (apply_want(c, &k.one, &w) && end_case(c, &k)));
+    }
+    return end_cases(c, s, &k, ok);
+}
+
+static bool not_other_members(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
+    layer l = {0};
+    keep_types(s, is_any(v) ? 0 : T_OBJECT);
     if (!s->count) return true;
-    return unsupported(c, schema, v->key, "its negation is not held");
+    want w = {.value = schema_part(v, true), .has_value = !is_none(v)};
+    if (!read_layer(c, schema, &l)) return false;
+    w.keys = other_keys(c, &l);
+    return !c->rc && apply_want(c, s, &w);
+}
+
+/* The keys that a schema of strings takes. */
+static bool read_names(compiler *c, const fe_json *v, fe_re *out) {
+    shapes names = {0};
+    shape any = fe_shape_any(c);
+    unsigned evaluating = c->evaluating, items = c->evaluating_items;
+    any.types = T_STRING;
+    *out = FE_RE_NEVER;
+    c->evaluating = c->evaluating_items = 0;
+    bool ok = fe_shapes_add(c, &names, &any) && fe_apply(c, &names, schema_part(v, false));
+    for (size_t i = 0; i < names.count && ok; i++) *out = fe_re_or(c->res, *out, fe_shape_string(c, &names.list[i]));
+    c->evaluating = evaluating, c->evaluating_items = items;
+    free(names.list);
+    return ok;
 }
 
 static bool apply_names(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
     (void)schema;
-    shapes names = {0};
-    shape any = fe_shape_any(c);
-    any.types = T_STRING;
-    fe_re r = FE_RE_NEVER;
-    bool ok = fe_shapes_add(c, &names, &any) && fe_apply(c, &names, schema_part(v, false));
-    for (size_t i = 0; i < names.count && ok; i++) r = fe_re_or(c->res, r, fe_shape_string(c, &names.list[i]));
+    fe_re r;
+    bool ok = read_names(c, v, &r);
     for (size_t i = 0; i < s->count && ok; i++) s->list[i].names = fe_re_and(c->res, s->list[i].names, r);
-    free(names.list);
     return ok;
+}
+
+static bool not_names(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
+    (void)schema;
+    fe_re r;
+    keep_types(s, T_OBJECT);
+    return read_names(c, v, &r) && apply_want(c, s, &(want){.keys = fe_re_minus(c->res, c->content, r)});
 }
 
 static bool add_need(compiler *c, shapes *s, ferrum_str name, ferrum_str needed) {
@@ -752,6 +903,27 @@ static bool apply_dependencies(compiler *c, shapes *s, const fe_json *schema, co
     return true;
 }
 
+/* One of the members is there and what it depends on is not so. */
+static bool not_dependencies(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
+    if (v->type != FE_JSON_OBJECT) return invalid(c, schema, v->key, "not an object");
+    keep_types(s, T_OBJECT);
+    cases k = {0};
+    bool ok = true;
+    for (const fe_json *m = v->first; m && ok; m = m->next) {
+        bool names = m->type == FE_JSON_ARRAY || m->type == FE_JSON_STRING;
+        for (const fe_json *n = m->type == FE_JSON_ARRAY ? m->first : m; n && ok && names;
+             n = m->type == FE_JSON_ARRAY ? n->next : NULL) {
+            if (n->type != FE_JSON_STRING) ok = invalid(c, schema, v->key, "not a list of names");
+            ok = ok && begin_case(c, s, &k) && require(c, &k.one, fe_json_key(m)) &&
+                 constrain_member(c, &k.one, fe_json_str(n), schema_part(&nothing, false)) && end_case(c, &k);
+        }
+        if (!names)
+            ok = begin_case(c, s, &k) && require(c, &k.one, fe_json_key(m)) &&
+                 fe_apply(c, &k.one, schema_part(m, true)) && end_case(c, &k);
+    }
+    return end_cases(c, s, &k, ok);
+}
+
 /* ---- Combinations ------------------------------------------------------------------------------------------------ */
 
 static bool is_list(compiler *c, const fe_json *schema, const fe_json *v) {
@@ -779,8 +951,25 @@ static bool apply_all_of(compiler *c, shapes *s, const fe_json *schema, const fe
 static bool not_all_of(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
     return is_list(c, schema, v) && apply_one_of_these(c, s, v, true);
 }
+/* Where it matters which branches evaluate something, every set of them that may hold together is an alternative. */
+static bool apply_some_of(compiler *c, shapes *s, const fe_json *v) {
+    shapes out = {0};
+    bool ok = true;
+    for (const fe_json *e = v->first; e && ok; e = e->next) {
+        shapes more = {0};
+        ok = copy_shapes(c, &out, &more) && branch(c, s, schema_part(e, false), &more);
+        ok = ok && branch(c, &out, schema_part(e, false), &more);
+        if (ok) replace(&out, &more);
+        free(more.list);
+    }
+    if (ok) replace(s, &out);
+    free(out.list);
+    return ok;
+}
+
 static bool apply_any_of(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
-    return is_list(c, schema, v) && apply_one_of_these(c, s, v, false);
+    if (!is_list(c, schema, v)) return false;
+    return c->evaluating && !c->unseen ? apply_some_of(c, s, v) : apply_one_of_these(c, s, v, false);
 }
 static bool not_any_of(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
     return is_list(c, schema, v) && apply_each(c, s, v, true);
@@ -860,7 +1049,7 @@ static bool not_not(compiler *c, shapes *s, const fe_json *schema, const fe_json
 /* if and then, or not if and else. */
 static bool conditional(compiler *c, shapes *s, const fe_json *schema, const fe_json *v, bool negative) {
     const fe_json *then = fe_json_get(schema, "then"), *otherwise = fe_json_get(schema, "else");
-    if (!then && !otherwise) return negative ? keep_types(s, 0), true : true;
+    if (!then && !otherwise && (negative || !c->evaluating)) return negative ? keep_types(s, 0), true : true;
     shapes yes = {0}, no = {0};
     bool ok = branch(c, s, schema_part(v, false), &yes) && branch(c, s, schema_part(v, true), &no);
     if (then)
@@ -895,11 +1084,50 @@ static bool not_ref(compiler *c, shapes *s, const fe_json *schema, const fe_json
     return refer(c, s, schema, v, true);
 }
 
-static bool apply_unevaluated(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
-    (void)s;
-    if ((v->type == FE_JSON_BOOL && v->truth) || (v->type == FE_JSON_OBJECT && !v->count)) return true;
-    return unsupported(c, schema, v->key, "not held");
+/* A reference that is told by who refers to the document: held where it can mean one schema alone. */
+static bool apply_dynamic(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
+    return fe_schema_unambiguous(c, schema, v) && refer(c, s, schema, v, false);
 }
+static bool not_dynamic(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
+    return fe_schema_unambiguous(c, schema, v) && refer(c, s, schema, v, true);
+}
+
+/* ---- What is left over ------------------------------------------------------------------------------------------- */
+
+/* Members that no layer of this schema names: those since the mark that evaluate. */
+static bool apply_unevaluated_members(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
+    for (size_t i = 0; i < s->count; i++) {
+        layer made = {.other = schema_part(v, false), .has_other = true, .evaluates = !c->unseen};
+        bool all = false;
+        for (const layer *l = s->list[i].layers; l && l->opening != schema; l = l->next) {
+            all |= l->evaluates && l->has_other;
+            for (const member *m = l->evaluates ? l->members : NULL; m; m = m->next) {
+                member *named = fe_schema_alloc(c, sizeof *named);
+                if (!named) return false;
+                *named = (member){m->name, m->pattern, schema_part(&anything, false), made.members};
+                made.members = named;
+            }
+        }
+        shapes one = {.list = &s->list[i], .count = 1};
+        if (!all && !apply_layer(c, &one, &made)) return false;
+    }
+    return true;
+}
+
+static bool apply_unevaluated_items(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
+    for (size_t i = 0; i < s->count; i++) {
+        row made = {.rest = schema_part(v, false), .has_rest = true, .evaluates = !c->unseen};
+        bool all = false;
+        for (const row *r = s->list[i].rows; r && r->opening != schema; r = r->next) {
+            all |= r->evaluates && r->has_rest;
+            if (r->evaluates) made.skipped = fe_max(made.skipped, r->skipped + r->count);
+        }
+        shapes one = {.list = &s->list[i], .count = 1};
+        if (!all && !apply_row(c, &one, &made)) return false;
+    }
+    return true;
+}
+
 static bool refuse(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
     (void)s;
     return unsupported(c, schema, v->key, "not held");
@@ -932,24 +1160,24 @@ static const keyword keywords[] = {
     {"pattern", apply_pattern, not_pattern, 0},
     {"format", apply_format, not_format, 0},
     {"items", apply_items, not_items, 0},
-    {"prefixItems", apply_prefix, refuse, 2020},
+    {"prefixItems", apply_prefix, not_prefix, 2020},
     {"additionalItems", told_elsewhere, NULL, 0},
     {"minItems", apply_min_items, not_min_items, 0},
     {"maxItems", apply_max_items, not_max_items, 0},
     {"uniqueItems", apply_unique, not_unique, 0},
     {"contains", apply_contains, not_contains, 6},
-    {"minContains", told_elsewhere, NULL, 0},
-    {"maxContains", told_elsewhere, NULL, 0},
+    {"minContains", told_elsewhere, NULL, 2019},
+    {"maxContains", told_elsewhere, NULL, 2019},
     {"properties", apply_members, not_properties, 0},
-    {"patternProperties", apply_members, not_other_members, 0},
+    {"patternProperties", apply_members, not_patterns, 0},
     {"additionalProperties", apply_members, not_other_members, 0},
     {"required", apply_required, not_required, 0},
     {"minProperties", apply_min_properties, not_min_properties, 0},
     {"maxProperties", apply_max_properties, not_max_properties, 0},
-    {"propertyNames", apply_names, refuse, 6},
-    {"dependencies", apply_dependencies, refuse, 0},
-    {"dependentRequired", apply_dependencies, refuse, 2019},
-    {"dependentSchemas", apply_dependencies, refuse, 2019},
+    {"propertyNames", apply_names, not_names, 6},
+    {"dependencies", apply_dependencies, not_dependencies, 0},
+    {"dependentRequired", apply_dependencies, not_dependencies, 2019},
+    {"dependentSchemas", apply_dependencies, not_dependencies, 2019},
     {"allOf", apply_all_of, not_all_of, 0},
     {"anyOf", apply_any_of, not_any_of, 0},
     {"oneOf", apply_one_of, not_one_of, 0},
@@ -957,42 +1185,63 @@ static const keyword keywords[] = {
     {"if", apply_if, not_if, 7},
     {"then", told_elsewhere, NULL, 0},
     {"else", told_elsewhere, NULL, 0},
-    {"unevaluatedProperties", apply_unevaluated, refuse, 2019},
-    {"unevaluatedItems", apply_unevaluated, refuse, 2019},
-    {"$dynamicRef", refuse, refuse, 2020},
-    {"$recursiveRef", refuse, refuse, 2019},
+    {"unevaluatedProperties", apply_unevaluated_members, refuse, 2019},
+    {"unevaluatedItems", apply_unevaluated_items, refuse, 2019},
+    {"$dynamicRef", apply_dynamic, not_dynamic, 2020},
+    {"$recursiveRef", apply_dynamic, not_dynamic, 2019},
 };
 
+/* Those that say nothing of values, or are read where references are followed. */
+static const char *const annotations[] = {
+    "$schema",    "$id",      "id",        "$anchor",  "$dynamicAnchor", "$recursiveAnchor", "$vocabulary",
+    "$comment",   "$defs",    "title",     "default",  "description",    "definitions",      "examples",
+    "deprecated", "readOnly", "writeOnly", "$comment", "contentSchema",  "contentMediaType", "contentEncoding"};
+
 /* A schema that names its draft has that draft's keywords alone; what is newer says nothing in it. */
-static const keyword *find_keyword(const compiler *c, const char *name) {
+static const keyword *find_keyword(compiler *c, const char *name) {
     for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++) {
         if (strcmp(keywords[i].name, name) != 0) continue;
         if (keywords[i].since <= c->draft) return &keywords[i];
-        if (c->notes && !c->quiet) {
-            fe_text_puts(c->notes, name);
-            fe_text_puts(c->notes, " is newer than the draft that the schema names, and says nothing\n");
-        }
+        fe_schema_note(c, "", name, " is newer than the draft that the schema names, and says nothing");
+        return NULL;
     }
+    for (size_t i = 0; i < sizeof annotations / sizeof *annotations; i++)
+        if (!strcmp(annotations[i], name)) return NULL;
+    fe_schema_note(c, "", name, " is no keyword that is known, and says nothing");
     return NULL;
 }
 
-/* Keywords that leave several alternatives come last, so that they begin from what the others have narrowed down. */
-static bool forks(const char *name) {
-    static const char *const list[] = {"anyOf", "oneOf", "not", "if", "dependencies", "dependentSchemas", "allOf"};
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
-        if (!strcmp(list[i], name)) return true;
-    return false;
+/* Keywords that leave several alternatives come late, so that they begin from what the others have narrowed down; and last of all
+ * those that look at what the others have evaluated. */
+static int turn_of(const char *name) {
+    static const char *const forks[] = {"anyOf", "oneOf", "not", "if", "dependencies", "dependentSchemas", "allOf"};
+    for (size_t i = 0; i < sizeof forks / sizeof *forks; i++)
+        if (!strcmp(forks[i], name)) return 1;
+    return !strncmp(name, "unevaluated", 11) ? 2 : 0;
+}
+
+/* From here on it is noted what the schema evaluates. */
+static bool open_evaluation(compiler *c, shapes *s, const fe_json *schema, bool members, bool items) {
+    c->evaluating += members || items;
+    c->evaluating_items += items;
+    return (!members || apply_layer(c, s, &(layer){.opening = schema})) &&
+           (!items || apply_row(c, s, &(row){.opening = schema}));
 }
 
 static bool apply_schema(compiler *c, shapes *s, const fe_json *schema) {
     const fe_json *ref = fe_json_get(schema, "$ref");
     if (ref && c->draft < 2019) return apply_ref(c, s, schema, ref);
-    for (int late = 0; late < 2; late++)
-        for (const fe_json *m = schema->first; m; m = m->next) {
+    bool members = c->draft >= 2019 && fe_json_get(schema, "unevaluatedProperties");
+    bool items = c->draft >= 2019 && fe_json_get(schema, "unevaluatedItems");
+    bool ok = open_evaluation(c, s, schema, members, items);
+    for (int turn = 0; turn < 3; turn++)
+        for (const fe_json *m = schema->first; m && ok; m = m->next) {
             const keyword *k = find_keyword(c, m->key);
-            if (k && forks(m->key) == (late == 1) && s->count && !k->apply(c, s, schema, m)) return false;
+            if (k && turn_of(m->key) == turn && s->count) ok = k->apply(c, s, schema, m);
         }
-    return true;
+    c->evaluating -= members || items;
+    c->evaluating_items -= items;
+    return ok;
 }
 
 /* Not all of the keywords hold: one of them does not. */
@@ -1026,7 +1275,9 @@ bool fe_apply(compiler *c, shapes *s, part p) {
     if (++c->depth > FE_APPLY_DEPTH)
         return fe_schema_fail(c, FERRUM_EUNSUPPORTED, v, NULL,
                               "references lead round in a circle, or more than 60 schemas stand for one value");
+    c->unseen += p.negative;
     bool ok = p.negative ? apply_not_schema(c, s, v) : apply_schema(c, s, v);
+    c->unseen -= p.negative;
     c->depth--;
     return ok && !c->rc;
 }

@@ -22,7 +22,7 @@ static int end(fe_grammar *g, ferrum_error *err) {
 }
 
 static void join(fe_constraint *c, fe_grammar *g) {
-    c->grammar = g;
+    c->grammar = fe_grammar_keep(g);
     c->previous = NULL;
     c->next = g->constraints;
     if (c->next) c->next->previous = c;
@@ -68,6 +68,7 @@ void fe_constraint_close(fe_constraint *c) {
         c->grammar->constraints = c->next;
     if (c->next) c->next->previous = c->previous;
     pthread_mutex_unlock(&c->grammar->lock);
+    fe_grammar_close(c->grammar);
     free(c->history);
     free(c);
 }
@@ -85,6 +86,13 @@ bool fe_constraint_may_end(const fe_constraint *c) {
     bool may = c->grammar->places[here(c)].end;
     pthread_mutex_unlock(&c->grammar->lock);
     return may;
+}
+
+bool fe_constraint_is_over(const fe_constraint *c) {
+    pthread_mutex_lock(&c->grammar->lock);
+    bool over = c->grammar->places[here(c)].count == 0;
+    pthread_mutex_unlock(&c->grammar->lock);
+    return over;
 }
 
 static bool load(fe_grammar *g, uint32_t at, pairs *p) {
@@ -155,6 +163,7 @@ int fe_constraint_rollback(fe_constraint *c, size_t steps, ferrum_error *err) {
 }
 
 size_t fe_constraint_steps(const fe_constraint *c) { return c->count - 1; }
+fe_grammar *fe_constraint_grammar(const fe_constraint *c) { return c->grammar; }
 
 /* The only byte that may come, or -1. */
 static int only_byte(fe_grammar *g, const pairs *p) {

@@ -21,7 +21,9 @@ enum { FE_NODE_NEVER = 0, FE_NODE_EMPTY = 1 };
 
 /* tokens must outlive the grammar. NULL: out of memory. */
 fe_grammar *fe_grammar_open(const fe_tokens *tokens, fe_space space);
-void fe_grammar_close(fe_grammar *g); /* after its constraints */
+/* One more holder: each closes it once, and the last sets it free. A constraint is one. */
+fe_grammar *fe_grammar_keep(fe_grammar *g);
+void fe_grammar_close(fe_grammar *g);
 
 fe_res *fe_grammar_res(fe_grammar *g); /* its terminals' expressions */
 const fe_tokens *fe_grammar_tokens(const fe_grammar *g);
@@ -48,31 +50,52 @@ typedef struct fe_extra { /* keys that are no property's */
     fe_node value;
 } fe_extra;
 
+typedef struct fe_want {        /* a member by one of some keys has to be there */
+    const uint32_t *properties; /* indices */
+    size_t count;
+    uint64_t extras; /* a bit each, of the first 64 */
+} fe_want;
+
 typedef struct fe_object_spec {
     const fe_property *properties;
     size_t count;
     const fe_extra *extras;
     size_t extra_count;
+    const fe_want *wants; /* none where `most` is a bound */
+    size_t want_count;
     uint32_t least, most; /* members */
     bool ordered;         /* properties in their order, extras behind them */
 } fe_object_spec;
 fe_node fe_node_object(fe_grammar *g, const fe_object_spec *spec);
 
+enum { FE_CONTAINS_MOST = 4 };
+
+/* Items may have to match each of some `contains` in number. For every set of those that an item matches (bit i: the i-th) it has a
+ * node of its own: the node of set s at index i is items[i << contains | s], the last index being that of all further items. */
 typedef struct fe_array_spec {
-    const fe_node *first; /* of the first `count` items */
-    size_t count;
-    fe_node rest; /* of all others */
+    const fe_node *items;
+    size_t count; /* of those that stand before the last index */
     uint32_t least, most;
-    const fe_node *first_matching; /* the same with what `contains` asks for besides, or NULL */
-    fe_node rest_matching;
-    uint32_t least_matching; /* items that have to be of those; 0: not asked for */
+    uint32_t contains;
+    struct {
+        uint32_t least;
+        uint32_t most; /* FE_RE_INF: an item whose set has not the bit may match all the same; least is above 0 */
+    } matching[FE_CONTAINS_MOST];
+    bool unique; /* no two items are written alike; all nodes are terminals then, and there is no contains */
 } fe_array_spec;
+/* The size of the table that an array with contains needs: fe_node_array fails with FERRUM_ELIMIT where those of a grammar come to
+ * more than FE_TABLE_MOST. */
+uint64_t fe_array_table_size(const fe_array_spec *spec);
+enum { FE_TABLE_MOST = 1 << 18 };
 fe_node fe_node_array(fe_grammar *g, const fe_array_spec *spec);
 
 /* Ends building. FERRUM_EINVAL: the grammar has no finite sentence, or a rule that begins with itself ("left recursion", the
  * name of the rule given by `name`, or NULL). */
 int fe_grammar_finish(fe_grammar *g, fe_node root, const char *(*name)(void *user, fe_node n), void *user,
                       ferrum_error *err);
+
+/* Behind finishing: has the node a finite sentence? */
+bool fe_node_ends(const fe_grammar *g, fe_node n);
 
 /* ---- Using ------------------------------------------------------------------------------------------------------- */
 
@@ -88,9 +111,12 @@ int fe_constraint_accept(fe_constraint *c, uint32_t token, ferrum_error *err);
 /* The same for bytes, as one step. */
 int fe_constraint_accept_text(fe_constraint *c, const char *text, size_t len, ferrum_error *err);
 bool fe_constraint_may_end(const fe_constraint *c);
+/* May nothing come but the end, or is it behind? */
+bool fe_constraint_is_over(const fe_constraint *c);
 /* Takes back the last so many steps. */
 int fe_constraint_rollback(fe_constraint *c, size_t steps, ferrum_error *err);
 size_t fe_constraint_steps(const fe_constraint *c);
+fe_grammar *fe_constraint_grammar(const fe_constraint *c);
 /* The bytes that have to come next whatever is drawn, at most `size`: their number. */
 int fe_constraint_forced(fe_constraint *c, char *text, size_t size, size_t *len, ferrum_error *err);
 

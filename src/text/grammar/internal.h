@@ -5,6 +5,7 @@
 #include "text/grammar/grammar.h"
 #include "text/grammar/grow.h"
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum {
     FE_STACKS_MOST = 1 << 18, /* interned frames before they are collected, the first time */
@@ -36,15 +37,28 @@ typedef struct object {
     uint64_t *banned;   /* that have no value */
     uint64_t **needs;   /* [count], each a set or NULL; NULL where there are none */
     fe_extra *extras;
+    struct want {
+        uint64_t *keys; /* [words], extras behind the properties */
+    } * wants;
+    uint32_t want_count;
     uint32_t extra_count, least, most;
     bool ordered;
 } object;
 
 typedef struct array {
-    fe_node *first, *first_matching;
-    fe_node rest, rest_matching;
-    uint32_t count, least, most, least_matching;
+    fe_node *items; /* [count + 1] << contains */
+    uint32_t count, least, most, contains;
+    uint32_t wanted[FE_CONTAINS_MOST];
+    uint32_t
+        most_counted[FE_CONTAINS_MOST]; /* items are counted so far: a bound if `bounded`, else where counting ends */
+    bool bounded[FE_CONTAINS_MOST];
+    uint32_t positions, counts; /* numbers of items, and of what was counted, that are told apart */
+    uint8_t *ends;              /* [positions][counts], with contains: can the array be ended from there? */
+    bool unique;
+    uint64_t
+        distinct; /* unique: how many items there are to choose from, FE_PLENTY or more being as good as any number */
 } array;
+#define FE_PLENTY ((uint64_t)1 << 32)
 
 /* What is to follow. A frame's parent always has a smaller id. */
 typedef enum frame_kind {
@@ -60,8 +74,12 @@ typedef enum frame_kind {
     F_COLON,    /* a colon and the node a */
     F_ITEMS,    /* in the array a behind [; */
     F_ITEM,     /* … where an item has to come; */
-    F_BEHIND,   /* … behind an item; b: the number of items, c: of those that match */
+    F_BEHIND,   /* … behind an item; b: the number of items, c: what was counted of contains, d: F_SEEN or 0 */
+    F_READ,     /* inside an item of the array a that is to be unique: b, d as behind it; c: its text so far, F_CHARs */
+    F_SEEN,     /* a: the expression of the items that were read */
+    F_CHAR,     /* a: the last byte of a text, whose others are below */
 } frame_kind;
+#define FE_TEXT_UNKNOWN UINT32_MAX /* in place of F_READ's text, while masks are made */
 
 typedef struct stack {
     uint8_t kind;
@@ -98,6 +116,7 @@ typedef struct level {
 } level;
 
 struct fe_grammar {
+    atomic_uint holders; /* who opened or keeps it, and its constraints */
     const fe_tokens *tokens;
     fe_res *res;
     const fe_json_terms *json;
@@ -109,6 +128,7 @@ struct fe_grammar {
     size_t object_count, object_capacity;
     array *arrays;
     size_t array_count, array_capacity;
+    uint64_t table_size; /* of all arrays' `ends` */
     fe_node root;
     int failed; /* FERRUM_ENOMEM or FERRUM_ELIMIT */
 
@@ -137,6 +157,8 @@ struct fe_grammar {
     size_t steps;
     pairs now, then; /* of steps */
     uint64_t *scratch;
+    uint32_t *doubts; /* tokens of the mask being made that have to be tried by themselves */
+    size_t doubt_count, doubt_capacity;
     level *levels;
     fe_lexmask **lexmasks; /* of the states that are not the base's */
     size_t lexmask_capacity, lexmask_bytes;
@@ -160,12 +182,29 @@ uint32_t fe_stack_push(fe_grammar *g, frame_kind kind, uint32_t a, uint32_t b, u
 uint32_t fe_stack_closure(fe_grammar *g, uint32_t k, uint32_t *first, bool *end);
 /* Behind the key at that place among its object's: what follows. */
 uint32_t fe_stack_behind_key(fe_grammar *g, uint32_t keys, uint32_t at);
+/* The same place inside an item, whose text may be any. */
+uint32_t fe_stack_any_text(fe_grammar *g, uint32_t read);
 bool fe_keys_any(const fe_grammar *g, uint32_t set, uint32_t from, uint32_t to);
 void fe_pairs_start(fe_grammar *g, pairs *out);
 bool fe_pairs_step(fe_grammar *g, const pairs *from, uint8_t byte, pairs *to);
 uint32_t fe_place_intern(fe_grammar *g, const pairs *p);
 void fe_grammar_collect(fe_grammar *g);
 static inline const object *fe_object_of(const fe_grammar *g, fe_node n) { return &g->objects[g->nodes[n].a]; }
+static inline const array *fe_array_of(const fe_grammar *g, fe_node n) { return &g->arrays[g->nodes[n].a]; }
+/* With what was counted of contains so far, an item of that set: *count becomes what is counted then; false: it may not be. */
+bool fe_array_count(const array *a, uint32_t set, uint32_t *count);
+static inline uint32_t fe_array_position(const array *a, uint32_t items) {
+    return items < a->positions ? items : a->positions - 1;
+}
+static inline bool fe_array_ends(const array *a, uint32_t items, uint32_t count) {
+    return a->ends[(size_t)fe_array_position(a, items) * a->counts + count];
+}
+/* Is every contains held? */
+bool fe_array_enough(const array *a, uint32_t count);
+/* What stands at that index, of the set. */
+static inline fe_node fe_array_item(const array *a, uint32_t index, uint32_t set) {
+    return a->items[(size_t)(index < a->count ? index : a->count) << a->contains | set];
+}
 
 /* walk.c */
 bool fe_place_mask(fe_grammar *g, uint32_t p, uint64_t *mask);

@@ -17,6 +17,7 @@ static fe_node add(fe_grammar *g, rule n) {
 fe_grammar *fe_grammar_open(const fe_tokens *tokens, fe_space space) {
     fe_grammar *g = calloc(1, sizeof *g);
     if (!g) return NULL;
+    g->holders = 1;
     g->tokens = tokens;
     g->json = &tokens->json[space];
     g->collect_at = FE_STACKS_MOST;
@@ -35,6 +36,8 @@ fe_grammar *fe_grammar_open(const fe_tokens *tokens, fe_space space) {
 static void close_object(object *o) {
     fe_trie_close(&o->keys);
     for (uint32_t i = 0; o->needs && i < o->count; i++) free(o->needs[i]);
+    for (uint32_t i = 0; i < o->want_count; i++) free(o->wants[i].keys);
+    free(o->wants);
     free(o->at);
     free(o->value);
     free(o->required);
@@ -43,15 +46,20 @@ static void close_object(object *o) {
     free(o->extras);
 }
 
+fe_grammar *fe_grammar_keep(fe_grammar *g) {
+    atomic_fetch_add_explicit(&g->holders, 1, memory_order_relaxed);
+    return g;
+}
+
 void fe_grammar_close(fe_grammar *g) {
-    if (!g) return;
+    if (!g || atomic_fetch_sub_explicit(&g->holders, 1, memory_order_acq_rel) > 1) return;
     for (size_t i = 0; i < g->object_count; i++) close_object(&g->objects[i]);
-    for (size_t i = 0; i < g->array_count; i++) free(g->arrays[i].first), free(g->arrays[i].first_matching);
+    for (size_t i = 0; i < g->array_count; i++) free(g->arrays[i].items), free(g->arrays[i].ends);
     for (size_t i = 0; i < g->lexmask_capacity; i++) fe_lexmask_free(g->lexmasks[i]);
     for (size_t i = 0; i < FE_CACHED_MASKS; i++) free(g->cached[i]);
-    void *all[] = {g->nodes,       g->args,     g->objects,   g->arrays,  g->stacks, g->stack_slots,
-                   g->lists,       g->sets,     g->set_index, g->pool,    g->places, g->place_pairs,
-                   g->place_slots, g->now.list, g->then.list, g->scratch, g->levels, g->lexmasks};
+    void *all[] = {g->nodes,     g->args,      g->objects, g->arrays, g->stacks,      g->stack_slots, g->lists,
+                   g->sets,      g->set_index, g->pool,    g->places, g->place_pairs, g->place_slots, g->now.list,
+                   g->then.list, g->scratch,   g->doubts,  g->levels, g->lexmasks};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     fe_res_close(g->res);
     pthread_mutex_destroy(&g->lock);
@@ -114,6 +122,8 @@ fe_node fe_node_repeat(fe_grammar *g, fe_node item, uint32_t lo, uint32_t hi) {
     return add(g, (rule){.kind = N_REPEAT, .a = item, .lo = lo, .hi = hi});
 }
 
+bool fe_node_ends(const fe_grammar *g, fe_node n) { return g->nodes[n].productive; }
+
 fe_node fe_node_reserve(fe_grammar *g) { return add(g, (rule){.kind = N_NEVER}); }
 
 void fe_node_define(fe_grammar *g, fe_node reserved, fe_node as) {
@@ -152,10 +162,50 @@ static fe_word *quote_keys(const fe_object_spec *spec, fe_text *blob) {
 
 static void set_bit(uint64_t *set, uint32_t i) { set[i >> 6] |= (uint64_t)1 << (i & 63); }
 
+static bool fill_wants(object *o, const fe_object_spec *spec) {
+    for (size_t i = 0; i < spec->want_count; i++) {
+        const fe_want *w = &spec->wants[i];
+        uint64_t *keys = o->wants[i].keys = calloc(o->words, sizeof *keys);
+        if (!keys) return false;
+        for (size_t k = 0; k < w->count; k++) set_bit(keys, o->at[w->properties[k]]);
+        for (uint32_t k = 0; k < o->extra_count && k < 64; k++)
+            if (w->extras >> k & 1) set_bit(keys, o->count + k);
+    }
+    return true;
+}
+
+static bool has_bit(const uint64_t *set, uint32_t i) { return set[i >> 6] >> (i & 63) & 1; }
+
+/* What those that are needed need, is needed too; and by those that are required. */
+static bool close_needs(object *o) {
+    uint32_t *list = o->needs ? malloc((o->count + 1) * sizeof *list) : NULL;
+    if (o->needs && !list) return false;
+    for (uint32_t i = 0; o->needs && i < o->count; i++) {
+        uint32_t n = 0;
+        if (!o->needs[i]) continue;
+        for (uint32_t k = 0; k < o->count; k++)
+            if (has_bit(o->needs[i], k)) list[n++] = k;
+        while (n) {
+            const uint64_t *more = o->needs[list[--n]];
+            for (uint32_t w = 0; more && w < o->words; w++)
+                for (uint64_t v = more[w] & ~o->needs[i][w]; v; v &= v - 1) {
+                    uint32_t k = w * 64 + (uint32_t)__builtin_ctzll(v);
+                    set_bit(o->needs[i], k);
+                    list[n++] = k;
+                }
+        }
+    }
+    for (uint32_t i = 0; o->needs && i < o->count; i++)
+        for (uint32_t w = 0; o->needs[i] && has_bit(o->required, i) && w < o->words; w++)
+            o->required[w] |= o->needs[i][w];
+    free(list);
+    return true;
+}
+
 static bool fill_object(object *o, const fe_object_spec *spec) {
     fe_text blob = {0};
     fe_word *words = quote_keys(spec, &blob);
-    bool ok = words && !blob.failed && o->at && o->value && o->required && o->banned && o->extras &&
+    bool ok = words && !blob.failed && o->at && o->value && o->wants && o->required && o->banned && o->extras &&
               fe_trie_open(&o->keys, words, spec->count, NULL) == 0;
     free(words);
     fe_text_free(&blob);
@@ -171,7 +221,7 @@ static bool fill_object(object *o, const fe_object_spec *spec) {
         for (uint32_t k = 0; k < p->needs_count; k++) set_bit(o->needs[o->at[i]], o->at[p->needs[k]]);
     }
     if (spec->extra_count) memcpy(o->extras, spec->extras, spec->extra_count * sizeof *o->extras);
-    return true;
+    return close_needs(o) && fill_wants(o, spec);
 }
 
 fe_node fe_node_object(fe_grammar *g, const fe_object_spec *spec) {
@@ -181,10 +231,12 @@ fe_node fe_node_object(fe_grammar *g, const fe_object_spec *spec) {
     object *o = &g->objects[g->object_count++];
     *o = (object){.count = (uint32_t)spec->count,
                   .extra_count = (uint32_t)spec->extra_count,
+                  .want_count = (uint32_t)spec->want_count,
                   .least = spec->least,
                   .most = spec->most,
                   .ordered = spec->ordered,
-                  .words = (uint32_t)(spec->count + 63) / 64};
+                  .words = (uint32_t)(spec->count + (spec->want_count ? spec->extra_count : 0) + 63) / 64};
+    o->wants = calloc(spec->want_count + 1, sizeof *o->wants);
     o->at = malloc((spec->count + 1) * sizeof *o->at);
     o->value = malloc((spec->count + 1) * sizeof *o->value);
     o->required = calloc(o->words + 1, sizeof *o->required);
@@ -194,41 +246,101 @@ fe_node fe_node_object(fe_grammar *g, const fe_object_spec *spec) {
     return add(g, (rule){.kind = N_OBJECT, .a = (uint32_t)g->object_count - 1});
 }
 
-static fe_node *copy_nodes(const fe_node *list, size_t count) {
-    fe_node *copy = malloc((count + 1) * sizeof *copy);
-    if (copy && count) memcpy(copy, list, count * sizeof *copy);
-    return copy;
+/* Numbers of items that are told apart: all up to the most, or up to the one from which on more of them change nothing. */
+static uint64_t positions_of(const fe_array_spec *spec) {
+    return (spec->most == FE_RE_INF ? fe_max((uint64_t)spec->count, (uint64_t)spec->least) : spec->most) + (uint64_t)1;
+}
+
+static uint64_t counts_of(const fe_array_spec *spec) {
+    uint64_t n = 1;
+    for (uint32_t i = 0; i < spec->contains && n <= FE_TABLE_MOST; i++)
+        n *= (spec->matching[i].most == FE_RE_INF ? spec->matching[i].least : spec->matching[i].most) + (uint64_t)1;
+    return n;
+}
+
+uint64_t fe_array_table_size(const fe_array_spec *spec) {
+    return spec->contains ? positions_of(spec) * counts_of(spec) : 0;
 }
 
 fe_node fe_node_array(fe_grammar *g, const fe_array_spec *spec) {
-    if (spec->least > spec->most || spec->least_matching > spec->most) return FE_NODE_NEVER;
+    if (spec->least > spec->most) return FE_NODE_NEVER;
+    g->table_size += fe_array_table_size(spec);
+    if (g->table_size > FE_TABLE_MOST) return fe_grammar_fail(g, FERRUM_ELIMIT), FE_NODE_NEVER;
     if (!fe_grow((void **)&g->arrays, &g->array_capacity, g->array_count + 1, sizeof *g->arrays))
         return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
+    size_t nodes = (spec->count + 1) << spec->contains;
     array *a = &g->arrays[g->array_count++];
-    *a = (array){.rest = spec->rest,
-                 .rest_matching = spec->rest_matching,
+    *a = (array){.items = malloc(nodes * sizeof *a->items),
                  .count = (uint32_t)spec->count,
                  .least = spec->least,
                  .most = spec->most,
-                 .least_matching = spec->least_matching};
-    a->first = copy_nodes(spec->first, spec->count);
-    if (spec->least_matching) a->first_matching = copy_nodes(spec->first_matching, spec->count);
-    if (!a->first || (spec->least_matching && !a->first_matching))
-        return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
+                 .contains = spec->contains,
+                 .positions = (uint32_t)positions_of(spec),
+                 .counts = (uint32_t)counts_of(spec),
+                 .unique = spec->unique};
+    for (uint32_t i = 0; i < a->contains; i++) {
+        a->bounded[i] = spec->matching[i].most != FE_RE_INF;
+        a->wanted[i] = spec->matching[i].least;
+        a->most_counted[i] = a->bounded[i] ? spec->matching[i].most : a->wanted[i];
+    }
+    if (a->contains) a->ends = malloc((size_t)a->positions * a->counts);
+    if (!a->items || (a->contains && !a->ends)) return fe_grammar_fail(g, FERRUM_ENOMEM), FE_NODE_NEVER;
+    memcpy(a->items, spec->items, nodes * sizeof *a->items);
+    if (a->unique && !a->count) fe_re_count(g->res, fe_node_term_of(g, a->items[0]), FE_PLENTY, &a->distinct);
     return add(g, (rule){.kind = N_ARRAY, .a = (uint32_t)g->array_count - 1});
+}
+
+bool fe_array_count(const array *a, uint32_t set, uint32_t *count) {
+    uint32_t rest = *count, stride = 1, next = 0;
+    for (uint32_t i = 0; i < a->contains; i++) {
+        uint32_t radix = a->most_counted[i] + 1, n = rest % radix + (set >> i & 1);
+        if (n == radix) return false; /* too many, or none more has to be shown to match */
+        next += n * stride;
+        rest /= radix, stride *= radix;
+    }
+    *count = next;
+    return true;
+}
+
+bool fe_array_enough(const array *a, uint32_t count) {
+    for (uint32_t i = 0; i < a->contains; i++) {
+        if (count % (a->most_counted[i] + 1) < a->wanted[i]) return false;
+        count /= a->most_counted[i] + 1;
+    }
+    return true;
 }
 
 /* ---- Finishing --------------------------------------------------------------------------------------------------- */
 
+/* May a member of that name come: has it a value, and have all that it needs? */
+static bool usable_key(const fe_grammar *g, const object *o, uint32_t i) {
+    bool can = g->nodes[o->value[i]].productive;
+    const uint64_t *needs = o->needs ? o->needs[i] : NULL;
+    for (uint32_t w = 0; w < o->words && can && needs; w++)
+        for (uint64_t v = needs[w]; v && can; v &= v - 1)
+            can = g->nodes[o->value[w * 64 + (uint32_t)__builtin_ctzll(v)]].productive;
+    return can;
+}
+
+static bool want_productive(const fe_grammar *g, const object *o, const uint64_t *keys) {
+    for (uint32_t i = 0; i < o->count + o->extra_count; i++) {
+        if (!has_bit(keys, i)) continue;
+        if (i < o->count ? usable_key(g, o, i) : g->nodes[o->extras[i - o->count].value].productive) return true;
+    }
+    return false;
+}
+
 static bool object_productive(const fe_grammar *g, const object *o) {
     uint32_t usable = 0;
     for (uint32_t i = 0; i < o->count; i++) {
-        bool can = g->nodes[o->value[i]].productive;
-        if (!can && o->required[i >> 6] >> (i & 63) & 1) return false;
+        bool can = usable_key(g, o, i);
+        if (!can && has_bit(o->required, i)) return false;
         usable += can;
     }
     uint32_t required = 0;
     for (uint32_t w = 0; w < o->words; w++) required += (uint32_t)__builtin_popcountll(o->required[w]);
+    for (uint32_t i = 0; i < o->want_count; i++)
+        if (!want_productive(g, o, o->wants[i].keys)) return false;
     bool extra = false;
     for (uint32_t i = 0; i < o->extra_count; i++) extra |= g->nodes[o->extras[i].value].productive;
     return required <= o->most && (extra || usable >= o->least);
@@ -236,22 +348,30 @@ static bool object_productive(const fe_grammar *g, const object *o) {
 
 /* How many items there may be. */
 static uint32_t array_most(const fe_grammar *g, const array *a) {
-    for (uint32_t i = 0; i < a->count; i++)
-        if (!g->nodes[a->first[i]].productive) return i < a->most ? i : a->most;
-    if (!g->nodes[a->rest].productive && a->count < a->most) return a->count;
+    for (uint32_t i = 0; i <= a->count && i < a->most && !a->contains; i++)
+        if (!g->nodes[a->items[i]].productive) return i;
     return a->most;
 }
 
-static bool array_productive(const fe_grammar *g, const array *a) {
-    uint32_t most = array_most(g, a), matching = 0;
-    if (a->least > most) return false;
-    for (uint32_t i = 0; i < a->count && i < most && a->least_matching; i++)
-        matching += g->nodes[a->first_matching[i]].productive;
-    if (a->least_matching && most > a->count && g->nodes[a->rest_matching].productive) {
-        uint64_t rest = (uint64_t)most - a->count;
-        matching = rest + matching >= a->least_matching ? a->least_matching : (uint32_t)(rest + matching);
+/* Can the array be ended from there, as far as is known of what follows? */
+static bool array_ends(const fe_grammar *g, const array *a, uint32_t items, uint32_t count) {
+    if (items >= a->least && fe_array_enough(a, count)) return true;
+    for (uint32_t set = 0; items < a->most && set < 1u << a->contains; set++) {
+        uint32_t then = count;
+        if (g->nodes[fe_array_item(a, items, set)].productive && fe_array_count(a, set, &then) &&
+            fe_array_ends(a, items + 1, then))
+            return true;
     }
-    return matching >= a->least_matching;
+    return false;
+}
+
+/* Counts only grow: from the last position and the highest count down, every entry rests on those made before. */
+static bool array_productive(const fe_grammar *g, const array *a) {
+    if (!a->contains) return a->least <= array_most(g, a) && !(a->unique && !a->count && a->least > a->distinct);
+    memset(a->ends, 0, (size_t)a->positions * a->counts);
+    for (uint32_t p = a->positions; p-- > 0;)
+        for (uint32_t k = a->counts; k-- > 0;) a->ends[(size_t)p * a->counts + k] = array_ends(g, a, p, k);
+    return a->ends[0];
 }
 
 static void judge(fe_grammar *g, rule *n) {
@@ -296,6 +416,16 @@ static void judge_all(fe_grammar *g) {
     }
 }
 
+/* Of the extras one takes the place of another, before it. */
+static void move_want(object *o, uint32_t from, uint32_t to) {
+    from += o->count, to += o->count;
+    for (uint32_t i = 0; i < o->want_count; i++) {
+        uint64_t *keys = o->wants[i].keys, in = keys[from >> 6] >> (from & 63) & 1;
+        keys[to >> 6] &= ~((uint64_t)1 << (to & 63));
+        keys[to >> 6] |= in << (to & 63);
+    }
+}
+
 /* What cannot end is taken out: no parse is led into it. */
 static void prune(fe_grammar *g) {
     for (size_t k = 0; k < g->node_count; k++) {
@@ -312,13 +442,18 @@ static void prune(fe_grammar *g) {
         object *o = &g->objects[k];
         uint32_t kept = 0;
         for (uint32_t i = 0; i < o->count; i++)
-            if (!g->nodes[o->value[i]].productive) set_bit(o->banned, i);
-        for (uint32_t i = 0; i < o->extra_count; i++)
-            if (g->nodes[o->extras[i].value].productive && !fe_re_is_empty(g->res, o->extras[i].key))
-                o->extras[kept++] = o->extras[i];
+            if (!usable_key(g, o, i)) set_bit(o->banned, i);
+        for (uint32_t i = 0; i < o->extra_count; i++) {
+            if (!g->nodes[o->extras[i].value].productive || fe_re_is_empty(g->res, o->extras[i].key)) continue;
+            move_want(o, i, kept);
+            o->extras[kept++] = o->extras[i];
+        }
         o->extra_count = kept;
     }
-    for (size_t k = 0; k < g->array_count; k++) g->arrays[k].most = array_most(g, &g->arrays[k]);
+    for (size_t k = 0; k < g->array_count; k++) {
+        g->arrays[k].most = array_most(g, &g->arrays[k]);
+        array_productive(g, &g->arrays[k]); /* now that all is known */
+    }
 }
 
 /* The i-th node that n may begin with, or -1 behind the last. */
@@ -336,7 +471,7 @@ static fe_node find_left_recursion(fe_grammar *g) {
         fe_node n;
         uint32_t i;
     } *path = malloc((g->node_count + 1) * sizeof *path);
-    uint8_t *colour = calloc(g->node_count, 1); /* 1: on the path, 2: done */
+    uint8_t *colour = calloc(g->node_count + 1, 1); /* 1: on the path, 2: done */
     fe_node found = FE_NODE_NEVER;
     if (!path || !colour) fe_grammar_fail(g, FERRUM_ENOMEM);
     for (fe_node start = 0; start < g->node_count && !g->failed && !found; start++) {

@@ -10,7 +10,7 @@ fe_re fe_shape_string(compiler *c, const shape *s) {
 }
 
 /* Does the name, as it is written between quotes, belong to the expression? Its first spelling stands for all. */
-static bool name_fits(compiler *c, fe_re r, ferrum_str name) {
+bool fe_name_fits(compiler *c, fe_re r, ferrum_str name) {
     fe_text quoted = {0};
     fe_json_put_string(&quoted, name.data, name.len, false);
     bool fits = !quoted.failed && fe_re_matches(c->res, r, quoted.data + 1, quoted.len - 2);
@@ -20,11 +20,11 @@ static bool name_fits(compiler *c, fe_re r, ferrum_str name) {
 
 bool fe_parts_of_key(compiler *c, const shape *s, ferrum_str name, parts *out) {
     static const fe_json nothing = {.type = FE_JSON_BOOL, .truth = false};
-    if (!name_fits(c, s->names, name) && !fe_parts_add(c, out, (part){&nothing, false, false})) return false;
+    if (!fe_name_fits(c, s->names, name) && !fe_parts_add(c, out, (part){&nothing, false, false})) return false;
     for (const layer *l = s->layers; l; l = l->next) {
         bool named = false;
         for (const member *m = l->members; m; m = m->next) {
-            if (m->pattern == FE_RE_NEVER ? !fe_str_equal(m->name, name) : !name_fits(c, m->pattern, name)) continue;
+            if (m->pattern == FE_RE_NEVER ? !fe_str_equal(m->name, name) : !fe_name_fits(c, m->pattern, name)) continue;
             named = true;
             if (!fe_parts_add(c, out, m->schema)) return false;
         }
@@ -36,12 +36,12 @@ bool fe_parts_of_key(compiler *c, const shape *s, ferrum_str name, parts *out) {
 bool fe_parts_of_item(compiler *c, const shape *s, size_t index, parts *out) {
     for (const row *r = s->rows; r; r = r->next) {
         const fe_json *e = r->first;
-        if (index >= r->count) {
+        if (index >= r->skipped + r->count) {
             if (r->has_rest && !fe_parts_add(c, out, r->rest)) return false;
             continue;
         }
-        for (size_t i = 0; i < index; i++) e = e->next;
-        if (!fe_parts_add(c, out, (part){e, r->constant, false})) return false;
+        for (size_t i = r->skipped; i < index; i++) e = e->next;
+        if (index >= r->skipped && !fe_parts_add(c, out, (part){e, r->constant, r->negative})) return false;
     }
     return !c->rc;
 }
@@ -52,14 +52,34 @@ static bool contradict(compiler *c, const parts *p, unsigned depth) {
     shapes s = {0};
     shape any = fe_shape_any(c);
     bool quiet = c->quiet, empty = false;
-    c->quiet = true;
+    unsigned evaluating = c->evaluating, items = c->evaluating_items, unseen = c->unseen;
+    c->quiet = true, c->evaluating = c->evaluating_items = c->unseen = 0;
     fe_shapes_add(c, &s, &any);
     for (size_t i = 0; i < p->count && !c->rc; i++) fe_apply(c, &s, p->list[i]);
     if (!c->rc) empty = !fe_shapes_prune(c, &s, depth);
-    c->quiet = quiet;
+    c->quiet = quiet, c->evaluating = evaluating, c->evaluating_items = items, c->unseen = unseen;
     if (c->rc == FERRUM_EUNSUPPORTED) c->rc = 0, empty = false;
     free(s.list);
     return empty && !c->rc;
+}
+
+/* A want that nothing fulfils: where another layer names all keys that there may be, each of them is looked at. */
+static bool want_empty(compiler *c, const shape *s, const want *w, unsigned depth) {
+    const layer *closed = s->layers;
+    while (closed && !(closed->has_other && closed->other.value->type == FE_JSON_BOOL &&
+                       closed->other.value->truth == closed->other.negative))
+        closed = closed->next;
+    if (!closed) return false;
+    for (const member *m = closed->members; m; m = m->next) {
+        if (m->pattern != FE_RE_NEVER) return false;
+        if (!fe_name_fits(c, w->keys, m->name)) continue;
+        parts p = {0};
+        bool empty = fe_parts_of_key(c, s, m->name, &p) && (!w->has_value || fe_parts_add(c, &p, w->value)) &&
+                     contradict(c, &p, depth + 1);
+        free(p.list);
+        if (!empty || !fe_schema_step(c)) return false;
+    }
+    return !c->rc;
 }
 
 static bool object_empty(compiler *c, const shape *s, unsigned depth) {
@@ -74,11 +94,15 @@ static bool object_empty(compiler *c, const shape *s, unsigned depth) {
         free(p.list);
         if (empty || !fe_schema_step(c)) return true;
     }
+    for (const want *w = s->wants; w; w = w->next)
+        if (want_empty(c, s, w, depth)) return true;
     return s->members_least > s->members_most || required > s->members_most;
 }
 
 static bool array_empty(compiler *c, const shape *s, unsigned depth) {
     if (s->items_least > s->items_most) return true;
+    for (const contain *x = s->contains; x; x = x->next)
+        if (x->least > x->most || (uint64_t)x->least + x->skipped > s->items_most) return true;
     for (uint32_t i = 0; i < s->items_least && i < 4; i++) {
         parts p = {0};
         bool empty = fe_parts_of_item(c, s, i, &p) && contradict(c, &p, depth + 1);

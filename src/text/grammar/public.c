@@ -13,18 +13,24 @@ void ferrum_vocabulary_close(ferrum_vocabulary *v) { fe_tokens_close(v); }
 
 size_t ferrum_vocabulary_mask_words(const ferrum_vocabulary *v) { return v->words; }
 
+int fe_schema_options_take(fe_schema_options *out, const ferrum_schema_options *options, ferrum_error *err) {
+    static const fe_space spaces[] = {FE_SPACE_ANY, FE_SPACE_COMPACT, FE_SPACE_INDENT};
+    *out = (fe_schema_options){0};
+    if (options && (unsigned)options->space >= FE_SPACES)
+        return fe_fail(err, FERRUM_EINVAL, "there is no kind %d of white space", (int)options->space);
+    if (options) *out = (fe_schema_options){.space = spaces[options->space], .ordered = options->ordered};
+    return 0;
+}
+
 int ferrum_grammar_from_schema(ferrum_grammar **out, const ferrum_vocabulary *v, const char *json, size_t len,
                                const char *name, const ferrum_schema_options *options, char **notes,
                                ferrum_error *err) {
-    static const fe_space spaces[] = {FE_SPACE_ANY, FE_SPACE_COMPACT, FE_SPACE_INDENT};
-    fe_schema_options o = {0};
+    fe_schema_options o;
     fe_text text = {0};
     *out = NULL;
     if (notes) *notes = NULL;
-    if (options && (unsigned)options->space >= FE_SPACES)
-        return fe_fail(err, FERRUM_EINVAL, "there is no kind %d of white space", (int)options->space);
-    if (options) o = (fe_schema_options){.space = spaces[options->space], .ordered = options->ordered};
-    int rc = fe_schema_compile(out, v, json, len, name, &o, notes ? &text : NULL, err);
+    int rc = fe_schema_options_take(&o, options, err);
+    if (!rc) rc = fe_schema_compile(out, v, json, len, name, &o, notes ? &text : NULL, err);
     if (!rc && text.failed) {
         fe_grammar_close(*out);
         *out = NULL;
@@ -46,6 +52,8 @@ int ferrum_grammar_from_gbnf(ferrum_grammar **out, const ferrum_vocabulary *v, c
                              const char *name, ferrum_error *err) {
     return fe_gbnf_compile(out, v, text, len, name, err);
 }
+
+ferrum_grammar *ferrum_grammar_keep(ferrum_grammar *g) { return fe_grammar_keep(g); }
 
 void ferrum_grammar_close(ferrum_grammar *g) { fe_grammar_close(g); }
 

@@ -823,6 +823,61 @@ bool fe_re_begins_with_repeat(const fe_res *s, fe_re r, fe_re *x, uint32_t *lo, 
     return true;
 }
 
+/* ---- Counting ---------------------------------------------------------------------------------------------------- */
+
+enum {
+    COUNT_LENGTH = 300,
+    COUNT_STATES = 256
+}; /* longer strings are not counted, nor more states at one length looked at */
+
+typedef struct way { /* strings of one length that lead to a state */
+    fe_re r;
+    uint64_t count;
+} way;
+
+static uint64_t sum_up_to(uint64_t a, uint64_t b, uint64_t most) { return a < most && b < most - a ? a + b : most; }
+
+typedef struct ways {
+    way list[COUNT_STATES];
+    size_t count;
+    bool all;
+} ways;
+
+static void add_way(ways *w, fe_re r, uint64_t n, uint64_t most) {
+    for (size_t i = 0; i < w->count; i++)
+        if (w->list[i].r == r) {
+            w->list[i].count = sum_up_to(w->list[i].count, n, most);
+            return;
+        }
+    w->all &= w->count < COUNT_STATES;
+    if (w->count < COUNT_STATES) w->list[w->count++] = (way){r, n};
+}
+
+bool fe_re_count(fe_res *s, fe_re r, uint64_t enough, uint64_t *count) {
+    ways *both = calloc(2, sizeof *both), *now = both;
+    bool all = both != NULL;
+    *count = fe_re_is_empty(s, r) ? 0 : fe_re_nullable(s, r);
+    if (!both) return fail(s, FERRUM_ENOMEM);
+    add_way(now, r, 1, enough);
+    for (int length = 1; length <= COUNT_LENGTH && now->count && *count < enough && !s->failed; length++) {
+        ways *then = now == both ? both + 1 : both;
+        *then = (ways){.all = true};
+        for (size_t i = 0; i < now->count && *count < enough; i++) {
+            const fe_re *row = fe_re_row(s, now->list[i].r);
+            for (unsigned b = 0; b < 256; b++) {
+                fe_re next = fe_re_state(row[b]);
+                if (row[b] & FE_RE_ENDS) *count = sum_up_to(*count, now->list[i].count, enough);
+                if (next != FE_RE_NEVER && next != FE_RE_EMPTY) add_way(then, next, now->list[i].count, enough);
+            }
+        }
+        now = then;
+        all &= then->all;
+    }
+    all &= !now->count && !s->failed;
+    free(both);
+    return all;
+}
+
 bool fe_re_matches(fe_res *s, fe_re r, const char *text, size_t len) {
     for (size_t i = 0; i < len && r != FE_RE_NEVER; i++) r = fe_re_next(s, r, (unsigned char)text[i]);
     return fe_re_nullable(s, r);

@@ -71,6 +71,8 @@ static inline fe_re fe_re_state(fe_re entry) { return entry & ~FE_RE_ENDS; }
 /* Is r a repetition of x, at most *hi times, and then something else? */
 bool fe_re_begins_with_repeat(const fe_res *s, fe_re r, fe_re *x, uint32_t *lo, uint32_t *hi, fe_re *tail);
 bool fe_re_is_empty(fe_res *s, fe_re r); /* is there no string that belongs to it? */
+/* *count: how many strings belong to it, counted up to `enough`. false: there may be more than were counted, all the same. */
+bool fe_re_count(fe_res *s, fe_re r, uint64_t enough, uint64_t *count);
 bool fe_re_matches(fe_res *s, fe_re r, const char *text, size_t len);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CONJUNCTIONS_MOST = 100000, CLASSES_MOST = 64 };
+enum { CONJUNCTIONS_MOST = 100000, CLASSES_MOST = 64, WANTS_MOST = 16, NOTES_MOST = 1 << 14 };
 #define ARENA_LIMIT ((size_t)256 << 20)
 
 /* ---- Messages ---------------------------------------------------------------------------------------------------- */
@@ -46,6 +46,20 @@ bool fe_schema_fail(compiler *c, int code, const fe_json *where, const char *key
     return false;
 }
 
+void fe_schema_note(compiler *c, const char *before, const char *name, const char *behind) {
+    char shown[80];
+    fe_text line = {0};
+    if (!c->notes || c->quiet || c->notes->len > NOTES_MOST) return;
+    fe_printable(shown, sizeof shown, name, strlen(name));
+    fe_text_puts(&line, before);
+    fe_text_puts(&line, shown);
+    fe_text_puts(&line, behind);
+    fe_text_puts(&line, "\n");
+    if (!line.failed && (!c->notes->len || !strstr(c->notes->data, line.data)))
+        fe_text_append(c->notes, line.data, line.len);
+    fe_text_free(&line);
+}
+
 void *fe_schema_alloc(compiler *c, size_t bytes) {
     void *p = c->rc ? NULL : fe_arena_alloc(&c->arena, bytes);
     if (!p) fe_schema_fail(c, FERRUM_ELIMIT, NULL, NULL, "the schema takes more than 256 MiB to compile");
@@ -74,23 +88,48 @@ bool fe_schema_pattern(compiler *c, const fe_json *schema, const char *keyword, 
 
 /* ---- References -------------------------------------------------------------------------------------------------- */
 
-static bool add_anchor(compiler *c, ferrum_str id, const fe_json *schema) {
+static bool add_anchor(compiler *c, anchor a) {
     if (!fe_grow((void **)&c->anchors, &c->anchor_capacity, c->anchor_count + 1, sizeof *c->anchors))
         return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
-    c->anchors[c->anchor_count++] = (anchor){id, schema};
+    c->anchors[c->anchor_count++] = a;
     return true;
 }
 
-static bool find_anchors(compiler *c, const fe_json *v) {
+static bool add_base(compiler *c, const fe_json *schema, const fe_json *document) {
+    if (!fe_grow((void **)&c->bases, &c->base_capacity, c->base_count + 1, sizeof *c->bases))
+        return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
+    c->bases[c->base_count++] = (struct base){schema, document};
+    return true;
+}
+
+/* The names by which references find schemas, and the documents that are embedded in this one. */
+static bool find_anchors(compiler *c, const fe_json *v, const fe_json *document) {
     if (v->type != FE_JSON_OBJECT && v->type != FE_JSON_ARRAY) return true;
+    bool object = v->type == FE_JSON_OBJECT, refers = false;
+    for (const fe_json *m = v->first; m && object; m = m->next) {
+        bool text = m->type == FE_JSON_STRING, id = !strcmp(m->key, "$id") || !strcmp(m->key, "id");
+        anchor a = {fe_json_str(m), v, A_ID};
+        if (!strcmp(m->key, "$anchor")) a.kind = A_ANCHOR;
+        if (!strcmp(m->key, "$dynamicAnchor")) a.kind = A_DYNAMIC;
+        if (!strcmp(m->key, "$recursiveAnchor") && m->type == FE_JSON_BOOL && m->truth)
+            a = (anchor){{"", 0}, v, A_RECURSIVE}, text = true;
+        if (text && (id || a.kind != A_ID) && !add_anchor(c, a)) return false;
+        if (text && id && v != c->root && *m->text != '#' && (*m->key == '$') == (c->draft > 4)) document = v;
+        refers |= text && strstr(m->key, "ef") && *m->key == '$';
+    }
+    if (refers && document != c->root && !add_base(c, v, document)) return false;
     for (const fe_json *m = v->first; m; m = m->next) {
-        if (v->type == FE_JSON_OBJECT && m->type == FE_JSON_STRING) {
-            bool id = !strcmp(m->key, "$id") || !strcmp(m->key, "id");
-            if ((id || !strcmp(m->key, "$anchor")) && !add_anchor(c, fe_json_str(m), v)) return false;
-        }
-        if (!find_anchors(c, m)) return false;
+        bool data = object && (!strcmp(m->key, "const") || !strcmp(m->key, "enum") || !strcmp(m->key, "default") ||
+                               !strcmp(m->key, "examples"));
+        if (!data && !find_anchors(c, m, document)) return false;
     }
     return true;
+}
+
+static const fe_json *document_of(const compiler *c, const fe_json *schema) {
+    for (size_t i = 0; i < c->base_count; i++)
+        if (c->bases[i].schema == schema) return c->bases[i].document;
+    return c->root;
 }
 
 static ferrum_str without_hash(ferrum_str s) {
@@ -157,29 +196,46 @@ static const fe_json *follow_pointer(compiler *c, const fe_json *v, ferrum_str p
     return name ? v : NULL;
 }
 
+static const fe_json *find_anchor(const compiler *c, ferrum_str name) {
+    for (size_t i = 0; i < c->anchor_count; i++) {
+        ferrum_str id = c->anchors[i].id;
+        if (id.len && *id.data == '#') id.data++, id.len--;
+        if (c->anchors[i].kind != A_RECURSIVE && fe_str_equal(id, name)) return c->anchors[i].schema;
+    }
+    return NULL;
+}
+
 const fe_json *fe_schema_resolve(compiler *c, const fe_json *schema, const fe_json *ref) {
-    if (ref->type != FE_JSON_STRING) return fe_schema_fail(c, FERRUM_EINVAL, schema, "$ref", "not a string"), NULL;
+    if (ref->type != FE_JSON_STRING) return fe_schema_fail(c, FERRUM_EINVAL, schema, ref->key, "not a string"), NULL;
     const char *hash = memchr(ref->text, '#', ref->len);
     ferrum_str uri = {ref->text, hash ? (size_t)(hash - ref->text) : ref->len};
     ferrum_str fragment = {hash ? hash + 1 : "", hash ? ref->len - uri.len - 1 : 0};
-    const fe_json *v = uri.len ? NULL : c->root;
+    const fe_json *document = uri.len ? NULL : document_of(c, schema), *v = document;
     for (size_t i = 0; i < c->anchor_count && !v; i++)
-        if (names_document(c->anchors[i].id, uri)) v = c->anchors[i].schema;
-    if (v && fragment.len && *fragment.data == '/')
+        if (c->anchors[i].kind == A_ID && names_document(c->anchors[i].id, uri)) v = c->anchors[i].schema;
+    if (v && fragment.len && *fragment.data == '/') {
         v = follow_pointer(c, v, fragment);
-    else if (v && fragment.len) {
-        v = NULL;
-        for (size_t i = 0; i < c->anchor_count && !v; i++) {
-            ferrum_str id = c->anchors[i].id;
-            if (id.len && *id.data == '#') id.data++, id.len--;
-            if (fe_str_equal(id, fragment)) v = c->anchors[i].schema;
-        }
-    }
+        if (!v && document) v = follow_pointer(c, c->root, fragment); /* as some write it who give a part an $id */
+    } else if (v && fragment.len)
+        v = find_anchor(c, fragment);
     char shown[80], what[160];
     fe_printable(shown, sizeof shown, ref->text, ref->len);
     snprintf(what, sizeof what, "\"%s\" is not in this document", shown);
-    if (!v) fe_schema_fail(c, FERRUM_EUNSUPPORTED, schema, "$ref", what);
+    if (!v) fe_schema_fail(c, FERRUM_EUNSUPPORTED, schema, ref->key, what);
     return v;
+}
+
+bool fe_schema_unambiguous(compiler *c, const fe_json *schema, const fe_json *ref) {
+    bool dynamic = !strcmp(ref->key, "$dynamicRef");
+    size_t n = 0;
+    ferrum_str name = {ref->text, ref->type == FE_JSON_STRING ? ref->len : 0};
+    for (const char *hash; name.len && (hash = memchr(name.data, '#', name.len));)
+        name.len -= (size_t)(hash + 1 - name.data), name.data = hash + 1;
+    for (size_t i = 0; i < c->anchor_count; i++) {
+        const anchor *a = &c->anchors[i];
+        n += dynamic ? a->kind == A_DYNAMIC && fe_str_equal(a->id, name) : a->kind == A_RECURSIVE;
+    }
+    return n <= 1 || fe_schema_fail(c, FERRUM_EUNSUPPORTED, schema, ref->key, "it may mean one schema or another");
 }
 
 /* ---- Conjunctions ------------------------------------------------------------------------------------------------ */
@@ -344,6 +400,10 @@ static bool name_all(compiler *c, const shape *s, names *n) {
         needs[p->needs_count++] = needed;
         p->needs = needs;
     }
+    return !c->rc;
+}
+
+static bool make_values(compiler *c, const shape *s, names *n) {
     for (size_t i = 0; i < n->count; i++) {
         parts p = {0};
         if (!fe_parts_of_key(c, s, n->list[i].name, &p)) return free(p.list), false;
@@ -443,6 +503,8 @@ static bool make_extras(compiler *c, const shape *s, const names *n, fe_extra *o
             for (size_t i = 0; i < classes && !known; i++) known = class_has(&list[i], m->pattern);
             if (!known && !split_class(c, list, &classes, m->pattern)) return false;
         }
+    for (const want *w = s->wants; w; w = w->next)
+        if (!split_class(c, list, &classes, w->keys)) return false;
     *count = 0;
     for (size_t i = 0; i < classes; i++) {
         parts p = {0};
@@ -456,23 +518,49 @@ static bool make_extras(compiler *c, const shape *s, const names *n, fe_extra *o
     return !c->rc;
 }
 
-static fe_node make_object(compiler *c, const shape *s) {
+/* Which properties and which other keys are among those that a want is for. */
+static bool fill_want(compiler *c, const names *n, const fe_extra *extras, size_t extra_count, fe_re keys,
+                      fe_want *out) {
+    uint32_t *list = fe_schema_alloc(c, (n->count + 1) * sizeof *list);
+    if (!list) return false;
+    *out = (fe_want){.properties = list};
+    for (size_t i = 0; i < n->count; i++)
+        if (fe_name_fits(c, keys, n->list[i].name)) list[out->count++] = (uint32_t)i;
+    fe_re quoted = quote(c, keys);
+    for (size_t i = 0; i < extra_count; i++)
+        if (!fe_re_is_empty(c->res, fe_re_and(c->res, extras[i].key, quoted))) out->extras |= (uint64_t)1 << i;
+    return !c->rc;
+}
+
+/* Where only a member's being there is wanted, not its value. */
+static fe_node make_simple_object(compiler *c, const shape *s) {
     names n = {0};
     fe_extra extras[CLASSES_MOST];
-    size_t extra_count = 0;
+    fe_want wants[WANTS_MOST];
+    size_t extra_count = 0, want_count = 0;
     uint64_t required = 0;
     fe_node node = FE_NODE_NEVER;
-    bool ok = name_all(c, s, &n) && make_extras(c, s, &n, extras, &extra_count);
+    bool ok = name_all(c, s, &n) && make_values(c, s, &n) && make_extras(c, s, &n, extras, &extra_count);
     for (size_t i = 0; i < n.count; i++) required += n.list[i].required;
     /* A key that is no property's may come twice, and is then one member. */
     if (ok && extra_count && s->members_least > 1 && required < s->members_least)
         ok = fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "minProperties",
                             "more than 1 is not held where keys are free");
+    for (const want *w = s->wants; w && ok; w = w->next) {
+        if (w->has_value) continue;
+        if (want_count == WANTS_MOST || s->members_most != FE_RE_INF)
+            ok = fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "not",
+                                "negations of several closed objects, or of one beside maxProperties");
+        else
+            ok = fill_want(c, &n, extras, extra_count, w->keys, &wants[want_count++]);
+    }
     if (ok)
         node = fe_node_object(c->g, &(fe_object_spec){.properties = n.list,
                                                       .count = n.count,
                                                       .extras = extras,
                                                       .extra_count = extra_count,
+                                                      .wants = wants,
+                                                      .want_count = want_count,
                                                       .least = s->members_least,
                                                       .most = s->members_most,
                                                       .ordered = c->options.ordered});
@@ -481,37 +569,154 @@ static fe_node make_object(compiler *c, const shape *s) {
     return node;
 }
 
+/* A key that is no property's may come again with another value, which counts: no value of it can be wanted. */
+static bool check_free_keys(compiler *c, const shape *s, const names *n, const want *w) {
+    fe_extra extras[CLASSES_MOST];
+    size_t count = 0;
+    fe_want found;
+    if (!make_extras(c, s, n, extras, &count) || !fill_want(c, &(names){0}, extras, count, w->keys, &found))
+        return false;
+    return !found.extras || fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "not",
+                                           "that a member has another value is not held where keys are free");
+}
+
+/* The wants from w on: each property that may fulfil one is an alternative. */
+static bool make_object(compiler *c, const shape *s, const want *w, fe_node **list, size_t *count, size_t *capacity) {
+    while (w && !w->has_value) w = w->next;
+    if (!fe_schema_step(c)) return false;
+    if (!w) {
+        if (!fe_grow((void **)list, capacity, *count + 1, sizeof **list))
+            return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory");
+        (*list)[*count] = make_simple_object(c, s);
+        ++*count;
+        return !c->rc;
+    }
+    names n = {0};
+    bool ok = name_all(c, s, &n) && check_free_keys(c, s, &n, w);
+    for (size_t i = 0; i < n.count && ok; i++) {
+        if (!fe_name_fits(c, w->keys, n.list[i].name)) continue;
+        member *m = fe_schema_alloc(c, sizeof *m);
+        if (!m) break;
+        *m = (member){.name = n.list[i].name, .schema = w->value};
+        shape x = *s;
+        layer l = {.members = m, .next = s->layers};
+        name_list required = {n.list[i].name, s->required};
+        x.layers = &l, x.required = &required;
+        ok = make_object(c, &x, w->next, list, count, capacity);
+    }
+    free(n.list);
+    free(n.slots);
+    return ok && !c->rc;
+}
+
 /* ---- Arrays and all values --------------------------------------------------------------------------------------- */
 
-static bool make_item(compiler *c, const shape *s, size_t index, bool matching, fe_node *out) {
+static const fe_json nothing = {.type = FE_JSON_BOOL, .truth = false};
+
+/* The item at that index with those of the contains that are bits of the set, and without the others as far as they are counted up to
+ * a bound. */
+static bool make_item(compiler *c, const shape *s, size_t index, uint32_t set, fe_node *out) {
     parts p = {0};
-    if (!fe_parts_of_item(c, s, index, &p) || (matching && !fe_parts_add(c, &p, s->contains)))
-        return free(p.list), false;
-    *out = node_of(c, &p);
-    return !c->rc;
+    bool ok = fe_parts_of_item(c, s, index, &p);
+    uint32_t i = 0;
+    for (const contain *x = s->contains; x && ok; x = x->next, i++) {
+        bool in = set >> i & 1, skipped = index < x->skipped;
+        if (skipped && in)
+            ok = fe_parts_add(c, &p, (part){&nothing, false, false});
+        else if (in || (x->most != FE_RE_INF && !skipped))
+            ok = fe_parts_add(c, &p, (part){x->schema.value, x->schema.constant, x->schema.negative == in});
+    }
+    if (ok)
+        *out = node_of(c, &p);
+    else
+        free(p.list);
+    return ok && !c->rc;
+}
+
+static fe_re make_scalar(compiler *c, const shape *s);
+
+/* Items that are not to be equal are compared as they are written: every value is written in one way. */
+static fe_re only_spelling(compiler *c, const shape *s) {
+    static const char text[] = "([^\\x00-\\x1f\"\\\\]|\\\\([bfnrt\"\\\\]|u00(0[0-7bef]|1[0-9a-f])))*";
+    static const char number[] = "0|-?(0\\.[0-9]*[1-9]|[1-9][0-9]*(\\.[0-9]*[1-9])?)";
+    shape x = *s;
+    fe_re r;
+    if (x.types & T_STRING) {
+        if (fe_pattern_compile(c->res, FE_UTF8, true, text, sizeof text - 1, &r, NULL)) return FE_RE_NEVER;
+        x.string = fe_re_and(c->res, x.string, r);
+    }
+    if (x.types & T_NUMBER) {
+        if (fe_pattern_compile(c->res, FE_UTF8, true, number, sizeof number - 1, &r, NULL)) return FE_RE_NEVER;
+        x.number = fe_re_and(c->res, x.number, r);
+    }
+    return make_scalar(c, &x);
+}
+
+static bool make_unique_item(compiler *c, const shape *s, size_t index, fe_node *out) {
+    parts p = {0};
+    shapes list = {0};
+    shape any = fe_shape_any(c);
+    fe_re r = FE_RE_NEVER;
+    bool ok = fe_parts_of_item(c, s, index, &p) && fe_shapes_add(c, &list, &any);
+    for (size_t i = 0; i < p.count && ok; i++) ok = fe_apply(c, &list, p.list[i]);
+    ok = ok && (fe_shapes_prune(c, &list, 1) || !c->rc);
+    for (size_t i = 0; i < list.count && ok; i++) {
+        if (list.list[i].types & (T_ARRAY | T_OBJECT))
+            ok = fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "uniqueItems", "not held of arrays and objects");
+        else
+            r = fe_re_or(c->res, r, only_spelling(c, &list.list[i]));
+    }
+    *out = ok && !c->rc && !fe_re_is_empty(c->res, r) ? fe_node_term(c->g, r) : FE_NODE_NEVER;
+    free(p.list);
+    free(list.list);
+    return ok && !c->rc;
+}
+
+/* No two items are equal. What cannot be held is a choice that leaves too few for the items that have to follow. */
+static fe_node make_unique_array(compiler *c, const shape *s, size_t count) {
+    fe_node *items = fe_schema_alloc(c, (count + 1) * sizeof *items);
+    uint64_t there;
+    for (size_t i = 0; items && i <= count; i++)
+        if (!make_unique_item(c, s, i, &items[i])) return FE_NODE_NEVER;
+    if (c->rc) return FE_NODE_NEVER;
+    if (s->contains) return fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "uniqueItems", "not held beside contains"), 0;
+    if (count && s->items_least > 1)
+        return fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "uniqueItems",
+                              "not held where more than one item is required and they have schemas of their own"),
+               FE_NODE_NEVER;
+    bool all = fe_re_count(c->res, fe_node_term_of(c->g, items[0]), s->items_least, &there);
+    if (!all && there < s->items_least)
+        return fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "uniqueItems", "are there so many values? Not known"), 0;
+    return fe_node_array(
+        c->g, &(fe_array_spec){
+                  .items = items, .count = count, .least = s->items_least, .most = s->items_most, .unique = true});
+}
+
+static bool read_contains(compiler *c, const shape *s, fe_array_spec *spec) {
+    for (const contain *x = s->contains; x; x = x->next) {
+        if (spec->contains == FE_CONTAINS_MOST)
+            return fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "contains", "more than 4 for one array are not held");
+        spec->matching[spec->contains].least = x->least;
+        spec->matching[spec->contains++].most = x->most;
+    }
+    return fe_array_table_size(spec) <= FE_TABLE_MOST ||
+           fe_schema_fail(c, FERRUM_ELIMIT, NULL, "contains", "with counts so large it is not held");
 }
 
 static fe_node make_array(compiler *c, const shape *s) {
     size_t count = 0;
-    for (const row *r = s->rows; r; r = r->next) count = fe_max(count, r->count);
+    for (const row *r = s->rows; r; r = r->next) count = fe_max(count, r->skipped + r->count);
+    for (const contain *x = s->contains; x; x = x->next) count = fe_max(count, x->skipped);
     count = fe_min(count, s->items_most);
-    if (s->unique && s->items_most > 1)
-        return fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "uniqueItems", "not held where there may be two items"),
-               FE_NODE_NEVER;
-    fe_array_spec spec = {.count = count,
-                          .least = s->items_least,
-                          .most = s->items_most,
-                          .least_matching = s->has_contains ? s->contains_least : 0};
-    fe_node *first = fe_schema_alloc(c, (count + 1) * 2 * sizeof *first);
-    bool ok = first != NULL;
-    for (size_t i = 0; i <= count && ok; i++) {
-        ok = make_item(c, s, i, false, &first[i]);
-        if (s->has_contains) ok = ok && make_item(c, s, i, true, &first[count + 1 + i]);
-    }
-    if (!ok) return FE_NODE_NEVER;
-    spec.first = first, spec.rest = first[count];
-    spec.first_matching = first + count + 1, spec.rest_matching = first[2 * count + 1];
-    return fe_node_array(c->g, &spec);
+    if (s->unique && s->items_most > 1) return make_unique_array(c, s, count);
+    fe_array_spec spec = {.count = count, .least = s->items_least, .most = s->items_most};
+    if (!read_contains(c, s, &spec)) return FE_NODE_NEVER;
+    uint32_t sets = 1u << spec.contains;
+    fe_node *items = fe_schema_alloc(c, (count + 1) * sets * sizeof *items);
+    for (size_t i = 0; items && i < (count + 1) * sets; i++)
+        if (!make_item(c, s, i / sets, (uint32_t)(i % sets), &items[i])) return FE_NODE_NEVER;
+    spec.items = items;
+    return items ? fe_node_array(c->g, &spec) : FE_NODE_NEVER;
 }
 
 static fe_re make_scalar(compiler *c, const shape *s) {
@@ -545,7 +750,7 @@ static void define(compiler *c, size_t index) {
         }
         choices[count++] = fe_node_term(c->g, make_scalar(c, x));
         if (x->types & T_ARRAY) choices[count++] = make_array(c, x);
-        if (x->types & T_OBJECT) choices[count++] = make_object(c, x);
+        if (x->types & T_OBJECT) make_object(c, x, x->wants, &choices, &count, &capacity);
     }
     if (!c->rc) fe_node_define(c->g, k.node, fe_node_choice(c->g, choices, count));
     free(choices);
@@ -565,52 +770,67 @@ static int draft_of(const fe_json *root) {
     return 2020;
 }
 
-static int compile(compiler *c) {
+/* Defines every conjunction of parts that is met on the way. */
+static int compile(compiler *c, const fe_json *schema, bool object, fe_node *root) {
+    static const fe_json name = {.type = FE_JSON_STRING, .text = "object", .len = 6, .key = "type", .key_len = 4};
+    static const fe_json objects = {.type = FE_JSON_OBJECT, .first = (fe_json *)&name, .count = 1};
     parts start = {0};
-    find_anchors(c, c->root);
-    if (!c->rc) fe_parts_add(c, &start, (part){c->root, false, false});
-    fe_node root = node_of(c, &start);
+    find_anchors(c, c->root, c->root);
+    if (!c->rc) fe_parts_add(c, &start, (part){schema, false, false});
+    if (!c->rc && object) fe_parts_add(c, &start, (part){&objects, false, false});
+    *root = node_of(c, &start);
     for (size_t i = 0; i < c->conjunction_count && !c->rc; i++) {
         define(c, i);
         int rc = fe_res_failed(c->res, c->err);
         if (rc && (!c->rc || c->rc == rc)) return rc;
     }
-    if (c->rc) return c->rc;
-    ferrum_error why;
-    int rc = fe_grammar_finish(c->g, root, NULL, NULL, &why);
-    if (rc == FERRUM_EINVAL) return fe_fail(c->err, rc, "%s: no finite value fits the schema", c->name);
-    return rc ? fe_fail(c->err, rc, "%s: %s", c->name, why.message) : 0;
+    return c->rc;
 }
 
-int fe_schema_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, const char *name,
-                      const fe_schema_options *options, fe_text *notes, ferrum_error *err) {
-    compiler c = {.tokens = tokens,
-                  .name = name,
+int fe_schema_node(fe_node *out, fe_schema_site *site, const fe_json *schema, const fe_schema_options *options,
+                   ferrum_error *err) {
+    compiler c = {.g = site->g,
+                  .res = fe_grammar_res(site->g),
+                  .tokens = fe_grammar_tokens(site->g),
+                  .name = site->name,
+                  .root = site->document ? site->document : schema,
                   .options = *options,
-                  .notes = notes,
+                  .notes = site->notes,
+                  .steps = site->steps,
                   .err = err,
                   .arena = fe_arena_make(ARENA_LIMIT)};
-    *out = NULL;
-    int rc = fe_json_parse(&c.root, text, len, name, NULL, &c.arena, err);
-    if (!rc) {
-        c.g = fe_grammar_open(tokens, options->space);
-        if (!c.g) rc = fe_fail_memory(err, sizeof c, "a grammar");
-    }
-    if (!rc) {
-        c.res = fe_grammar_res(c.g);
-        c.content = fe_re_star(c.res, tokens->json_char);
-        c.draft = draft_of(c.root);
-        rc = compile(&c);
-    }
+    c.content = fe_re_minus(c.res, fe_re_star(c.res, c.tokens->json_char), site->never);
+    c.draft = draft_of(c.root);
+    int rc = compile(&c, schema, site->object, out);
+    site->steps = c.steps;
     for (size_t i = 0; i < c.conjunction_count; i++) free(c.conjunctions[i].parts.list);
     free(c.conjunctions);
     free(c.slots);
     free(c.anchors);
+    free(c.bases);
     free(c.patterns);
     fe_arena_free(&c.arena);
+    return rc;
+}
+
+int fe_schema_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, const char *name,
+                      const fe_schema_options *options, fe_text *notes, ferrum_error *err) {
+    fe_schema_site site = {.name = name, .notes = notes, .never = FE_RE_NEVER};
+    fe_arena arena = fe_arena_make(ARENA_LIMIT);
+    const fe_json *root;
+    fe_node node;
+    ferrum_error why;
+    *out = NULL;
+    int rc = fe_json_parse(&root, text, len, name, NULL, &arena, err);
+    if (!rc && !(site.g = fe_grammar_open(tokens, options->space))) rc = fe_fail_memory(err, len, "a grammar");
+    if (!rc) rc = fe_schema_node(&node, &site, root, options, err);
+    if (!rc && (rc = fe_grammar_finish(site.g, node, NULL, NULL, &why)) != 0)
+        rc = rc == FERRUM_EINVAL ? fe_fail(err, rc, "%s: no finite value fits the schema", name)
+                                 : fe_fail(err, rc, "%s: %s", name, why.message);
+    fe_arena_free(&arena);
     if (rc)
-        fe_grammar_close(c.g);
+        fe_grammar_close(site.g);
     else
-        *out = c.g;
+        *out = site.g;
     return rc;
 }

@@ -55,17 +55,36 @@ typedef struct layer { /* what one schema says about members: `other` of those t
     const member *members;
     part other;
     bool has_other;
+    bool evaluates;         /* as unevaluatedProperties understands it */
+    const fe_json *opening; /* not a layer but a mark: those before it in the list are of this schema */
     const struct layer *next;
 } layer;
 
 typedef struct row {      /* what one schema says about items */
     const fe_json *first; /* schemas, or constants, linked by next */
     size_t count;
-    bool constant; /* of first */
+    bool constant, negative; /* of first */
+    size_t skipped;          /* items before those, of which it says nothing */
     part rest;
     bool has_rest;
+    bool evaluates;         /* as above */
+    const fe_json *opening; /* as above */
     const struct row *next;
 } row;
+
+typedef struct contain { /* items in number that have to fit a part */
+    part schema;
+    uint32_t least, most;
+    size_t skipped; /* items before those that are looked at */
+    const struct contain *next;
+} contain;
+
+typedef struct want { /* a member has to be there whose key, as it stands between quotes, is one of these */
+    fe_re keys;
+    part value; /* and whose value fits this, */
+    bool has_value;
+    const struct want *next;
+} want;
 
 typedef struct need { /* if a member is there, another must be */
     ferrum_str name, needed;
@@ -80,10 +99,9 @@ typedef struct shape {
     const row *rows;
     uint32_t items_least, items_most;
     bool unique;
-    part contains;
-    bool has_contains;
-    uint32_t contains_least;
+    const contain *contains;
     const layer *layers;
+    const want *wants;
     const name_list *required;
     const need *needs;
     fe_re names; /* of keys, between the quotes */
@@ -104,6 +122,7 @@ typedef struct conjunction {
 typedef struct anchor {
     ferrum_str id;
     const fe_json *schema;
+    enum { A_ID, A_ANCHOR, A_DYNAMIC, A_RECURSIVE } kind;
 } anchor;
 
 typedef struct compiler {
@@ -122,14 +141,21 @@ typedef struct compiler {
     size_t slot_mask;
     anchor *anchors;
     size_t anchor_count, anchor_capacity;
+    struct
+        base { /* a schema that refers, and the one whose $id its references are relative to, where that is not the root */
+        const fe_json *schema, *document;
+    } * bases;
+    size_t base_count, base_capacity;
     struct pattern {
         const char *text;
         size_t len;
         fe_re r;
     } * patterns;
     size_t pattern_count, pattern_capacity;
-    fe_re content;  /* of any string */
-    unsigned depth; /* of apply */
+    fe_re content;                         /* of any string */
+    unsigned depth;                        /* of apply */
+    unsigned evaluating, evaluating_items; /* schemas with unevaluated…, and with unevaluatedItems, that are applied */
+    unsigned unseen;                       /* … and nots, inside which nothing is evaluated */
     size_t steps;
     int rc;
     bool quiet; /* a proof is tried: a failure is no error */
@@ -138,10 +164,14 @@ typedef struct compiler {
 
 /* schema.c */
 bool fe_schema_fail(compiler *c, int code, const fe_json *where, const char *keyword, const char *what);
+/* A line that says of a name what it means for the grammar; each comes once. */
+void fe_schema_note(compiler *c, const char *before, const char *name, const char *behind);
 void *fe_schema_alloc(compiler *c, size_t bytes);
 bool fe_schema_step(compiler *c);
 bool fe_schema_pattern(compiler *c, const fe_json *schema, const char *keyword, const char *text, size_t len,
                        fe_re *out);
+/* Does $dynamicRef or $recursiveRef mean what $ref would? */
+bool fe_schema_unambiguous(compiler *c, const fe_json *schema, const fe_json *ref);
 const fe_json *fe_schema_resolve(compiler *c, const fe_json *schema, const fe_json *ref);
 bool fe_parts_add(compiler *c, parts *p, part x);
 
@@ -154,6 +184,7 @@ bool fe_shapes_add(compiler *c, shapes *s, const shape *x);
 void fe_shape_prune(compiler *c, shape *s, unsigned depth);   /* takes away the types that no value can have */
 bool fe_shapes_prune(compiler *c, shapes *s, unsigned depth); /* false: none is left */
 fe_re fe_shape_string(compiler *c, const shape *s);           /* between the quotes */
+bool fe_name_fits(compiler *c, fe_re r, ferrum_str name); /* is it, as it is written between quotes, one of the keys? */
 bool fe_parts_of_key(compiler *c, const shape *s, ferrum_str name, parts *out);
 bool fe_parts_of_item(compiler *c, const shape *s, size_t index, parts *out);
 

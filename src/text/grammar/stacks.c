@@ -240,9 +240,26 @@ static uint32_t keys_left(const object *o, const uint64_t *seen, uint32_t count,
     }
     for (uint32_t w = 0; w < o->words; w++) {
         may[w] = (uint64_t)count + must < o->most ? ~seen[w] & ~o->banned[w] : missing[w] & ~o->banned[w];
-        if (w + 1 == o->words && o->count & 63) may[w] &= ((uint64_t)1 << (o->count & 63)) - 1;
+        if (w > o->count >> 6) may[w] = 0; /* extras' bits stand behind those of the properties */
+        if (w == o->count >> 6) may[w] &= ((uint64_t)1 << (o->count & 63)) - 1;
     }
     return must;
+}
+
+/* Keys that need others: these must still find room or, where the order is the schema's, not belong before it. */
+static void keep_needs(const object *o, const uint64_t *seen, uint32_t count, const uint64_t *missing, uint64_t *may) {
+    for (uint32_t i = 0; o->needs && i < o->count; i++) {
+        uint32_t at = o->at[i];
+        if (!o->needs[at] || !(may[at >> 6] >> (at & 63) & 1)) continue;
+        uint64_t total = (uint64_t)count + !(missing[at >> 6] >> (at & 63) & 1);
+        bool late = false;
+        for (uint32_t w = 0; w < o->words; w++)
+            total += (uint32_t)__builtin_popcountll((missing[w] | o->needs[at][w]) & ~seen[w]);
+        if (o->needs[at][at >> 6] >> (at & 63) & 1 && !(missing[at >> 6] >> (at & 63) & 1)) total--; /* itself */
+        for (uint32_t k = 0; k < i && o->ordered; k++)
+            late |= (o->needs[at][o->at[k] >> 6] & ~seen[o->at[k] >> 6]) >> (o->at[k] & 63) & 1;
+        if (total > o->most || late) may[at >> 6] &= ~((uint64_t)1 << (at & 63));
+    }
 }
 
 /* Where the order is the schema's: only properties behind the last that was seen, and up to the first that has to come. */
@@ -260,6 +277,37 @@ static void keep_order(const object *o, const uint64_t *seen, const uint64_t *mi
         if (i < from || i >= to) may[o->at[i] >> 6] &= ~((uint64_t)1 << (o->at[i] & 63));
 }
 
+/* Was one of the members seen that the want is for? If not: *extras: one that is no property would do. */
+static bool want_met(const object *o, const uint64_t *seen, uint32_t want, bool *extras) {
+    const uint64_t *keys = o->wants[want].keys;
+    for (uint32_t w = 0; w < o->words; w++)
+        if (keys[w] & seen[w]) return true;
+    *extras = false;
+    for (uint32_t i = o->count; i < o->count + o->extra_count; i++) *extras |= keys[i >> 6] >> (i & 63) & 1;
+    return false;
+}
+
+/* Where the order is the schema's, and one of the properties has to come: none behind the last of them may yet. */
+static void keep_reach(const object *o, const uint64_t *keys, uint64_t *may) {
+    uint32_t to = 0;
+    for (uint32_t i = 0; i < o->count; i++) {
+        uint32_t at = o->at[i];
+        if (keys[at >> 6] & may[at >> 6] & (uint64_t)1 << (at & 63)) to = i + 1;
+    }
+    for (uint32_t i = to; i < o->count; i++) may[o->at[i] >> 6] &= ~((uint64_t)1 << (o->at[i] & 63));
+}
+
+/* The set with one more in it. */
+static uint32_t with_key(fe_grammar *g, const object *o, uint32_t set, uint32_t at) {
+    uint64_t small[64], *seen = o->words <= 64 ? small : malloc(o->words * sizeof *seen);
+    if (!seen) return fe_grammar_fail(g, FERRUM_ENOMEM), 0;
+    memcpy(seen, set_at(g, set), o->words * sizeof *seen);
+    seen[at >> 6] |= (uint64_t)1 << (at & 63);
+    uint32_t result = intern_set(g, seen, o->words);
+    if (seen != small) free(seen);
+    return result;
+}
+
 static void run_members(fe_grammar *g, uint32_t self, pairs *out) {
     const stack s = g->stacks[self];
     const object *o = fe_object_of(g, s.a);
@@ -271,9 +319,18 @@ static void run_members(fe_grammar *g, uint32_t self, pairs *out) {
     uint64_t *missing = may + o->words;
     uint32_t must = keys_left(o, set_at(g, s.b), s.c, may, missing);
     if (o->ordered) keep_order(o, set_at(g, s.b), missing, may);
-    bool any = false, extras = o->extra_count && (uint64_t)s.c + must < o->most && !(o->ordered && must);
+    keep_needs(o, set_at(g, s.b), s.c, missing, may);
+    bool any = false, wanting = false, by_extras = true;
+    for (uint32_t i = 0; i < o->want_count; i++) {
+        bool extras_would_do;
+        if (want_met(o, set_at(g, s.b), i, &extras_would_do)) continue;
+        wanting = true, by_extras &= extras_would_do;
+        if (o->ordered && !extras_would_do) keep_reach(o, o->wants[i].keys, may);
+    }
     for (uint32_t w = 0; w < o->words; w++) any |= may[w] != 0;
-    bool closes = must == 0 && s.c >= o->least;
+    bool extras =
+        o->extra_count && (uint64_t)s.c + must < o->most && !(o->ordered && (must || (wanting && !by_extras)));
+    bool closes = must == 0 && s.c >= o->least && !wanting;
     if (s.kind == F_MEMBER) {
         if (any || extras) lexeme(g, g->json->comma, fe_stack_push(g, F_KEY, s.a, s.b, s.c, 0, s.parent), out);
         if (closes) lexeme(g, g->json->close_object, s.parent, out);
@@ -283,7 +340,8 @@ static void run_members(fe_grammar *g, uint32_t self, pairs *out) {
             add_pair(g, out, FE_KEY, fe_stack_push(g, F_KEYS, s.a, s.b, s.c, set, s.parent));
         }
         for (uint32_t i = 0; extras && i < o->extra_count; i++) {
-            uint32_t behind = fe_stack_push(g, F_MEMBER, s.a, s.b, s.c < UINT32_MAX - 1 ? s.c + 1 : s.c, 0, s.parent);
+            uint32_t seen = o->want_count ? with_key(g, o, s.b, o->count + i) : s.b;
+            uint32_t behind = fe_stack_push(g, F_MEMBER, s.a, seen, s.c < UINT32_MAX - 1 ? s.c + 1 : s.c, 0, s.parent);
             add_pair(g, out, o->extras[i].key, fe_stack_push(g, F_COLON, o->extras[i].value, 0, 0, 0, behind));
         }
         if (s.kind == F_FIRST && closes) lexeme(g, g->json->brace, s.parent, out);
@@ -294,41 +352,85 @@ static void run_members(fe_grammar *g, uint32_t self, pairs *out) {
 uint32_t fe_stack_behind_key(fe_grammar *g, uint32_t keys, uint32_t at) {
     const stack s = g->stacks[keys];
     const object *o = fe_object_of(g, s.a);
-    uint64_t small[64], *seen = o->words <= 64 ? small : malloc(o->words * sizeof *seen);
-    if (!seen) return fe_grammar_fail(g, FERRUM_ENOMEM), 0;
-    memcpy(seen, set_at(g, s.b), o->words * sizeof *seen);
-    seen[at >> 6] |= (uint64_t)1 << (at & 63);
-    uint32_t set = intern_set(g, seen, o->words);
-    if (seen != small) free(seen);
-    uint32_t behind = fe_stack_push(g, F_MEMBER, s.a, set, s.c + 1, 0, s.parent);
+    uint32_t behind = fe_stack_push(g, F_MEMBER, s.a, with_key(g, o, s.b, at), s.c + 1, 0, s.parent);
     return fe_stack_push(g, F_COLON, o->value[at], 0, 0, 0, behind);
+}
+
+/* Of an array whose items are unique: those that may stand at that index. */
+static fe_re unseen_items(fe_grammar *g, const array *a, uint32_t index, uint32_t seen) {
+    fe_re all = fe_node_term_of(g, fe_array_item(a, index, 0));
+    fe_re left = seen ? fe_re_minus(g->res, all, g->stacks[seen].a) : all;
+    return left == FE_RE_NEVER || fe_re_is_empty(g->res, left) ? FE_RE_NEVER : left;
 }
 
 /* An item, and what is behind it. Counts stop where more of them make no difference. */
 static void run_item(fe_grammar *g, const stack *s, const array *a, pairs *out) {
-    bool first = s->b < a->count;
     uint32_t enough = a->least > a->count ? a->least : a->count;
     uint32_t count = a->most == FE_RE_INF && s->b >= enough ? s->b : s->b + 1;
-    fe_node item = first ? a->first[s->b] : a->rest;
-    fe_node matching = !a->least_matching ? FE_NODE_NEVER : first ? a->first_matching[s->b] : a->rest_matching;
-    bool wanted = s->c < a->least_matching;
-    /* Those that still have to match need room. */
-    bool room = a->most == FE_RE_INF || (uint64_t)a->least_matching + s->b + 1 <= (uint64_t)s->c + a->most;
-    if (!wanted || room) expand(g, item, fe_stack_push(g, F_BEHIND, s->a, count, s->c, 0, s->parent), out);
-    if (wanted) expand(g, matching, fe_stack_push(g, F_BEHIND, s->a, count, s->c + 1, 0, s->parent), out);
+    if (a->unique) {
+        fe_re item = unseen_items(g, a, s->b, s->d);
+        if (item != FE_RE_NEVER) add_pair(g, out, item, fe_stack_push(g, F_READ, s->a, count, 0, s->d, s->parent));
+        return;
+    }
+    for (uint32_t set = 0; set < 1u << a->contains; set++) {
+        uint32_t counted = s->c;
+        if (a->contains && (!fe_array_count(a, set, &counted) || !fe_array_ends(a, count, counted))) continue;
+        expand(g, fe_array_item(a, s->b, set), fe_stack_push(g, F_BEHIND, s->a, count, counted, 0, s->parent), out);
+    }
+}
+
+/* May another item come? */
+static bool more_items(fe_grammar *g, const stack *s, const array *a) {
+    if (s->b >= a->most) return false;
+    if (a->unique) return a->distinct >= FE_PLENTY || unseen_items(g, a, s->b, s->d) != FE_RE_NEVER;
+    for (uint32_t set = 0; set < 1u << a->contains && a->contains; set++) {
+        uint32_t counted = s->c;
+        if (g->nodes[fe_array_item(a, s->b, set)].productive && fe_array_count(a, set, &counted) &&
+            fe_array_ends(a, s->b + 1, counted))
+            return true;
+    }
+    return !a->contains;
 }
 
 static void run_items(fe_grammar *g, uint32_t self, pairs *out) {
     const stack s = g->stacks[self];
     const array a = g->arrays[g->nodes[s.a].a];
-    bool closes = s.b >= a.least && s.c >= a.least_matching, more = s.b < a.most;
+    bool closes = s.b >= a.least && fe_array_enough(&a, s.c), more = more_items(g, &s, &a);
     if (s.kind == F_BEHIND) {
-        if (more) lexeme(g, g->json->comma, fe_stack_push(g, F_ITEM, s.a, s.b, s.c, 0, s.parent), out);
+        if (more) lexeme(g, g->json->comma, fe_stack_push(g, F_ITEM, s.a, s.b, s.c, s.d, s.parent), out);
         if (closes) lexeme(g, g->json->close_array, s.parent, out);
         return;
     }
     if (more) run_item(g, &s, &a, out);
     if (s.kind == F_ITEMS && closes) lexeme(g, g->json->bracket, s.parent, out);
+}
+
+/* ---- Items that are to be unique --------------------------------------------------------------------------------- */
+
+static uint32_t read_on(fe_grammar *g, uint32_t k, uint8_t byte) {
+    const stack s = g->stacks[k];
+    return fe_stack_push(g, F_READ, s.a, s.b, fe_stack_push(g, F_CHAR, byte, 0, 0, 0, s.c), s.d, s.parent);
+}
+
+uint32_t fe_stack_any_text(fe_grammar *g, uint32_t read) {
+    const stack s = g->stacks[read];
+    return fe_stack_push(g, F_READ, s.a, s.b, FE_TEXT_UNKNOWN, s.d, s.parent);
+}
+
+/* Behind an item whose text is known, which no other item may have from now on. */
+static void run_read(fe_grammar *g, uint32_t self, pairs *out) {
+    const stack s = g->stacks[self];
+    uint32_t seen = s.d;
+    if (s.c != FE_TEXT_UNKNOWN) {
+        fe_re text = FE_RE_EMPTY;
+        for (uint32_t k = s.c; k; k = g->stacks[k].parent) {
+            unsigned byte = g->stacks[k].a;
+            text = fe_re_cat(g->res, fe_re_range(g->res, byte, byte), text);
+        }
+        if (seen) text = fe_re_or(g->res, g->stacks[seen].a, text);
+        seen = fe_stack_push(g, F_SEEN, text, 0, 0, 0, seen);
+    }
+    run(g, fe_stack_push(g, F_BEHIND, s.a, s.b, 0, seen, s.parent), out);
 }
 
 static void run(fe_grammar *g, uint32_t k, pairs *out) {
@@ -355,6 +457,9 @@ static void run(fe_grammar *g, uint32_t k, pairs *out) {
     case F_ITEMS:
     case F_ITEM:
     case F_BEHIND: run_items(g, k, out); break;
+    case F_READ: run_read(g, k, out); break;
+    case F_SEEN:
+    case F_CHAR: break;
     }
     g->nesting--;
 }
@@ -365,18 +470,22 @@ static int compare_pairs(const void *a, const void *b) {
     return x->stack < y->stack ? -1 : x->stack > y->stack;
 }
 
+/* Inside keys, and items that are to be unique, the stack tells which: those are never merged. */
+static bool may_merge(const fe_grammar *g, pair p) { return !(p.state & FE_KEY) && g->stacks[p.stack].kind != F_READ; }
+
 /* Sorted, and one pair for each state of a lexeme. */
 static void normalise(fe_grammar *g, pairs *p) {
     if (p->count < 2 || g->failed) return;
     qsort(p->list, p->count, sizeof *p->list, compare_pairs);
-    size_t n = 1;
+    size_t n = 1, open = 0; /* where a pair of the last state stands that may be merged */
     for (size_t i = 1; i < p->count; i++) {
-        pair *last = &p->list[n - 1];
-        /* Inside keys the stack tells which ones: those are never merged. */
-        if (p->list[i].state != last->state || (last->state & FE_KEY)) {
-            if (p->list[i].state != last->state || p->list[i].stack != last->stack) p->list[n++] = p->list[i];
-        } else
-            last->stack = merge(g, last->stack, p->list[i].stack);
+        const pair x = p->list[i], last = p->list[n - 1];
+        if (x.state == last.state && x.stack == last.stack) continue;
+        if (x.state != last.state || !may_merge(g, p->list[open])) open = n;
+        if (open < n && may_merge(g, x))
+            p->list[open].stack = merge(g, p->list[open].stack, x.stack);
+        else
+            p->list[n++] = x;
     }
     p->count = n;
 }
@@ -447,6 +556,7 @@ bool fe_pairs_step(fe_grammar *g, const pairs *from, uint8_t byte, pairs *to) {
         }
         fe_re next = fe_re_row(g->res, p.state)[byte];
         if (next == FE_RE_NEVER) continue;
+        if (g->stacks[p.stack].kind == F_READ) p.stack = read_on(g, p.stack, byte);
         if (fe_re_state(next) != FE_RE_EMPTY) add_pair(g, to, fe_re_state(next), p.stack);
         if (next & FE_RE_ENDS) take_closure(g, p.stack, to);
     }
@@ -504,6 +614,11 @@ uint32_t fe_place_intern(fe_grammar *g, const pairs *p) {
 
 static void mark_stack(uint8_t *live, uint32_t k) { live[k] = 1; }
 
+/* Those whose d is F_SEEN, or 0, which is the end and stays where it is. */
+static bool is_array_frame(const stack *s) {
+    return s->kind == F_ITEMS || s->kind == F_ITEM || s->kind == F_BEHIND || s->kind == F_READ;
+}
+
 /* Parents and members of unions have smaller ids than what is made of them: one way down marks, one way up moves. Sets are left:
  * they are few. Closures and masks are forgotten. */
 static void collect_stacks(fe_grammar *g, uint8_t *live, uint32_t *to) {
@@ -514,6 +629,8 @@ static void collect_stacks(fe_grammar *g, uint8_t *live, uint32_t *to) {
             for (uint32_t i = 0; i < s->b; i++) mark_stack(live, g->lists[s->a + i]);
         else
             mark_stack(live, s->parent);
+        if (s->kind == F_READ) mark_stack(live, s->c);
+        if (is_array_frame(s)) mark_stack(live, s->d);
     }
     uint32_t n = 0, lists = 0;
     for (size_t k = 0; k < g->stack_count; k++) {
@@ -527,6 +644,8 @@ static void collect_stacks(fe_grammar *g, uint8_t *live, uint32_t *to) {
             s.a = at;
         } else
             s.parent = to[s.parent];
+        if (s.kind == F_READ) s.c = to[s.c];
+        if (is_array_frame(&s)) s.d = to[s.d];
         g->stacks[n++] = s;
     }
     g->stack_count = n;

@@ -62,7 +62,10 @@ typedef struct fe_tokens {
     fe_trie body_after; /* of string_body */
 } fe_tokens;
 
-/* words[i]: the bytes of token i, copied; empty for those that no text may hold (control tokens). */
+/* A byte that no text has: a control token is written as this and its spelling, so that no grammar takes one but by name. */
+#define FE_CONTROL_MARK "\xFF"
+
+/* words[i]: the bytes of token i, copied; empty for those that no text may hold. */
 int fe_tokens_open(fe_tokens **out, const ferrum_str *words, uint32_t count, const int32_t *ends, uint32_t end_count,
                    ferrum_error *err);
 void fe_tokens_close(fe_tokens *t);

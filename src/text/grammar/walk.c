@@ -8,22 +8,37 @@ typedef struct walker {
     const fe_trie *trie;
     uint64_t *bits;
     size_t top; /* of g->levels */
+    /* Behind an item that is to be unique, and in what may depend on which it was: tokens are then tried by themselves. */
+    bool behind_unique, doubtful;
 } walker;
 
 static void walk(walker *w, uint32_t node, pair p);
+
+static void doubt(walker *w, uint32_t from, uint32_t to) {
+    fe_grammar *g = w->g;
+    if (fe_grow((void **)&g->doubts, &g->doubt_capacity, g->doubt_count + (to - from), sizeof *g->doubts))
+        while (from < to) g->doubts[g->doubt_count++] = w->trie->ids[from++];
+    else
+        fe_grammar_fail(g, FERRUM_ENOMEM);
+}
 
 static inline void take(walker *w, uint32_t node) {
     const fe_trie *t = w->trie;
     for (uint32_t i = t->first_id[node]; i < t->first_id[node + 1]; i++)
         w->bits[t->ids[i] >> 6] |= (uint64_t)1 << (t->ids[i] & 63);
+    if (w->doubtful) doubt(w, t->first_id[node], t->first_id[node + 1]);
 }
 
-/* The lexeme ends at the node: tokens go on with what follows it. */
+/* The lexeme ends at the node: tokens go on with what follows it. The text of an item is not known here: it is taken for one that
+ * nothing else is like. */
 static void cross(walker *w, uint32_t node, uint32_t k) {
     uint32_t first;
-    bool end;
+    bool end, unique = w->g->stacks[k].kind == F_READ, before = w->behind_unique;
+    if (unique) k = fe_stack_any_text(w->g, k);
+    w->behind_unique |= unique;
     uint32_t count = fe_stack_closure(w->g, k, &first, &end);
     for (uint32_t i = 0; i < count && !w->g->failed; i++) walk(w, node, w->g->pool[first + i]);
+    w->behind_unique = before;
 }
 
 static void walk_key(walker *w, uint32_t node, uint32_t key, uint32_t k);
@@ -90,12 +105,23 @@ static void walk_lexeme(walker *w, uint32_t node, pair p) {
     if (w->g->steps > FE_STEPS_MOST) fe_grammar_fail(w->g, FERRUM_ELIMIT);
 }
 
+/* Is it told by the item before whether this may come: another item, or a comma where the items may have run out? */
+static bool depends(const fe_grammar *g, uint32_t k) {
+    const stack *s = &g->stacks[k];
+    if (s->kind != F_ITEM) return s->kind == F_READ;
+    const array *a = fe_array_of(g, s->a);
+    return a->unique && a->distinct < FE_PLENTY;
+}
+
 /* Takes the tokens below the node that the pair lives through. */
 static void walk(walker *w, uint32_t node, pair p) {
+    bool before = w->doubtful;
+    w->doubtful |= w->behind_unique && depends(w->g, p.stack);
     if (p.state & FE_KEY)
         walk_key(w, node, p.state & ~FE_KEY, p.stack);
     else
         walk_lexeme(w, node, p);
+    w->doubtful = before;
 }
 
 /* ---- States of lexemes ------------------------------------------------------------------------------------------- */
@@ -150,6 +176,31 @@ static void add_lexeme(fe_grammar *g, pair p, uint64_t *mask) {
     for (uint32_t i = 0; i < m->crossing_count && !g->failed; i++) cross(&w, m->crossings[i], p.stack);
 }
 
+static bool load(fe_grammar *g, const place *x, pairs *p) {
+    if (!fe_grow((void **)&p->list, &p->capacity, x->count + 1, sizeof *p->list))
+        return fe_grammar_fail(g, FERRUM_ENOMEM);
+    if (x->count) memcpy(p->list, g->place_pairs + x->first, x->count * sizeof *p->list);
+    p->count = x->count;
+    return true;
+}
+
+/* The doubtful tokens, each by itself. */
+static void settle_doubts(fe_grammar *g, const place *x, uint64_t *mask) {
+    for (size_t i = 0; i < g->doubt_count && !g->failed; i++) {
+        uint32_t id = g->doubts[i];
+        ferrum_str text = fe_tokens_text(g->tokens, id);
+        bool may = load(g, x, &g->now);
+        for (size_t k = 0; k < text.len && may; k++) {
+            may = fe_pairs_step(g, &g->now, (uint8_t)text.data[k], &g->then);
+            pairs p = g->now;
+            g->now = g->then, g->then = p;
+        }
+        if (!may) mask[id >> 6] &= ~((uint64_t)1 << (id & 63));
+        if ((g->steps += text.len) > FE_STEPS_MOST) fe_grammar_fail(g, FERRUM_ELIMIT);
+    }
+    g->doubt_count = 0;
+}
+
 bool fe_place_mask(fe_grammar *g, uint32_t at, uint64_t *mask) {
     const fe_tokens *t = g->tokens;
     size_t bytes = t->words * sizeof *mask;
@@ -167,6 +218,7 @@ bool fe_place_mask(fe_grammar *g, uint32_t at, uint64_t *mask) {
         } else
             add_lexeme(g, p, mask);
     }
+    settle_doubts(g, &g->places[at], mask);
     for (uint32_t i = 0; g->places[at].end && i < t->end_count; i++)
         mask[(uint32_t)t->ends[i] >> 6] |= (uint64_t)1 << (t->ends[i] & 63);
     if (g->failed || fe_res_failed(g->res, NULL)) {

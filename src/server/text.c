@@ -1,0 +1,69 @@
+#include "server/text.h"
+
+#include <ferrum/common.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool reserve(serve_text *t, size_t more) {
+    if (t->failed) return false;
+    if (more < t->capacity - t->len) return true;
+    size_t capacity = t->len + more + 1 > 2 * t->capacity ? t->len + more + 256 : 2 * t->capacity;
+    char *grown = realloc(t->data, capacity);
+    t->failed = !grown;
+    if (!grown) return false;
+    t->data = grown;
+    t->capacity = capacity;
+    return true;
+}
+
+void serve_text_add(serve_text *t, const char *data, size_t len) {
+    if (!reserve(t, len)) return;
+    if (len) memcpy(t->data + t->len, data, len);
+    t->len += len;
+    t->data[t->len] = '\0';
+}
+
+void serve_text_puts(serve_text *t, const char *s) { serve_text_add(t, s, strlen(s)); }
+
+void serve_text_printf(serve_text *t, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    int len = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (len < 0 || !reserve(t, (size_t)len)) return;
+    va_start(args, format);
+    vsnprintf(t->data + t->len, (size_t)len + 1, format, args);
+    va_end(args);
+    t->len += (size_t)len;
+}
+
+static int dump(const char *data, size_t len, void *user) {
+    serve_text *t = user;
+    serve_text_add(t, data, len);
+    return t->failed ? -1 : 0;
+}
+
+void serve_text_json(serve_text *t, json_t *value) {
+    /* 9 digits carry a float. */
+    if (!value || json_dump_callback(value, dump, t, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) != 0)
+        t->failed = true;
+    json_decref(value);
+}
+
+void serve_text_free(serve_text *t) {
+    free(t->data);
+    *t = (serve_text){0};
+}
+
+json_t *serve_json_text(const char *data, size_t len) {
+    json_t *whole = json_stringn(data, len);
+    if (whole) return whole;
+    char *text;
+    if (ferrum_utf8_repair(data, len, &text, &len, NULL) != 0) return NULL;
+    whole = json_stringn(text, len);
+    ferrum_free(text);
+    return whole;
+}
