@@ -107,7 +107,7 @@ static uint32_t piece_bytes(ferrum_type type) {
 /* Shared memory that packed activations take (turned about in groups of 512), and stages of a warp that there is room for besides. */
 static size_t token_stages(const cuda_device *dev, size_t k, size_t stage_bytes) {
     size_t taken = fe_round_up(k, 512) / FE_CUDA_CHUNK * (2 * FE_CUDA_CHUNK + 2 * sizeof(float));
-    if (taken >= dev->token_shared) return 0;
+    if (!stage_bytes || taken >= dev->token_shared) return 0;
     return fe_min((dev->token_shared - taken) / FE_CUDA_TOKEN_WARPS / stage_bytes, FE_CUDA_TOKEN_STAGES);
 }
 
