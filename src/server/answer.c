@@ -421,6 +421,7 @@ void serve_job_free(serve_job *job) {
         free(job->prompts[i].ids);
         ferrum_free(job->prompts[i].text);
     }
+    ferrum_grammar_close(job->grammar);
     free(job->choices);
     free(job->prompts);
     serve_text_free(&job->head);

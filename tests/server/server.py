@@ -117,9 +117,14 @@ class ServerCase(Case):
         path = model(cls.MODEL)
         if cls.TEMPLATE:
             path = with_string_key(path, "tokenizer.chat_template", cls.TEMPLATE, folder.name)
+            cls.prepare(path)
         cls.path = path
         cls.server = Server(path, "--alias", "tiny", "--threads", "1", *cls.OPTIONS)
         cls.addClassCleanup(cls.end)
+
+    @classmethod
+    def prepare(cls, path):
+        """Alters the copy that has the template."""
 
     @classmethod
     def end(cls):
