@@ -11,7 +11,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cli"))
-from common import CHATML, PROGRAM, TIMEOUT, Case, model, with_string_key  # noqa: E402,F401
+from common import CHATML, PROGRAM, TIMEOUT, Case, model, reference, with_string_key  # noqa: E402,F401
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
