@@ -418,7 +418,8 @@ class Structured(Suite):
     def test_recursive(self):
         schema = {"$defs": {"node": {"type": "object", "properties": {"next": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/node"}]}}, "required": ["next"],
                                      "additionalProperties": False}}, "$ref": "#/$defs/node"}
-        value = json.loads(self.schema(schema, logit_bias={}))
+        ids = [i for text in ("null", " null") for i in self.client.post(self.server.url + "/tokenize", cast_to=object, body={"content": text})["tokens"]]
+        value = json.loads(self.schema(schema, logit_bias={str(i): 10 for i in ids}))
         while value is not None:
             self.assertEqual(list(value), ["next"])
             value = value["next"]
