@@ -353,12 +353,13 @@ static void step(serve_engine *e) {
 
 static void *run(void *user) {
     serve_engine *e = user;
-    for (bool stop = false; !stop;) {
+    for (;;) {
         pthread_mutex_lock(&e->lock);
         while (!e->stop && !e->left && !e->first && e->count == 0) pthread_cond_wait(&e->more, &e->lock);
-        stop = e->stop;
+        bool stop = e->stop, empty = !e->first && e->count == 0; /* clients have gone before it is stopped */
         serve_job *gone = take_gone(e);
         pthread_mutex_unlock(&e->lock);
+        if (stop && empty) return NULL;
         for (serve_job *next; gone; gone = next) {
             next = gone->next;
             finish_job(gone);
@@ -368,5 +369,4 @@ static void *run(void *user) {
         if (e->count && !stop) step(e);
         tell_state(e);
     }
-    return NULL;
 }
