@@ -211,8 +211,8 @@ FERRUM_API int ferrum_chat_format(const ferrum_model *model, const ferrum_messag
  *         ferrum_reply_feed(reply, piece, (size_t)n, false, tell, user, &err);
  *     ferrum_reply_feed(reply, "", 0, true, tell, user, &err);
  *
- * Nothing is lost: what begins like a call and is none is text. Which form it is the model's chat template shows; where it
- * shows none that is known, all is text. */
+ * Nothing is lost: what begins like a call and is none is text. Which form it is the chat template shows, the one for tools where
+ * there are tools and the model has it; where it shows none that is known, all is text. */
 typedef struct ferrum_reply ferrum_reply;
 
 typedef enum ferrum_part {
@@ -229,6 +229,8 @@ typedef struct ferrum_reply_options {
     const char *tools; /* a JSON array in OpenAI's form; NULL: calls stay text. Read while opening */
     const char
         *prompt; /* what the reply goes on from: where reasoning was opened there, it begins with it. NULL: unknown */
+    const char
+        *template_text; /* that wrote the prompt, in place of the model's own (ferrum_chat_request); NULL: its own */
 } ferrum_reply_options;
 
 /* options NULL: all of them NULL. FERRUM_EFORMAT: the tools are not JSON; FERRUM_EINVAL: they are no array. */
@@ -237,6 +239,8 @@ FERRUM_API int ferrum_reply_open(ferrum_reply **out, const ferrum_model *model, 
 /* Takes more of the text, `last` where none follows, and tells what is decided. FERRUM_ENOMEM. */
 FERRUM_API int ferrum_reply_feed(ferrum_reply *r, const char *text, size_t len, bool last, ferrum_reply_fn fn,
                                  void *user, ferrum_error *err);
+/* Is what comes next reasoning? Of a reply that has not begun: has the prompt opened it? */
+FERRUM_API bool ferrum_reply_in_reasoning(const ferrum_reply *r);
 FERRUM_API void ferrum_reply_close(ferrum_reply *r);
 
 /* ---- Sessions ---------------------------------------------------------------------------------------------------- */
