@@ -2,6 +2,7 @@
 #include "quant/conversions.h"
 #include "quant/search.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { N = 32 };
@@ -29,18 +30,34 @@ static uint16_t quantize_scale(uint8_t u[N], const float x[N], float low) {
 
 /* ---- Scale and minimum: w = d · q + m ---- */
 
+/* The line that the range gives, which is the old one where the values were quantised so before. */
+static void set_range(fe_lines *lines, size_t lane, const float x[N], float top) {
+    float low = x[0], high = x[0];
+    for (size_t i = 1; i < N; i++) {
+        low = fminf(low, x[i]);
+        high = fmaxf(high, x[i]);
+    }
+    lines->scale[lane] = (high - low) / top;
+    lines->min[lane] = -low;
+}
+
+/* Of the fp16 lines about the fit that one is taken whose plain error is least: what a weight could gain is less than what
+ * rounding to fp16 adds. */
 static void quantize_line(uint8_t q[N], uint16_t *d, uint16_t *m, const float x[N], float top) {
     float weight[N];
     fe_search_weights(weight, x, N, 1);
     fe_line fit = fe_line_fit(x, weight, N, top, true);
     fe_lines lines;
     uint16_t ds[FE_LANES], ms[FE_LANES];
+    enum { ABOUT = FE_LANES - 1 };
+    set_range(&lines, ABOUT, x, top);
     for (int c = 0; c < FE_LANES; c++) {
-        ds[c] = fe_f16_step(fe_f32_to_f16(fit.scale), c / 5 - 1);
-        ms[c] = fe_f16_step(fe_f32_to_f16(-fit.min), c % 5 - 2);
+        ds[c] = c < ABOUT ? fe_f16_step(fe_f32_to_f16(fit.scale), c / 5 - 1) : fe_f32_to_f16(lines.scale[c]);
+        ms[c] = c < ABOUT ? fe_f16_step(fe_f32_to_f16(-fit.min), c % 5 - 2) : fe_f32_to_f16(-lines.min[c]);
         lines.scale[c] = fe_f16_to_f32(ds[c]);
         lines.min[c] = -fe_f16_to_f32(ms[c]);
     }
+    for (size_t i = 0; i < N; i++) weight[i] = 1;
     fe_line_errors(&lines, x, weight, N, top);
     size_t best = fe_best_lane(lines.error);
     *d = ds[best];
