@@ -644,12 +644,20 @@ static void test_hostile(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_patterns),        cmocka_unit_test(test_bad_patterns),
-        cmocka_unit_test(test_schemas),         cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_order_and_space), cmocka_unit_test(test_forced_and_rollback),
-        cmocka_unit_test(test_collection),      cmocka_unit_test(test_many_tokens),
-        cmocka_unit_test(test_hostile),         cmocka_unit_test(test_gbnf),
-        cmocka_unit_test(test_bad_gbnf),        cmocka_unit_test(test_regex),
+        cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_bad_patterns),
+        cmocka_unit_test(test_schemas),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_order_and_space),
+        cmocka_unit_test(test_multiples),
+        cmocka_unit_test(test_recursive_branches),
+        cmocka_unit_test(test_forced_and_rollback),
+        cmocka_unit_test(test_collection),
+        cmocka_unit_test(test_many_tokens),
+        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_gbnf),
+        cmocka_unit_test(test_bad_gbnf),
+        cmocka_unit_test(test_regex),
         cmocka_unit_test(test_public),
     };
     return cmocka_run_group_tests(tests, open_vocabulary, close_vocabulary);
