@@ -409,8 +409,9 @@ FERRUM_API int ferrum_model_embed(const ferrum_model *model, const ferrum_ids *t
  * the sessions belongs to one thread at a time, as it does by itself, so that many may draw at once. */
 /* With `positions` the sessions have no KV caches of their own but share one, in pages of FERRUM_KV_PAGE positions, which they take
  * as their tokens come. Pages outlive their session, as long as nobody needs the room, and are found again by their tokens: a
- * prompt that begins like an earlier one's timeline is evaluated from where they part. Where room runs out, those that stand last
- * in a step's list give their pages up, and are evaluated again when there is room; no text changes by it but as above. */
+ * prompt that begins like an earlier one's timeline is evaluated from where they part. Where room runs out, sessions of a step's
+ * list give their pages up, those in which nothing waits first and then those that stand last, and are evaluated again when
+ * there is room; no text changes by it but as above. A session whose answer has ended has none. */
 typedef struct ferrum_batch_options {
     uint32_t positions; /* of the KV cache that the sessions share; 0 (default): each has its own */
     ferrum_kv kv;       /* of that; default FERRUM_KV_DEFAULT */
@@ -440,7 +441,7 @@ FERRUM_API void ferrum_batch_get_stats(ferrum_batch *b, ferrum_batch_stats *out)
  * and as far as there is room. The number of tokens evaluated; 0: nothing waits; negative on failure, and then all sessions
  * are as they were and the step can be repeated.
  * FERRUM_EINVAL names the index of a session that is not of this batch or is there twice; FERRUM_ELIMIT: more sessions than
- * rows. */
+ * rows, or all pages are those of sessions that are not listed. */
 FERRUM_API int ferrum_batch_step(ferrum_batch *b, ferrum_session *const *sessions, size_t count, ferrum_error *err);
 
 #ifdef __cplusplus
