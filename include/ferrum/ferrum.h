@@ -211,8 +211,8 @@ FERRUM_API int ferrum_chat_format(const ferrum_model *model, const ferrum_messag
  *         ferrum_reply_feed(reply, piece, (size_t)n, false, tell, user, &err);
  *     ferrum_reply_feed(reply, "", 0, true, tell, user, &err);
  *
- * Nothing is lost: what begins like a call and is none is text. Which form it is the model's chat template shows; where it
- * shows none that is known, all is text. */
+ * Nothing is lost: what begins like a call and is none is text. Which form it is the chat template shows, the one for tools where
+ * there are tools and the model has it; where it shows none that is known, all is text. */
 typedef struct ferrum_reply ferrum_reply;
 
 typedef enum ferrum_part {
@@ -229,6 +229,8 @@ typedef struct ferrum_reply_options {
     const char *tools; /* a JSON array in OpenAI's form; NULL: calls stay text. Read while opening */
     const char
         *prompt; /* what the reply goes on from: where reasoning was opened there, it begins with it. NULL: unknown */
+    const char
+        *template_text; /* that wrote the prompt, in place of the model's own (ferrum_chat_request); NULL: its own */
 } ferrum_reply_options;
 
 /* options NULL: all of them NULL. FERRUM_EFORMAT: the tools are not JSON; FERRUM_EINVAL: they are no array. */
@@ -237,6 +239,8 @@ FERRUM_API int ferrum_reply_open(ferrum_reply **out, const ferrum_model *model, 
 /* Takes more of the text, `last` where none follows, and tells what is decided. FERRUM_ENOMEM. */
 FERRUM_API int ferrum_reply_feed(ferrum_reply *r, const char *text, size_t len, bool last, ferrum_reply_fn fn,
                                  void *user, ferrum_error *err);
+/* Is what comes next reasoning? Of a reply that has not begun: has the prompt opened it? */
+FERRUM_API bool ferrum_reply_in_reasoning(const ferrum_reply *r);
 FERRUM_API void ferrum_reply_close(ferrum_reply *r);
 
 /* ---- Sessions ---------------------------------------------------------------------------------------------------- */
@@ -405,8 +409,9 @@ FERRUM_API int ferrum_model_embed(const ferrum_model *model, const ferrum_ids *t
  * the sessions belongs to one thread at a time, as it does by itself, so that many may draw at once. */
 /* With `positions` the sessions have no KV caches of their own but share one, in pages of FERRUM_KV_PAGE positions, which they take
  * as their tokens come. Pages outlive their session, as long as nobody needs the room, and are found again by their tokens: a
- * prompt that begins like an earlier one's timeline is evaluated from where they part. Where room runs out, those that stand last
- * in a step's list give their pages up, and are evaluated again when there is room; no text changes by it but as above. */
+ * prompt that begins like an earlier one's timeline is evaluated from where they part. Where room runs out, sessions of a step's
+ * list give their pages up, those in which nothing waits first and then those that stand last, and are evaluated again when
+ * there is room; no text changes by it but as above. A session whose answer has ended has none. */
 typedef struct ferrum_batch_options {
     uint32_t positions; /* of the KV cache that the sessions share; 0 (default): each has its own */
     ferrum_kv kv;       /* of that; default FERRUM_KV_DEFAULT */
@@ -436,7 +441,7 @@ FERRUM_API void ferrum_batch_get_stats(ferrum_batch *b, ferrum_batch_stats *out)
  * and as far as there is room. The number of tokens evaluated; 0: nothing waits; negative on failure, and then all sessions
  * are as they were and the step can be repeated.
  * FERRUM_EINVAL names the index of a session that is not of this batch or is there twice; FERRUM_ELIMIT: more sessions than
- * rows. */
+ * rows, or all pages are those of sessions that are not listed. */
 FERRUM_API int ferrum_batch_step(ferrum_batch *b, ferrum_session *const *sessions, size_t count, ferrum_error *err);
 
 #ifdef __cplusplus

@@ -79,6 +79,7 @@ typedef struct ferrum_reply_rules {
     bool one_call;              /* default false: several calls may stand in one reply */
     const char *schema;         /* a JSON Schema that the text fits, where there is no call; NULL (default): any text */
     const char *prompt;         /* as in ferrum_reply_options: does the reply begin with reasoning? */
+    const char *template_text;  /* as in ferrum_reply_options */
     ferrum_schema_options json; /* how arguments and the schema's JSON are written */
 } ferrum_reply_rules;
 

@@ -11,7 +11,7 @@ typedef struct serve_arguments {
     cli_template_options chat;
     const char *host, *unix_path, *memory, *tls_cert, *tls_key, *key_file, *cors;
     cli_strings keys, aliases;
-    uint32_t port, context, parallel, queue, chunk, ping;
+    uint32_t port, context, parallel, queue, chunk, timeout, ping;
     const char *path; /* of the model */
 } serve_arguments;
 
@@ -49,6 +49,8 @@ static const cli_option table[] = {
                "--parallel, in at most half of what is free"),
     CLI_OPTION("chunk", 0, CLI_COUNT, AT(chunk), "N",
                "tokens of prompts that are evaluated between two tokens of answers; default 128", .min = 1, .max = 512),
+    CLI_OPTION("timeout", 0, CLI_COUNT, AT(timeout), "SECONDS",
+               "hang up on clients that neither send nor read for so long; default 60", .min = 1, .max = 3600),
     CLI_OPTION("ping", 0, CLI_COUNT, AT(ping), "SECONDS",
                "send a comment in streams that have been silent for so long; default 15", .min = 1, .max = 3600),
     CLI_TEMPLATE_OPTIONS(serve_arguments, chat),
@@ -108,6 +110,7 @@ static int serve_path(serve_arguments *a, const char *name, char *path) {
                            .context = a->context,
                            .parallel = a->parallel,
                            .queue = a->queue,
+                           .timeout = a->timeout,
                            .ping = a->ping,
                            .chunk = a->chunk,
                            .memory = memory,
@@ -120,7 +123,8 @@ static int serve_path(serve_arguments *a, const char *name, char *path) {
 }
 
 static int serve(int argc, char **argv) {
-    serve_arguments a = {.host = "127.0.0.1", .port = 8080, .parallel = 16, .queue = 256, .chunk = 128, .ping = 15};
+    serve_arguments a = {
+        .host = "127.0.0.1", .port = 8080, .parallel = 16, .queue = 256, .chunk = 128, .timeout = 60, .ping = 15};
     cli_args args = {0};
     int status = cli_parse(&cli_serve_command, argc, argv, &a, &args);
     if (status != CLI_GO_ON) return status;

@@ -94,9 +94,15 @@ static void reuse_pages(ferrum_batch *b, ferrum_session *s) {
 
 /* All that the session had evaluated waits again. */
 static void preempt(ferrum_batch *b, ferrum_session *s) {
-    fe_session_give_pages(s, 0);
-    s->count = 0;
+    fe_session_leave_pages(s);
     b->preempted++;
+}
+
+/* Takes the pages of a session of the list in which nothing waits: false where none has any. */
+static bool preempt_idle(ferrum_batch *b, ferrum_session *const *sessions, size_t count) {
+    for (size_t i = count; i-- > 0;)
+        if (sessions[i]->page_count && fe_session_waiting(sessions[i]) == 0) return preempt(b, sessions[i]), true;
+    return false;
 }
 
 /* Takes pages from the last of the sessions behind `first` that has any: false where none has. */
@@ -106,8 +112,8 @@ static bool preempt_another(ferrum_batch *b, ferrum_session *const *sessions, si
     return false;
 }
 
-/* Sees to pages for as many of `rows` more positions as there can be; how many. Where `force`, sessions behind it give theirs up
- * for it. */
+/* Sees to pages for as many of `rows` more positions as there can be; how many. Those in which nothing waits give theirs up for
+ * it, and where `force`, those behind it. */
 static uint32_t take_pages(ferrum_batch *b, ferrum_session *const *sessions, size_t index, size_t count, uint32_t rows,
                            bool force) {
     ferrum_session *s = sessions[index];
@@ -115,7 +121,7 @@ static uint32_t take_pages(ferrum_batch *b, ferrum_session *const *sessions, siz
         uint32_t page = fe_pages_take(&b->pages);
         if (page != FE_NO_PAGE)
             s->pages[s->page_count++] = page;
-        else if (!force || !preempt_another(b, sessions, index, count))
+        else if (!preempt_idle(b, sessions, count) && !(force && preempt_another(b, sessions, index, count)))
             break;
     }
     return (uint32_t)fe_min(rows, s->page_count * FERRUM_KV_PAGE - s->count);
@@ -205,11 +211,24 @@ static int evaluate(ferrum_batch *b, ferrum_error *err) {
     return 0;
 }
 
+/* Where nothing was gathered though a session waits, it is for pages that sessions outside of the step have. */
+static int check_gathered(ferrum_batch *b, ferrum_session *const *sessions, size_t count, ferrum_error *err) {
+    for (size_t i = 0; i < count && b->rows == 0; i++)
+        if (fe_session_waiting(sessions[i]))
+            return fe_fail(
+                err, FERRUM_ELIMIT,
+                "the batch's KV cache of %u positions is full, and none of it is of sessions in the step: list "
+                "the others too, or let them end, cut them or close them",
+                b->pages.count * FERRUM_KV_PAGE);
+    return 0;
+}
+
 int ferrum_batch_step(ferrum_batch *b, ferrum_session *const *sessions, size_t count, ferrum_error *err) {
     int rc = check_sessions(b, sessions, count, err);
     if (rc) return rc;
     gather(b, sessions, count);
-    if (b->rows == 0) return 0;
+    rc = check_gathered(b, sessions, count, err);
+    if (rc || b->rows == 0) return rc;
     double start = fe_now();
     rc = evaluate(b, err);
     if (rc) return rc;

@@ -241,6 +241,11 @@ void fe_session_give_pages(ferrum_session *s, size_t count) {
     while (s->page_count > count) fe_pages_release(&s->options.batch->pages, s->pages[--s->page_count]);
 }
 
+void fe_session_leave_pages(ferrum_session *s) {
+    fe_session_give_pages(s, 0);
+    s->count = 0;
+}
+
 void fe_session_evaluated(ferrum_session *s, uint32_t rows, double seconds) {
     s->count += rows;
     s->length = fe_max(s->length, s->count);
@@ -278,9 +283,12 @@ static void keep_drawn(ferrum_session *s, int32_t id) {
     row[n] = (ferrum_logprob){id, row->logprob + (s->logits[id] - s->logits[row->id])};
 }
 
+/* Nobody knows whether the session will be used again, or closed: its pages are for whoever needs them first, and what is left of
+ * them is found again. */
 static void end_answer(ferrum_session *s, ferrum_finish finish) {
     s->finish = finish;
     s->draining = true;
+    if (s->pages) fe_session_leave_pages(s);
 }
 
 /* A reason to end before another token comes. */
@@ -352,8 +360,7 @@ static void look_for_stop(ferrum_session *s, size_t before) {
     }
     if (first == SIZE_MAX) return;
     s->text.len = first;
-    s->finish = FERRUM_FINISH_STOP;
-    s->draining = true;
+    end_answer(s, FERRUM_FINISH_STOP);
 }
 
 /* How much of the text at `from` may go out: not the start of a stop string, nor of a UTF-8 sequence. */

@@ -51,6 +51,9 @@ size_t fe_session_waiting(const ferrum_session *s);
 /* Gives pages back, the last first, until `count` are left. */
 void fe_session_give_pages(ferrum_session *s, size_t count);
 
+/* All of them: the whole timeline waits again, as far as its tokens are not found in pages. */
+void fe_session_leave_pages(ferrum_session *s);
+
 /* The batch has evaluated `rows` of them, in so many seconds; where they were the last, the logits are in s->row. */
 void fe_session_evaluated(ferrum_session *s, uint32_t rows, double seconds);
 

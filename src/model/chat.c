@@ -2,7 +2,9 @@
 #include "core/arena.h"
 #include "core/json.h"
 #include "model/model.h"
+#include "text/grammar/replies.h"
 #include "text/jinja.h"
+#include "text/reply.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -172,4 +174,26 @@ int ferrum_chat_format(const ferrum_model *m, const ferrum_message *messages, si
     }
     fe_text_free(&json);
     return rc;
+}
+
+/* ---- Replies ---- */
+
+/* The template that writes the conversation shows how replies to it are written; "": there is none. */
+static ferrum_str reply_template(const ferrum_model *m, const char *template_text, const char *tools) {
+    const ferrum_chat_request r = {.template_text = template_text, .tools = tools};
+    ferrum_str text;
+    return find_template(m, &r, &text, NULL) == 0 ? text : (ferrum_str){"", 0};
+}
+
+int ferrum_grammar_from_reply(ferrum_grammar **out, const ferrum_vocabulary *v, const ferrum_model *m,
+                              const ferrum_reply_rules *rules, char **notes, ferrum_error *err) {
+    ferrum_str text = reply_template(m, rules->template_text, rules->tools);
+    return fe_reply_compile(out, v, text.data, text.len, rules, notes, err);
+}
+
+int ferrum_reply_open(ferrum_reply **out, const ferrum_model *m, const ferrum_reply_options *options,
+                      ferrum_error *err) {
+    ferrum_str text =
+        options ? reply_template(m, options->template_text, options->tools) : reply_template(m, NULL, NULL);
+    return fe_reply_open(out, text.data, text.len, options, err);
 }

@@ -1,7 +1,5 @@
 /* Opening a model: file, device, hyper-parameters, tokenizer, weights; and what is asked of it afterwards. */
 #include "model/model.h"
-#include "text/grammar/replies.h"
-#include "text/reply.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -161,13 +159,3 @@ void ferrum_model_memory(const ferrum_model *m, uint32_t context, ferrum_kv kv, 
 }
 
 const ferrum_tokenizer *ferrum_model_tokenizer(const ferrum_model *m) { return m->tokenizer; }
-
-int ferrum_grammar_from_reply(ferrum_grammar **out, const ferrum_vocabulary *v, const ferrum_model *m,
-                              const ferrum_reply_rules *rules, char **notes, ferrum_error *err) {
-    return fe_reply_compile(out, v, m->chat_template.data, m->chat_template.len, rules, notes, err);
-}
-
-int ferrum_reply_open(ferrum_reply **out, const ferrum_model *m, const ferrum_reply_options *options,
-                      ferrum_error *err) {
-    return fe_reply_open(out, m->chat_template.data, m->chat_template.len, options, err);
-}

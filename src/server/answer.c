@@ -12,6 +12,19 @@ static json_t *no_memory_json(json_t *value, json_t *part) {
 
 /* ---- Log-probabilities ---- */
 
+/* What a token is called in the lists: its text, and where that is no UTF-8, as of a part of a character, U+FFFD in a chat, which has
+ * the bytes besides, and "bytes:\xe2" in a completion, as OpenAI has it: tokens are keys there. */
+static json_t *token_name(const char *text, size_t len, bool chat) {
+    json_t *whole = chat ? serve_json_text(text, len) : json_stringn(text, len);
+    serve_text spelled = {0};
+    if (whole || chat) return whole;
+    serve_text_puts(&spelled, "bytes:");
+    for (size_t i = 0; i < len; i++) serve_text_printf(&spelled, "\\x%02x", (unsigned char)text[i]);
+    whole = spelled.failed ? NULL : json_stringn(spelled.data, spelled.len);
+    serve_text_free(&spelled);
+    return whole;
+}
+
 static json_t *token_text(const serve_choice *c, int32_t id, json_t **bytes) {
     char small[256], *text = small;
     const ferrum_tokenizer *t = c->job->exchange->server->tokenizer;
@@ -21,7 +34,7 @@ static json_t *token_text(const serve_choice *c, int32_t id, json_t **bytes) {
         if (!text) return NULL;
         ferrum_token_bytes(t, id, text, len);
     }
-    json_t *string = serve_json_text(text, len);
+    json_t *string = token_name(text, len, c->job->request.chat);
     if (bytes) *bytes = json_array();
     for (size_t i = 0; bytes && i < len; i++) json_array_append_new(*bytes, json_integer((unsigned char)text[i]));
     if (text != small) free(text);
@@ -421,6 +434,7 @@ void serve_job_free(serve_job *job) {
         free(job->prompts[i].ids);
         ferrum_free(job->prompts[i].text);
     }
+    ferrum_grammar_close(job->grammar);
     free(job->choices);
     free(job->prompts);
     serve_text_free(&job->head);

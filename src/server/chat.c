@@ -144,6 +144,7 @@ static int check_tool(const json_t *tool, size_t index, serve_error *err) {
     char name[96];
     snprintf(name, sizeof name, "tools[%zu]", index);
     const json_t *function = json_object_get(tool, "function"), *parameters = json_object_get(function, "parameters");
+    const json_t *strict = json_object_get(function, "strict");
     const char *type = json_string_value(json_object_get(tool, "type"));
     const char *called = json_string_value(json_object_get(function, "name"));
     if (!type || strcmp(type, "function") != 0)
@@ -155,6 +156,9 @@ static int check_tool(const json_t *tool, size_t index, serve_error *err) {
     if (parameters && !json_is_object(parameters) && !json_is_null(parameters))
         return serve_refuse(err, 400, name, "%s.function.parameters must be an object, not %s", name,
                             serve_kind_of(parameters));
+    if (strict && !json_is_boolean(strict) && !json_is_null(strict))
+        return serve_refuse(err, 400, name, "%s.function.strict must be a boolean, not %s", name,
+                            serve_kind_of(strict));
     return 0;
 }
 
@@ -168,48 +172,95 @@ static bool has_tool(const json_t *tools, const char *name) {
     return false;
 }
 
-static int read_tool_choice(const json_t *choice, serve_request *r, serve_error *err) {
-    static const char *const words[] = {[SERVE_TOOLS_AUTO] = "auto", [SERVE_TOOLS_NONE] = "none", "required"};
-    if (json_is_string(choice)) {
-        for (int i = SERVE_TOOLS_AUTO; i <= SERVE_TOOLS_REQUIRED; i++)
-            if (strcmp(json_string_value(choice), words[i]) == 0) {
-                r->tool_choice = (serve_tool_choice)i;
-                break;
-            } else if (i == SERVE_TOOLS_REQUIRED) {
-                return serve_refuse(err, 400, "tool_choice", "tool_choice must be auto, none, required or a function");
-            }
-    } else {
-        r->tool_choice = SERVE_TOOLS_NAMED;
-        r->tool_name = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
-        if (!r->tool_name)
-            return serve_refuse(err, 400, "tool_choice",
-                                "tool_choice must be a string, or an object with a function "
-                                "that has a name");
-        if (!has_tool(r->tools, r->tool_name))
-            return serve_refuse(err, 400, "tool_choice", "tool_choice names the function %.64s, which is not in tools",
-                                r->tool_name);
-    }
-    if (r->tool_choice == SERVE_TOOLS_REQUIRED && json_array_size(r->tools) == 0)
-        return serve_refuse(err, 400, "tool_choice", "tool_choice requires a call, and there are no tools");
-    return 0;
+static int read_tool_name(const json_t *choice, const json_t *tools, serve_request *r, serve_error *err) {
+    r->tool_choice = FERRUM_TOOL_NAMED;
+    r->one_call = true; /* as OpenAI has it */
+    r->tool_name = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
+    if (!r->tool_name)
+        return serve_refuse(err, 400, "tool_choice",
+                            "tool_choice must be auto, none, required, or an object with a function that has a name");
+    if (has_tool(tools, r->tool_name)) return 0;
+    return serve_refuse(err, 400, "tool_choice", "tool_choice names the function %.64s, which is not in tools",
+                        r->tool_name);
+}
+
+static int read_tool_choice(const json_t *choice, const json_t *tools, serve_request *r, serve_error *err) {
+    static const struct {
+        const char *name;
+        ferrum_tool_choice choice;
+    } words[] = {{"auto", FERRUM_TOOL_AUTO}, {"none", FERRUM_TOOL_NONE}, {"required", FERRUM_TOOL_REQUIRED}};
+    if (!json_is_string(choice)) return read_tool_name(choice, tools, r, err);
+    size_t i = 0;
+    while (i < 3 && strcmp(json_string_value(choice), words[i].name) != 0) i++;
+    if (i == 3) return serve_refuse(err, 400, "tool_choice", "tool_choice must be auto, none, required or a function");
+    r->tool_choice = words[i].choice;
+    if (r->tool_choice != FERRUM_TOOL_REQUIRED || json_array_size(tools)) return 0;
+    return serve_refuse(err, 400, "tool_choice", "tool_choice requires a call, and there are no tools");
 }
 
 static int read_tools(const chat_body *b, serve_request *r, serve_error *err) {
     int rc = 0;
-    for (size_t i = 0; i < json_array_size(b->tools) && !rc; i++) rc = check_tool(json_array_get(b->tools, i), i, err);
+    for (size_t i = 0; i < json_array_size(b->tools) && !rc; i++) {
+        const json_t *tool = json_array_get(b->tools, i);
+        rc = check_tool(tool, i, err);
+        r->ordered = r->ordered || json_is_true(json_object_get(json_object_get(tool, "function"), "strict"));
+    }
+    if (!rc && b->tool_choice) rc = read_tool_choice(b->tool_choice, b->tools, r, err);
+    r->one_call = r->one_call || !b->parallel_tool_calls;
+    if (rc || r->tool_choice == FERRUM_TOOL_NONE || json_array_size(b->tools) == 0) return rc;
+    r->tools = serve_json_dump(b->tools);
+    return r->tools ? 0 : serve_refuse_memory(err);
+}
+
+/* ---- The text's form ---- */
+
+typedef struct schema_format {
+    const char *name, *description;
+    const json_t *schema;
+    bool strict;
+} schema_format;
+
+static int read_schema(const json_t *object, serve_request *r, serve_error *err) {
+    static const serve_field fields[] = {
+        {"name", SERVE_STRING, offsetof(schema_format, name), 0, 0, NULL},
+        {"description", SERVE_STRING, offsetof(schema_format, description), 0, 0, NULL},
+        {"schema", SERVE_OBJECT, offsetof(schema_format, schema), 0, 0, NULL},
+        {"strict", SERVE_BOOL, offsetof(schema_format, strict), 0, 0, NULL},
+        {0}};
+    schema_format f = {0};
+    int rc = serve_read_fields(object, "response_format.json_schema.", fields, &f, err);
     if (rc) return rc;
-    r->tools = json_array_size(b->tools) ? (json_t *)b->tools : NULL;
-    r->parallel_tool_calls = b->parallel_tool_calls;
-    return b->tool_choice ? read_tool_choice(b->tool_choice, r, err) : 0;
+    if (!f.schema) return serve_refuse(err, 400, NULL, "response_format.json_schema.schema is missing");
+    r->ordered = r->ordered || f.strict;
+    r->schema = serve_json_dump(f.schema);
+    return r->schema ? 0 : serve_refuse_memory(err);
+}
+
+typedef struct format_body {
+    const char *type;
+    const json_t *schema;
+} format_body;
+
+static int read_format(const json_t *format, serve_request *r, serve_error *err) {
+    static const char *const types[] = {"text", "json_object", "json_schema", NULL};
+    static const serve_field fields[] = {{"type", SERVE_STRING, offsetof(format_body, type), 0, 0, types},
+                                         {"json_schema", SERVE_OBJECT, offsetof(format_body, schema), 0, 0, NULL},
+                                         {0}};
+    format_body b = {0};
+    int rc = serve_read_fields(format, "response_format.", fields, &b, err);
+    if (rc) return rc;
+    if (!b.type) return serve_refuse(err, 400, NULL, "response_format.type is missing");
+    bool schema = strcmp(b.type, "json_schema") == 0;
+    if (schema != (b.schema != NULL))
+        return serve_refuse(err, 400, NULL,
+                            "response_format.json_schema belongs to the type json_schema, which needs it");
+    if (schema) return read_schema(b.schema, r, err);
+    if (strcmp(b.type, "json_object") != 0) return 0;
+    r->schema = strdup("{\"type\": \"object\"}");
+    return r->schema ? 0 : serve_refuse_memory(err);
 }
 
 /* ---- The whole ---- */
-
-static int read_format(const json_t *format, serve_error *err) {
-    const char *type = json_string_value(json_object_get(format, "type"));
-    if (type && strcmp(type, "text") == 0) return 0;
-    return serve_refuse(err, 400, "response_format", "response_format: only the type \"text\" is supported");
-}
 
 static int check_chat(const chat_body *b, serve_request *r, serve_error *err) {
     if (b->top_logprobs && !b->logprobs)
@@ -246,6 +297,10 @@ int serve_parse_chat(const char *body, size_t len, serve_request *r, serve_error
     if (!rc) rc = check_chat(&b, r, err);
     if (!rc) rc = read_messages(b.messages, r, err);
     if (!rc) rc = read_tools(&b, r, err);
-    if (!rc && b.response_format) rc = read_format(b.response_format, err);
+    if (!rc && b.response_format && (rc = read_format(b.response_format, r, err)) != 0)
+        snprintf(err->param, sizeof err->param, "response_format"); /* whatever in it is wrong */
+    if (!rc && r->ignore_eos && (r->tools || r->schema))
+        return serve_refuse(err, 400, "ignore_eos", "ignore_eos goes on behind the end, where %s allows nothing",
+                            r->tools ? "tools" : "response_format");
     return rc;
 }

@@ -183,6 +183,7 @@ static int open_session(serve_engine *e, serve_choice *c, ferrum_error *err) {
     o.stop_count = r->stop_count;
     o.logprobs = r->logprobs ? (r->top_logprobs ? r->top_logprobs : 1) : 0;
     o.ignore_end = r->ignore_eos;
+    o.grammar = c->job->grammar;
     int rc = ferrum_session_open(&c->session, e->server->model, &o, err);
     return rc ? rc : ferrum_session_append(c->session, c->prompt->ids, c->prompt->count, err);
 }
@@ -352,12 +353,13 @@ static void step(serve_engine *e) {
 
 static void *run(void *user) {
     serve_engine *e = user;
-    for (bool stop = false; !stop;) {
+    for (;;) {
         pthread_mutex_lock(&e->lock);
         while (!e->stop && !e->left && !e->first && e->count == 0) pthread_cond_wait(&e->more, &e->lock);
-        stop = e->stop;
+        bool stop = e->stop, empty = !e->first && e->count == 0; /* clients have gone before it is stopped */
         serve_job *gone = take_gone(e);
         pthread_mutex_unlock(&e->lock);
+        if (stop && empty) return NULL;
         for (serve_job *next; gone; gone = next) {
             next = gone->next;
             finish_job(gone);
@@ -367,5 +369,4 @@ static void *run(void *user) {
         if (e->count && !stop) step(e);
         tell_state(e);
     }
-    return NULL;
 }

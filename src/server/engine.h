@@ -47,6 +47,7 @@ struct serve_job {
     serve_request request;
     serve_prompt *prompts;
     serve_choice *choices;
+    ferrum_grammar *grammar; /* that they are held to; NULL: none */
     size_t prompt_count, count, begun, ended;
     char id[40];
     int64_t created;

@@ -1,5 +1,6 @@
 /* Chats and completions: from a body to a job for the engine. */
 #include "server/engine.h"
+#include "server/grammars.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,10 +37,9 @@ int serve_render_chat(const serve_server *s, const serve_request *r, bool answer
     struct tm now;
     json_t *variables = json_copy((json_t *)o->template_variables);
     if (variables && r->variables) json_object_update(variables, (json_t *)r->variables);
-    json_t *tools = r->tool_choice == SERVE_TOOLS_NONE ? NULL : r->tools;
-    char *given = json_dumps(variables, JSON_COMPACT), *tool_text = tools ? json_dumps(tools, JSON_COMPACT) : NULL;
+    char *given = serve_json_dump(variables);
     json_decref(variables);
-    ferrum_chat_request request = {.tools = tool_text,
+    ferrum_chat_request request = {.tools = r->tools,
                                    .variables = given,
                                    .template_text = o->template_text,
                                    .answer = answer,
@@ -48,14 +48,23 @@ int serve_render_chat(const serve_server *s, const serve_request *r, bool answer
     const json_t *tries[] = {r->messages, r->messages_as_sent};
     int rc = FERRUM_ENOMEM;
     for (size_t i = 0; i < 2 && rc && tries[i]; i++) {
-        char *messages = json_dumps(tries[i], JSON_COMPACT);
+        char *messages = serve_json_dump(tries[i]);
         request.messages = messages;
-        if (messages && given && (!tools || tool_text)) rc = ferrum_chat_render(s->model, &request, text, len, &why);
+        if (messages && given) rc = ferrum_chat_render(s->model, &request, text, len, &why);
         free(messages);
     }
     free(given);
-    free(tool_text);
     return rc ? serve_refuse_library(err, "messages", &why) : 0;
+}
+
+static int open_replies(const serve_server *s, serve_job *job, const char *prompt, serve_error *err) {
+    ferrum_reply_options o = {
+        .tools = job->request.tools, .prompt = prompt, .template_text = s->options->template_text};
+    ferrum_error why;
+    for (size_t i = 0; i < job->count; i++)
+        if (ferrum_reply_open(&job->choices[i].reply, s->model, &o, &why) != 0)
+            return serve_refuse_library(err, "tools", &why);
+    return 0;
 }
 
 static int make_chat_prompt(serve_server *s, serve_job *job, serve_error *err) {
@@ -64,15 +73,8 @@ static int make_chat_prompt(serve_server *s, serve_job *job, serve_error *err) {
     int rc = serve_render_chat(s, &job->request, true, &text, &len, err);
     if (rc) return rc;
     rc = tokenize(s, "messages", text, len, &job->prompts[0], err);
-    char *tools = job->request.tools && job->request.tool_choice != SERVE_TOOLS_NONE
-                      ? json_dumps(job->request.tools, JSON_COMPACT)
-                      : NULL;
-    ferrum_reply_options o = {.tools = tools, .prompt = text};
-    ferrum_error why;
-    for (size_t i = 0; i < job->count && !rc; i++)
-        if (ferrum_reply_open(&job->choices[i].reply, s->model, &o, &why) != 0)
-            rc = serve_refuse_library(err, "tools", &why);
-    free(tools);
+    if (!rc) rc = open_replies(s, job, text, err);
+    if (!rc) rc = serve_grammars_get(s, &job->request, job->choices[0].reply, text, &job->grammar, err);
     ferrum_free(text);
     return rc;
 }

@@ -13,8 +13,6 @@ enum {
     MOST_BODY = 16 << 20,
     MOST_HEADERS = 64 << 10, /* memory of a connection: the request's line, its headers and what it writes */
     MOST_CONNECTIONS = 1024,
-    IDLE_SECONDS = 60,  /* of a connection that neither reads nor writes */
-    BODY_SECONDS = 120, /* that a body may take to arrive */
 };
 
 static const serve_route routes[] = {
@@ -108,7 +106,7 @@ static enum MHD_Result begin(serve_exchange *x) {
 
 /* What is too much is read and dropped, so that the client gets to read the answer; to a limit. */
 static enum MHD_Result take_body(serve_exchange *x, const char *data, size_t *size) {
-    if (serve_now() - x->started > BODY_SECONDS) return MHD_NO;
+    if (serve_now() - x->started > 2.0 * x->server->options->timeout) return MHD_NO;
     x->too_large = x->too_large || x->body.len + *size > MOST_BODY;
     if (x->too_large && x->body.len + *size > 4 * (size_t)MOST_BODY) return MHD_NO;
     if (x->too_large)
@@ -199,7 +197,7 @@ int serve_http_open(serve_server *s, int listener, char *why, size_t size) {
     s->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_note, NULL,
                                  MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, on_complete, NULL,
                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MOST_HEADERS, MHD_OPTION_CONNECTION_LIMIT,
-                                 (unsigned)MOST_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+                                 (unsigned)MOST_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)o->timeout,
                                  MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
     if (s->daemon) return 0;
     snprintf(why, size,

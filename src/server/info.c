@@ -6,11 +6,12 @@
 extern const char serve_page[]; /* page.html: cmake/embed.cmake */
 
 static json_t *model_json(const serve_server *s) {
-    return json_pack("{ss ss sI ss s{sI sI sI sI ss sb}}", "id", s->options->names[0], "object", "model", "created",
+    return json_pack("{ss ss sI ss s{sI sI sI sI sI ss sb}}", "id", s->options->names[0], "object", "model", "created",
                      (json_int_t)s->created, "owned_by", "ferrum", "meta", "context", (json_int_t)s->context,
                      "context_trained", (json_int_t)s->info.context_length, "parameters",
-                     (json_int_t)s->info.parameters, "embedding_length", (json_int_t)s->info.embedding_length,
-                     "architecture", s->info.architecture, "generates", s->info.generates);
+                     (json_int_t)s->info.parameters, "vocab_size", (json_int_t)s->info.vocab_size, "embedding_length",
+                     (json_int_t)s->info.embedding_length, "architecture", s->info.architecture, "generates",
+                     s->info.generates);
 }
 
 void serve_handle_models(serve_exchange *x) {

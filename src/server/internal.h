@@ -14,6 +14,7 @@
 typedef struct serve_server serve_server;
 typedef struct serve_exchange serve_exchange;
 typedef struct serve_engine serve_engine;
+typedef struct serve_grammars serve_grammars;
 
 typedef struct serve_route {
     const char *method, *path;
@@ -72,6 +73,7 @@ struct serve_server {
     uint32_t context;
     int64_t created;
     serve_engine *engine; /* NULL: the model gives embeddings alone */
+    serve_grammars *grammars;
     serve_keys keys;
     serve_metrics metrics;
     struct MHD_Daemon *daemon;

@@ -18,6 +18,8 @@ static const described counters[SERVE_COUNTERS] = {
     [SERVE_REJECTED] = {"requests_rejected_total", "Requests refused because the queue was full."},
     [SERVE_DISCONNECTED] = {"requests_disconnected_total", "Requests whose client went away before the end."},
     [SERVE_FAILURES] = {"engine_failures_total", "Passes that failed."},
+    [SERVE_GRAMMARS_COMPILED] = {"grammars_compiled_total",
+                                 "Schemas and lists of tools that were compiled, and refused or kept."},
 };
 
 static const described gauges[SERVE_GAUGES] = {

@@ -14,6 +14,7 @@ typedef enum serve_counter {
     SERVE_REJECTED,     /* the queue was full */
     SERVE_DISCONNECTED, /* clients that went away before their answer's end */
     SERVE_FAILURES,     /* of the engine */
+    SERVE_GRAMMARS_COMPILED,
     SERVE_COUNTERS,
 } serve_counter;
 

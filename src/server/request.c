@@ -94,6 +94,8 @@ int serve_common_apply(const serve_common *c, serve_request *r, serve_error *err
 
 void serve_request_free(serve_request *r) {
     free((void *)r->sampling.bias);
+    free(r->tools);
+    free(r->schema);
     json_decref(r->messages);
     json_decref(r->messages_as_sent);
     json_decref(r->body);

@@ -3,7 +3,7 @@
 #define SERVE_REQUEST_H
 
 #include "server/fields.h"
-#include <ferrum/ferrum.h>
+#include <ferrum/grammar.h>
 
 enum {
     SERVE_MOST_CHOICES = 128, /* of a request: n, times the prompts */
@@ -11,15 +11,7 @@ enum {
     SERVE_MOST_LOGPROBS = 20,
 };
 
-/* What a chat has said about tools. */
-typedef enum serve_tool_choice {
-    SERVE_TOOLS_AUTO, /* the model calls some or none */
-    SERVE_TOOLS_NONE,
-    SERVE_TOOLS_REQUIRED,
-    SERVE_TOOLS_NAMED,
-} serve_tool_choice;
-
-/* Strings are the body's own. */
+/* Constant strings are the body's own. */
 typedef struct serve_request {
     bool chat;    /* or else a completion */
     json_t *body; /* released by serve_request_free, as is the rest */
@@ -41,10 +33,12 @@ typedef struct serve_request {
     json_t *messages; /* as templates take them: contents are strings, calls' arguments objects */
     json_t
         *messages_as_sent; /* the same, but arguments as they came, for templates that want text; NULL: no difference */
-    json_t *tools;         /* an array of functions; NULL: none */
-    serve_tool_choice tool_choice;
-    const char *tool_name; /* SERVE_TOOLS_NAMED */
-    bool parallel_tool_calls;
+    char *tools;           /* a JSON array of functions; NULL: none that may be called */
+    ferrum_tool_choice tool_choice;
+    const char *tool_name; /* FERRUM_TOOL_NAMED */
+    bool one_call;
+    char *schema;            /* that the text has to fit, in JSON; NULL: it may be anything */
+    bool ordered;            /* JSON comes in the order of its schema: one of them is strict */
     const json_t *variables; /* for the template; NULL: none */
 } serve_request;
 

@@ -1,5 +1,6 @@
 /* The server's life: listening, loading, serving, draining. */
 #include "server/engine.h"
+#include "server/grammars.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -118,7 +119,8 @@ static void wait_for_end(serve_server *s, const sigset_t *signals) {
 
 static int start_threads(serve_server *s) {
     s->engine = serve_engine_open(s);
-    if (s->engine && serve_workers_open(s) == 0 && serve_watcher_open(s) == 0) return 0;
+    s->grammars = serve_grammars_open();
+    if (s->engine && s->grammars && serve_workers_open(s) == 0 && serve_watcher_open(s) == 0) return 0;
     return fail("threads cannot be started");
 }
 
@@ -159,6 +161,7 @@ int serve_run(const serve_options *options) {
     serve_workers_close(&s);
     serve_watcher_close(&s);
     serve_engine_close(s.engine);
+    serve_grammars_close(s.grammars);
     serve_keys_close(&s.keys);
     ferrum_model_close(s.model);
     return rc;

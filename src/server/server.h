@@ -30,9 +30,11 @@ typedef struct serve_options {
     uint32_t context; /* tokens of a prompt and its answer; 0: the lesser of 8,192 and what the model was trained for */
     uint32_t parallel; /* answers that are drawn at a time */
     uint32_t queue;    /* requests that wait for them; those above get a 429 */
-    uint32_t ping;     /* seconds of silence after which a stream gets a comment */
-    uint32_t chunk;    /* tokens of prompts in a step that answers wait for */
-    uint64_t memory;   /* bytes of the KV cache; 0: parallel · context positions, or what half the free memory holds */
+    uint32_t
+        timeout; /* seconds that a client may be silent while it is its turn, and half of those that a body may take */
+    uint32_t ping;   /* seconds of silence after which a stream gets a comment */
+    uint32_t chunk;  /* tokens of prompts in a step that answers wait for */
+    uint64_t memory; /* bytes of the KV cache; 0: parallel · context positions, or what half the free memory holds */
     uint64_t memory_available; /* free memory, in bytes */
     ferrum_kv kv;
 } serve_options;

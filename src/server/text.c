@@ -53,6 +53,30 @@ void serve_text_json(serve_text *t, json_t *value) {
     json_decref(value);
 }
 
+/* Is there a number that 15 digits do not carry? 17 carry any. */
+static bool has_long_number(const json_t *value) {
+    char text[32];
+    const char *key;
+    size_t i;
+    json_t *part;
+    if (json_is_real(value)) {
+        snprintf(text, sizeof text, "%.15g", json_real_value(value));
+        return strtod(text, NULL) != json_real_value(value);
+    }
+    json_array_foreach(value, i, part) {
+        if (has_long_number(part)) return true;
+    }
+    json_object_foreach((json_t *)value, key, part) {
+        if (has_long_number(part)) return true;
+    }
+    return false;
+}
+
+char *serve_json_dump(const json_t *value) {
+    size_t digits = has_long_number(value) ? 17 : 15;
+    return json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
+}
+
 void serve_text_free(serve_text *t) {
     free(t->data);
     *t = (serve_text){0};

@@ -20,6 +20,9 @@ void serve_text_printf(serve_text *t, const char *format, ...) __attribute__((fo
 void serve_text_json(serve_text *t, json_t *value);
 void serve_text_free(serve_text *t);
 
+/* The value's JSON, to be freed, with numbers that read as they were sent: not 0.10000000000000001. NULL: out of memory. */
+char *serve_json_dump(const json_t *value);
+
 /* A JSON string of bytes that need not be UTF-8: what is not becomes U+FFFD. */
 json_t *serve_json_text(const char *data, size_t len);
 

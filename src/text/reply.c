@@ -486,6 +486,8 @@ int ferrum_reply_feed(ferrum_reply *r, const char *text, size_t len, bool last, 
     return r->held.failed ? fe_fail_memory(err, r->held.len + len, "a reply's text") : 0;
 }
 
+bool ferrum_reply_in_reasoning(const ferrum_reply *r) { return r->state == IN_REASONING; }
+
 void ferrum_reply_close(ferrum_reply *r) {
     if (!r) return;
     fe_arena_free(&r->arena);

@@ -43,9 +43,11 @@ def load(*path):
 
 
 class Suite(unittest.TestCase):
+    OPTIONS = ()
+
     @classmethod
     def setUpClass(cls):
-        cls.server = serving.Server(MODEL)
+        cls.server = serving.Server(MODEL, *cls.OPTIONS)
         cls.addClassCleanup(cls.server.stop)
         cls.client = openai.OpenAI(base_url=cls.server.url + "/v1", api_key="none", max_retries=0, timeout=120)
         cls.addClassCleanup(cls.client.close)
@@ -294,6 +296,8 @@ class Refused(Suite):
 
 
 class Tools(Suite):
+    OPTIONS = "--chat-template", os.path.join(os.path.dirname(os.path.abspath(__file__)), "tools.jinja")
+
     def calls(self, **request):
         got = self.chat(tools=[WEATHER, TIME], max_tokens=120, **request).choices[0]
         return got.finish_reason, got.message.tool_calls or []
@@ -414,7 +418,8 @@ class Structured(Suite):
     def test_recursive(self):
         schema = {"$defs": {"node": {"type": "object", "properties": {"next": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/node"}]}}, "required": ["next"],
                                      "additionalProperties": False}}, "$ref": "#/$defs/node"}
-        value = json.loads(self.schema(schema, logit_bias={}))
+        ids = [i for text in ("null", " null") for i in self.client.post(self.server.url + "/tokenize", cast_to=object, body={"content": text})["tokens"]]
+        value = json.loads(self.schema(schema, logit_bias={str(i): 10 for i in ids}))
         while value is not None:
             self.assertEqual(list(value), ["next"])
             value = value["next"]
@@ -436,8 +441,8 @@ class Structured(Suite):
         self.assertEqual(self.text(response_format={"type": "text"}), self.text())
 
     def test_cut_off(self):
-        got = self.chat(response_format={"type": "json_object"}, max_tokens=2).choices[0]
-        self.assertEqual(got.finish_reason, "length")
+        schema = {"type": "json_schema", "json_schema": {"name": "it", "schema": {"type": "string", "minLength": 99}}}
+        self.assertEqual(self.chat(response_format=schema, max_tokens=9).choices[0].finish_reason, "length")
         with self.assertRaises(openai.LengthFinishReasonError):
             self.client.chat.completions.parse(**GREEDY, messages=SEA, response_format=Fish, max_tokens=3)
 

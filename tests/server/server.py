@@ -11,7 +11,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "cli"))
-from common import CHATML, PROGRAM, TIMEOUT, Case, model, with_string_key  # noqa: E402,F401
+from common import CHATML, PROGRAM, TIMEOUT, Case, model, reference, with_string_key  # noqa: E402,F401
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -117,9 +117,14 @@ class ServerCase(Case):
         path = model(cls.MODEL)
         if cls.TEMPLATE:
             path = with_string_key(path, "tokenizer.chat_template", cls.TEMPLATE, folder.name)
+            cls.prepare(path)
         cls.path = path
         cls.server = Server(path, "--alias", "tiny", "--threads", "1", *cls.OPTIONS)
         cls.addClassCleanup(cls.end)
+
+    @classmethod
+    def prepare(cls, path):
+        """Alters the copy that has the template."""
 
     @classmethod
     def end(cls):

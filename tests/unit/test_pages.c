@@ -210,6 +210,77 @@ static void what_does_not_fit_is_refused(void **state) {
     ferrum_model_close(model);
 }
 
+/* A session whose answer has ended is not closed, and may go on: meanwhile its pages are for others. */
+static void an_ended_answer_keeps_no_pages(void **state) {
+    (void)state;
+    ferrum_model *model = tiny_open("tiny-llama", "cpu", "c", 1);
+    ferrum_batch *batch = open_batch(model, CONTEXT, 32, 0);
+    ferrum_session *ended = open_session(model, batch), *other = open_session(model, batch);
+    append_text(ended, 0, 0, 3 * PAGE + 10);
+    answer(batch, ended);
+    check_answer(model, ended);
+    assert_int_equal(stats_of(batch).used_positions, 0);
+    append_text(other, 1, 0, 2 * PAGE);
+    answer(batch, other);
+    check_answer(model, other);
+    /* What others have not needed of its timeline is found again. */
+    size_t have, passed = stats_of(batch).reused_tokens;
+    ferrum_session_tokens(ended, &have);
+    append_text(ended, 2, have, 5);
+    answer(batch, ended);
+    check_answer(model, ended);
+    ferrum_session_tokens(ended, &have);
+    assert_int_equal(have, 3 * PAGE + 10 + ANSWER - 1 + 5 + ANSWER - 1);
+    assert_int_equal(stats_of(batch).reused_tokens, passed); /* they are no tokens of a prompt */
+    ferrum_session_close(ended);
+    ferrum_session_close(other);
+    ferrum_batch_close(batch);
+    ferrum_model_close(model);
+}
+
+/* One that is to be drawn from lies in the step before the one that waits. */
+static void an_idle_session_gives_way(void **state) {
+    (void)state;
+    ferrum_model *model = tiny_open("tiny-llama", "cpu", "c", 1);
+    ferrum_batch *batch = open_batch(model, CONTEXT, 512, 0);
+    ferrum_session *both[] = {open_session(model, batch), open_session(model, batch)};
+    append_text(both[0], 0, 0, 3 * PAGE + 10);
+    assert_int_equal(ferrum_batch_step(batch, both, 2, &err), 3 * PAGE + 10);
+    append_text(both[1], 1, 0, PAGE + 10);
+    assert_int_equal(ferrum_batch_step(batch, both, 2, &err), PAGE + 10);
+    assert_int_equal(stats_of(batch).preemptions, 1);
+    do {
+        for (size_t i = 0; i < 2; i++) take_text(both[i]);
+        check(ferrum_batch_step(batch, both, 2, &err));
+    } while (!ferrum_session_finish(both[0]) || !ferrum_session_finish(both[1]));
+    for (size_t i = 0; i < 2; i++) {
+        check_answer(model, both[i]);
+        ferrum_session_close(both[i]);
+    }
+    ferrum_batch_close(batch);
+    ferrum_model_close(model);
+}
+
+static void a_full_cache_is_told(void **state) {
+    (void)state;
+    ferrum_model *model = tiny_open("tiny-llama", "cpu", "c", 1);
+    ferrum_batch *batch = open_batch(model, CONTEXT, 512, 0);
+    ferrum_session *absent = open_session(model, batch), *waits = open_session(model, batch);
+    append_text(absent, 0, 0, 3 * PAGE + 10);
+    check(ferrum_batch_step(batch, &absent, 1, &err));
+    append_text(waits, 1, 0, PAGE);
+    assert_int_equal(ferrum_batch_step(batch, &waits, 1, &err), FERRUM_ELIMIT);
+    assert_string_equal(err.message,
+                        "the batch's KV cache of 256 positions is full, and none of it is of sessions in the "
+                        "step: list the others too, or let them end, cut them or close them");
+    check(ferrum_session_truncate(absent, PAGE, &err));
+    assert_int_equal(ferrum_batch_step(batch, &waits, 1, &err), PAGE);
+    ferrum_session_close(absent);
+    ferrum_session_close(waits);
+    ferrum_batch_close(batch);
+    ferrum_model_close(model);
+}
+
 /* ---- All of it at random ---- */
 
 static uint64_t random_state;
@@ -290,9 +361,15 @@ static void at_random(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_common_beginning_is_found_again), cmocka_unit_test(the_tokens_before_count),
-        cmocka_unit_test(a_shared_page_is_not_written_to),   cmocka_unit_test(prompts_leave_room_for_answers),
-        cmocka_unit_test(what_does_not_fit_is_refused),      cmocka_unit_test(at_random),
+        cmocka_unit_test(a_common_beginning_is_found_again),
+        cmocka_unit_test(the_tokens_before_count),
+        cmocka_unit_test(a_shared_page_is_not_written_to),
+        cmocka_unit_test(prompts_leave_room_for_answers),
+        cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(an_ended_answer_keeps_no_pages),
+        cmocka_unit_test(an_idle_session_gives_way),
+        cmocka_unit_test(a_full_cache_is_told),
+        cmocka_unit_test(at_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
