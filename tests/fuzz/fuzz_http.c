@@ -55,7 +55,7 @@ static void *serve(void *user) {
                              .parallel = 4,
                              .queue = 16,
                              .ping = 1,
-                             .timeout = 1,
+                             .timeout = 60,
                              .chunk = 32,
                              .memory_available = 1u << 30};
     must(serve_run(&o) == 0);
