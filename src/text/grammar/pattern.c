@@ -223,7 +223,8 @@ static bool escape(parser *p, uint32_t *c, bool in_class) {
 }
 
 static uint32_t chars_node(parser *p, size_t from) {
-    fe_re r = p->rc ? FE_RE_NEVER : fe_re_chars(p->s, p->spelling, p->ranges + from, p->range_count - from);
+    size_t count = p->range_count - from;
+    fe_re r = p->rc || !count ? FE_RE_NEVER : fe_re_chars(p->s, p->spelling, p->ranges + from, count);
     p->range_count = from;
     return add(p, (node){.kind = CHARS, .chars = r});
 }

@@ -831,6 +831,84 @@ bool fe_re_begins_with_repeat(const fe_res *s, fe_re r, fe_re *x, uint32_t *lo, 
     return true;
 }
 
+bool fe_re_is_bounded(fe_res *s, fe_re r, fe_re x, fe_re tail, fe_re *of, uint32_t *most) {
+    const node *n = get(s, r);
+    if (n->kind != CAT || n->b != tail || get(s, n->a)->kind != AND || get(s, n->a)->b != 2) return false;
+    const fe_re both[] = {args_of(s, n->a)[0], args_of(s, n->a)[1]};
+    for (int i = 0; i < 2; i++) {
+        const node *bound = get(s, both[i]);
+        if (bound->kind != REPEAT || bound->a != x || bound->lo || bound->hi == FE_RE_INF) continue;
+        *most = bound->hi;
+        *of = fe_re_cat(s, both[1 - i], tail);
+        return !s->failed;
+    }
+    return false;
+}
+
+/* ---- What is missing to an end ----------------------------------------------------------------------------------- */
+
+enum { MISSING_DEPTH = 60, MISSING_NODES = 5000, MISSING_MOST = 1 << 20 };
+
+typedef struct lack {
+    int64_t shortest; /* bytes of the shortest text */
+    int64_t missing;  /* of the shortest way on, from where that is longest */
+} lack;
+
+static bool lack_of(const fe_res *s, fe_re r, unsigned depth, unsigned *nodes, lack *out);
+
+static bool lack_of_part(const fe_res *s, fe_re r, unsigned depth, unsigned *nodes, lack *out) {
+    const node *n = get(s, r);
+    *out = (lack){0, 0};
+    switch ((enum kind)n->kind) {
+    case EMPTY: return true;
+    case SET: return *out = (lack){1, 1}, true;
+    case OR:
+        out->shortest = MISSING_MOST;
+        for (uint32_t i = 0; i < n->b; i++) {
+            lack one;
+            if (!lack_of(s, args_of(s, r)[i], depth + 1, nodes, &one)) return false;
+            if (one.shortest < out->shortest) out->shortest = one.shortest;
+            if (one.missing > out->missing) out->missing = one.missing;
+        }
+        return true;
+    case REPEAT: {
+        lack one;
+        if (!lack_of(s, n->a, depth + 1, nodes, &one)) return false;
+        int64_t behind = n->lo ? (n->lo - 1) * one.shortest : 0;
+        *out = (lack){n->lo * one.shortest, behind + (one.missing > one.shortest ? one.missing : one.shortest)};
+        return true;
+    }
+    case NEVER:
+    case CAT:
+    case AND:
+    case NOT:
+    case MULTIPLE: break;
+    }
+    return false;
+}
+
+static bool lack_of(const fe_res *s, fe_re r, unsigned depth, unsigned *nodes, lack *out) {
+    int64_t all = 0, most = INT64_MIN; /* most: of what is missing in a part, less all up to its end */
+    for (bool more = true; more;) {
+        const node *n = get(s, r);
+        lack part;
+        more = n->kind == CAT;
+        if (depth > MISSING_DEPTH || ++*nodes > MISSING_NODES || all > MISSING_MOST) return false;
+        if (!lack_of_part(s, more ? n->a : r, depth, nodes, &part)) return false;
+        all += part.shortest;
+        if (part.missing - all > most) most = part.missing - all;
+        if (more) r = n->b;
+    }
+    *out = (lack){all, all + most};
+    return all <= MISSING_MOST && out->missing <= MISSING_MOST;
+}
+
+uint32_t fe_re_missing(const fe_res *s, fe_re r) {
+    lack x;
+    unsigned nodes = 0;
+    return lack_of(s, r, 0, &nodes, &x) ? (uint32_t)x.missing : FE_RE_INF;
+}
+
 /* ---- Counting ---------------------------------------------------------------------------------------------------- */
 
 enum {

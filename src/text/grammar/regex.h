@@ -71,6 +71,10 @@ const fe_re *fe_re_row(fe_res *s, fe_re r);
 static inline fe_re fe_re_state(fe_re entry) { return entry & ~FE_RE_ENDS; }
 /* Is r a repetition of x, at most *hi times, and then something else? */
 bool fe_re_begins_with_repeat(const fe_res *s, fe_re r, fe_re *x, uint32_t *lo, uint32_t *hi, fe_re *tail);
+/* Is r texts of another expression that have at most *most repetitions of x, and then the tail? *of: that expression and the tail. */
+bool fe_re_is_bounded(fe_res *s, fe_re r, fe_re x, fe_re tail, fe_re *of, uint32_t *most);
+/* Wherever a text of r breaks off, no more bytes than these are missing to an end; FE_RE_INF: that is not known. */
+uint32_t fe_re_missing(const fe_res *s, fe_re r);
 bool fe_re_is_empty(fe_res *s, fe_re r); /* is there no string that belongs to it? */
 /* *count: how many strings belong to it, counted up to `enough`. false: there may be more than were counted, all the same. */
 bool fe_re_count(fe_res *s, fe_re r, uint64_t enough, uint64_t *count);

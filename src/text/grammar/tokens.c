@@ -174,6 +174,46 @@ fe_lexmask *fe_lexmask_make(const fe_tokens *t, fe_res *s, fe_absorbing *memo, f
     return x;
 }
 
+static bool lives(fe_res *s, fe_re r, ferrum_str text) {
+    for (size_t i = 0; i < text.len && r != FE_RE_NEVER; i++) r = fe_re_next(s, r, (unsigned char)text.data[i]);
+    return r != FE_RE_NEVER;
+}
+
+static void put_bit(uint64_t *bits, uint32_t id, bool on) {
+    bits[id >> 6] &= ~((uint64_t)1 << (id & 63));
+    bits[id >> 6] |= (uint64_t)on << (id & 63);
+}
+
+static uint32_t *copy_list(const uint32_t *list, size_t count, bool *failed) {
+    uint32_t *copy = malloc((count + 1) * sizeof *copy);
+    *failed |= !copy;
+    if (copy && count) memcpy(copy, list, count * sizeof *copy);
+    return copy;
+}
+
+fe_lexmask *fe_lexmask_bounded(const fe_tokens *t, fe_res *s, fe_re r, const fe_lexmask *m, uint32_t most,
+                               uint32_t missing) {
+    if (!m->dense || most < (uint64_t)missing + FE_PLAIN_LENGTHS - 1 || most < t->quote_depth) return NULL;
+    maker k = {.t = t, .s = s, .bits = malloc(t->words * sizeof *k.bits)};
+    k.crossings = copy_list(m->crossings, k.crossing_count = k.crossing_capacity = m->crossing_count, &k.failed);
+    k.excluded = copy_list(m->excluded, k.excluded_count = k.excluded_capacity = m->excluded_count, &k.failed);
+    k.failed |= !k.bits;
+    if (!k.failed) memcpy(k.bits, m->bits, t->words * sizeof *k.bits);
+    for (uint32_t i = 0; i < t->long_count && !k.failed; i++) {
+        uint32_t id = t->long_ids[i], length = t->long_lengths[i];
+        if (length > most - missing && k.bits[id >> 6] >> (id & 63) & 1)
+            put_bit(k.bits, id, length <= most && lives(s, r, fe_tokens_text(t, id)));
+    }
+    for (uint32_t i = 0; i < t->wide_count && !k.failed; i++) {
+        uint32_t id = t->wide_ids[i];
+        ferrum_str text = fe_tokens_text(t, id);
+        if (text.len > most - missing && k.bits[id >> 6] >> (id & 63) & 1) put_bit(k.bits, id, lives(s, r, text));
+    }
+    fe_lexmask *x = finish(&k);
+    if (x) x->after = m->after;
+    return x;
+}
+
 void fe_lexmask_free(fe_lexmask *m) {
     if (!m) return;
     free(m->bits);
@@ -192,10 +232,13 @@ static int open_plain(fe_tokens *t, const fe_word *words, size_t count, ferrum_e
     }
     t->long_ids = malloc((count + 1) * sizeof *t->long_ids);
     t->long_lengths = malloc((count + 1) * sizeof *t->long_lengths);
-    if (!t->long_ids || !t->long_lengths) return fe_fail_memory(err, count * 8, "long tokens");
+    t->wide_ids = malloc((count + 1) * sizeof *t->wide_ids);
+    if (!t->long_ids || !t->long_lengths || !t->wide_ids) return fe_fail_memory(err, count * 12, "long tokens");
     for (size_t i = 0; i < count; i++) {
         size_t n = fe_plain_length(words[i].text);
-        if (n >= FE_PLAIN_LENGTHS)
+        if (!n && words[i].text.len >= FE_PLAIN_LENGTHS)
+            t->wide_ids[t->wide_count++] = words[i].id;
+        else if (n >= FE_PLAIN_LENGTHS)
             t->long_ids[t->long_count] = words[i].id, t->long_lengths[t->long_count++] = (uint32_t)n;
         else
             for (size_t k = n; n && k < FE_PLAIN_LENGTHS; k++)
@@ -236,6 +279,7 @@ static int open_below(fe_tokens *t, ferrum_error *err) {
     for (uint32_t node = 1; node < all->count && path && t->below; node++) {
         while (node == all->end[path[top]]) top--;
         path[++top] = node;
+        if (all->byte[node] == '"' && all->end[node] > node + 1) t->quote_depth = (uint32_t)fe_max(t->quote_depth, top);
         for (uint32_t i = all->first_id[node]; i < all->first_id[node + 1]; i++)
             add_below(t, path, fe_tokens_text(t, all->ids[i]));
     }
@@ -267,7 +311,8 @@ static int open_base(fe_tokens *t, ferrum_error *err) {
     t->beyond_char = fe_re_beyond(s);
     t->any_char = fe_re_any_char(s, FE_UTF8);
     t->json_char = fe_re_any_char(s, FE_JSON);
-    t->string_body = fe_re_cat(s, fe_re_star(s, t->json_char), fe_re_text(s, "\""));
+    t->quote = fe_re_text(s, "\"");
+    t->string_body = fe_re_cat(s, fe_re_star(s, t->json_char), t->quote);
     t->string = fe_re_cat(s, fe_re_text(s, "\""), t->string_body);
     static const char integer[] = "-?(0|[1-9][0-9]*)";
     static const char number[] = "-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][-+]?[0-9]+)?";
@@ -442,6 +487,7 @@ void fe_tokens_close(fe_tokens *t) {
     for (int k = 0; k < FE_PLAIN_LENGTHS; k++) free(t->plain[k]);
     free(t->below);
     free(t->long_ids);
+    free(t->wide_ids);
     free(t->long_lengths);
     free(t->text);
     free(t->text_start);

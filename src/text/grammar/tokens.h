@@ -55,10 +55,13 @@ typedef struct fe_tokens {
     } * below;
     uint64_t *plain[FE_PLAIN_LENGTHS];             /* tokens of at most so many characters, all of them plain */
     uint32_t *long_ids, *long_lengths, long_count; /* plain tokens of more characters */
+    uint32_t *wide_ids, wide_count;                /* other tokens of as many bytes */
+    uint32_t quote_depth;                          /* bytes up to the last quote that a token goes on behind */
     fe_res *base;
     fe_re beyond_char;         /* plain characters outside ASCII */
     fe_re any_char, json_char; /* of UTF-8, of a JSON string */
-    fe_re string_body;         /* a JSON string behind its first quote */
+    fe_re quote;
+    fe_re string_body; /* a JSON string behind its first quote */
     fe_re string, number, integer, boolean, null, scalar;
     fe_json_terms json[FE_SPACES];
     fe_lexmask **masks; /* of the base's states */
@@ -81,6 +84,10 @@ static inline ferrum_str fe_tokens_text(const fe_tokens *t, uint32_t id) {
  * NULL: out of memory or of s's limit. */
 typedef struct fe_absorbing fe_absorbing;
 fe_lexmask *fe_lexmask_make(const fe_tokens *t, fe_res *s, fe_absorbing *memo, fe_re r);
+/* The same where r is what m is of, with at most `most` characters and then a quote, if no text lacks more than `missing` bytes to its
+ * end; NULL also where that tells nothing. */
+fe_lexmask *fe_lexmask_bounded(const fe_tokens *t, fe_res *s, fe_re r, const fe_lexmask *m, uint32_t most,
+                               uint32_t missing);
 void fe_lexmask_free(fe_lexmask *m);
 
 #endif

@@ -134,6 +134,19 @@ static void forget_lexmasks(fe_grammar *g) {
     g->lexmask_bytes = 0;
 }
 
+static const fe_lexmask *lexmask_of(fe_grammar *g, fe_re r);
+
+/* A pattern beside a length has the tokens of the pattern alone, as long as the length is far: the same for many places. */
+static fe_lexmask *bounded_lexmask(fe_grammar *g, fe_re r) {
+    const fe_tokens *t = g->tokens;
+    fe_re of;
+    uint32_t most;
+    if (!fe_re_is_bounded(g->res, r, t->json_char, t->quote, &of, &most)) return NULL;
+    uint32_t missing = fe_re_missing(g->res, of);
+    const fe_lexmask *m = missing == FE_RE_INF ? NULL : lexmask_of(g, of);
+    return m ? fe_lexmask_bounded(t, g->res, r, m, most, missing) : NULL;
+}
+
 static const fe_lexmask *lexmask_of(fe_grammar *g, fe_re r) {
     uint32_t base = fe_res_count(g->tokens->base);
     if (r < base && g->tokens->masks[r]) return g->tokens->masks[r];
@@ -145,7 +158,9 @@ static const fe_lexmask *lexmask_of(fe_grammar *g, fe_re r) {
     }
     if (g->lexmasks[r]) return g->lexmasks[r];
     if (g->lexmask_bytes > FE_LEXMASK_LIMIT) forget_lexmasks(g);
-    fe_lexmask *m = g->lexmasks[r] = fe_lexmask_make(g->tokens, g->res, &g->absorbing, r);
+    fe_lexmask *m = bounded_lexmask(g, r);
+    if (!m) m = fe_lexmask_make(g->tokens, g->res, &g->absorbing, r);
+    g->lexmasks[r] = m;
     if (!m) return fe_grammar_fail(g, fe_res_failed(g->res, NULL) ? fe_res_failed(g->res, NULL) : FERRUM_ENOMEM), NULL;
     g->lexmask_bytes += m->bytes;
     return m;
