@@ -403,7 +403,8 @@ FERRUM_API int ferrum_model_embed(const ferrum_model *model, const ferrum_ids *t
  * on. What waits in one that was cancelled is dropped.
  *
  * The others in a step alter a session's numbers only where a product rounds differently for another number of rows: not on
- * "ref" nor on the CPU's "c". Its sampler, and all else that is drawn from, is its own.
+ * "ref" nor on the CPU without AMX, where a text is the same, to the bit of its logits, alone and in any company. Its sampler, and
+ * all else that is drawn from, is its own.
  *
  * Threads: a step needs its batch and the sessions in it for itself (ferrum_session_cancel excepted); between steps each of
  * the sessions belongs to one thread at a time, as it does by itself, so that many may draw at once. */
