@@ -21,6 +21,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#define SLOW 1e-3 /* seconds of a mask that --verbose tells of */
+
 typedef struct times {
     double *list; /* microseconds */
     size_t count, capacity;
@@ -89,7 +91,7 @@ static void put_value(fe_text *out, const fe_json *v, int indent, int depth) {
 /* ---- Schemas ----------------------------------------------------------------------------------------------------- */
 
 /* Goes through the instance; *at: the bytes of what was accepted. */
-static bool accepts(bench *b, fe_grammar *g, const int32_t *ids, size_t count, size_t *at) {
+static bool accepts(bench *b, fe_grammar *g, const char *name, const int32_t *ids, size_t count, size_t *at) {
     fe_constraint *c;
     ferrum_error err;
     bool ok = true;
@@ -101,10 +103,12 @@ static bool accepts(bench *b, fe_grammar *g, const int32_t *ids, size_t count, s
         uint32_t id = i < count ? (uint32_t)ids[i] : (uint32_t)b->tokens->ends[0];
         ok = !rc && (b->mask[id >> 6] >> (id & 63) & 1);
         int accepted = ok ? fe_constraint_accept(c, id, &err) : FERRUM_EINVAL;
-        record(&b->masks, now(b) - start);
+        double seconds = now(b) - start;
+        record(&b->masks, seconds);
+        if (b->verbose && seconds > SLOW) printf("%s: a mask in %.1f ms, behind %zu bytes\n", name, seconds * 1e3, *at);
         if (rc) fprintf(stderr, "masks: %s\n", err.message);
         if (ok && accepted) {
-            fprintf(stderr, "masks: token %u is in the mask and is not accepted: %s\n", id, err.message);
+            fprintf(stderr, "masks: token %u is in the mask of %s and is not accepted: %s\n", id, name, err.message);
             exit(1);
         }
         if (ok && i < count) *at += fe_tokens_text(b->tokens, id).len;
@@ -122,7 +126,7 @@ static bool run_test(bench *b, fe_grammar *g, const char *name, const fe_json *t
         size_t count, at;
         put_value(&text, fe_json_get(test, "data"), indent, 0);
         need(ferrum_tokenize(b->tokenizer, text.data, text.len, 0, &ids, &count, &err), &err);
-        bool accepted = accepts(b, g, ids, count, &at);
+        bool accepted = accepts(b, g, name, ids, count, &at);
         if (accepted != valid) {
             right = false;
             if (b->verbose) {

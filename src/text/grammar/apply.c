@@ -518,7 +518,7 @@ static bool not_exclusive_maximum(compiler *c, shapes *s, const fe_json *schema,
 
 static bool multiple(compiler *c, shapes *s, const fe_json *schema, const fe_json *v, bool negative) {
     fe_re r;
-    if (v->type != FE_JSON_NUMBER || !fe_re_multiple_of(c->res, v->text, &r))
+    if (v->type != FE_JSON_NUMBER || !fe_re_multiple_of(c->res, v->text, !negative, &r))
         return unsupported(c, schema, "multipleOf", "not a positive number of at most 16 digits");
     fe_re plain;
     static const char form[] = "-?[0-9]+(\\.[0-9]+)?";
@@ -984,7 +984,7 @@ static bool exclude(compiler *c, shapes *s, const fe_json *schema, const fe_json
         bool quiet = c->quiet;
         c->quiet = true;
         ok = fe_shapes_add(c, &both, &s->list[i]) && fe_apply(c, &both, schema_part(other, false));
-        bool apart = ok && !fe_shapes_prune(c, &both, 0);
+        bool apart = ok && !fe_shapes_prune(c, &both);
         both.count = 0;
         if (!apart && !c->rc && fe_shapes_add(c, &both, &s->list[i])) ok = fe_apply(c, &both, schema_part(other, true));
         c->quiet = quiet;
@@ -1009,7 +1009,7 @@ static bool apply_one_of(compiler *c, shapes *s, const fe_json *schema, const fe
     for (const fe_json *e = v->first; e && ok; e = e->next) {
         shapes one = {0};
         ok = branch(c, s, schema_part(e, false), &one);
-        ok = ok && (fe_shapes_prune(c, &one, 0) || !c->rc);
+        ok = ok && (fe_shapes_prune(c, &one) || !c->rc);
         for (const fe_json *other = v->first; other && ok && one.count; other = other->next)
             if (other != e) ok = exclude(c, &one, schema, other);
         ok = ok && copy_shapes(c, &one, &out);

@@ -206,12 +206,17 @@ fe_re fe_re_at_most(const fe_tokens *t, fe_res *s, const char *text, bool strict
                       : fe_re_or(s, minus(s, any_magnitude(s)), magnitude(s, &d, false, strict));
 }
 
-bool fe_re_multiple_of(fe_res *s, const char *text, fe_re *out) {
+bool fe_re_multiple_of(fe_res *s, const char *text, bool bare, fe_re *out) {
     decimal d;
     if (!read_decimal(text, &d) || d.negative || d.zero || d.whole_len + d.fraction_len > 16) return false;
     uint64_t modulus = 0;
     for (size_t i = 0; i < d.whole_len; i++) modulus = modulus * 10 + (uint64_t)(d.whole[i] - '0');
     for (size_t i = 0; i < d.fraction_len; i++) modulus = modulus * 10 + (uint64_t)(d.fraction[i] - '0');
-    *out = fe_re_cat(s, fe_re_optional(s, fe_re_text(s, "-")), fe_re_multiple(s, modulus, (uint32_t)d.fraction_len));
+    fe_re r = fe_re_multiple(s, modulus, (uint32_t)d.fraction_len);
+    if (bare) {
+        fe_re fraction = fe_re_cat(s, fe_re_text(s, "."), digits(s, 1, (uint32_t)fe_max(d.fraction_len, 1)));
+        r = fe_re_and(s, r, fe_re_cat(s, digits(s, 1, FE_RE_INF), fe_re_optional(s, fraction)));
+    }
+    *out = fe_re_cat(s, fe_re_optional(s, fe_re_text(s, "-")), r);
     return true;
 }

@@ -4,6 +4,7 @@
 
 #include "text/grammar/grammar.h"
 #include "text/grammar/grow.h"
+#include "text/grammar/plain.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -160,6 +161,7 @@ struct fe_grammar {
     uint32_t *doubts; /* tokens of the mask being made that have to be tried by themselves */
     size_t doubt_count, doubt_capacity;
     level *levels;
+    fe_absorbing absorbing;
     fe_lexmask **lexmasks; /* of the states that are not the base's */
     size_t lexmask_capacity, lexmask_bytes;
     uint64_t *cached[FE_CACHED_MASKS];

@@ -24,7 +24,7 @@ fe_grammar *fe_grammar_open(const fe_tokens *tokens, fe_space space) {
     pthread_mutex_init(&g->lock, NULL);
     g->res = fe_res_open(tokens->base, FE_RES_LIMIT);
     g->scratch = calloc(tokens->words + 1, sizeof *g->scratch);
-    size_t depth = fe_max(tokens->all.depth, tokens->rest.depth);
+    size_t depth = tokens->all.depth;
     g->levels = malloc((depth + 2) * (depth + 3) / 2 * sizeof *g->levels);
     add(g, (rule){.kind = N_NEVER});
     add(g, (rule){.kind = N_EMPTY});

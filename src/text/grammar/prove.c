@@ -47,24 +47,24 @@ bool fe_parts_of_item(compiler *c, const shape *s, size_t index, parts *out) {
 }
 
 /* Is it proved that no value fits all of the parts? A keyword that cannot be held proves nothing. */
-static bool contradict(compiler *c, const parts *p, unsigned depth) {
-    if (depth >= FE_PROOF_DEPTH || !p->count || c->rc) return false;
+static bool contradict(compiler *c, const parts *p) {
+    if (c->proving >= FE_PROOF_DEPTH || !p->count || c->rc) return false;
     shapes s = {0};
     shape any = fe_shape_any(c);
     bool quiet = c->quiet, empty = false;
     unsigned evaluating = c->evaluating, items = c->evaluating_items, unseen = c->unseen;
-    c->quiet = true, c->evaluating = c->evaluating_items = c->unseen = 0;
+    c->quiet = true, c->proving++, c->evaluating = c->evaluating_items = c->unseen = 0;
     fe_shapes_add(c, &s, &any);
     for (size_t i = 0; i < p->count && !c->rc; i++) fe_apply(c, &s, p->list[i]);
-    if (!c->rc) empty = !fe_shapes_prune(c, &s, depth);
-    c->quiet = quiet, c->evaluating = evaluating, c->evaluating_items = items, c->unseen = unseen;
+    if (!c->rc) empty = !fe_shapes_prune(c, &s);
+    c->quiet = quiet, c->proving--, c->evaluating = evaluating, c->evaluating_items = items, c->unseen = unseen;
     if (c->rc == FERRUM_EUNSUPPORTED) c->rc = 0, empty = false;
     free(s.list);
     return empty && !c->rc;
 }
 
 /* A want that nothing fulfils: where another layer names all keys that there may be, each of them is looked at. */
-static bool want_empty(compiler *c, const shape *s, const want *w, unsigned depth) {
+static bool want_empty(compiler *c, const shape *s, const want *w) {
     const layer *closed = s->layers;
     while (closed && !(closed->has_other && closed->other.value->type == FE_JSON_BOOL &&
                        closed->other.value->truth == closed->other.negative))
@@ -74,15 +74,15 @@ static bool want_empty(compiler *c, const shape *s, const want *w, unsigned dept
         if (m->pattern != FE_RE_NEVER) return false;
         if (!fe_name_fits(c, w->keys, m->name)) continue;
         parts p = {0};
-        bool empty = fe_parts_of_key(c, s, m->name, &p) && (!w->has_value || fe_parts_add(c, &p, w->value)) &&
-                     contradict(c, &p, depth + 1);
+        bool empty =
+            fe_parts_of_key(c, s, m->name, &p) && (!w->has_value || fe_parts_add(c, &p, w->value)) && contradict(c, &p);
         free(p.list);
         if (!empty || !fe_schema_step(c)) return false;
     }
     return !c->rc;
 }
 
-static bool object_empty(compiler *c, const shape *s, unsigned depth) {
+static bool object_empty(compiler *c, const shape *s) {
     uint64_t required = 0;
     for (const name_list *n = s->required; n; n = n->next) {
         bool again = false;
@@ -90,39 +90,39 @@ static bool object_empty(compiler *c, const shape *s, unsigned depth) {
         if (again) continue;
         required++;
         parts p = {0};
-        bool empty = fe_parts_of_key(c, s, n->name, &p) && contradict(c, &p, depth + 1);
+        bool empty = fe_parts_of_key(c, s, n->name, &p) && contradict(c, &p);
         free(p.list);
         if (empty || !fe_schema_step(c)) return true;
     }
     for (const want *w = s->wants; w; w = w->next)
-        if (want_empty(c, s, w, depth)) return true;
+        if (want_empty(c, s, w)) return true;
     return s->members_least > s->members_most || required > s->members_most;
 }
 
-static bool array_empty(compiler *c, const shape *s, unsigned depth) {
+static bool array_empty(compiler *c, const shape *s) {
     if (s->items_least > s->items_most) return true;
     for (const contain *x = s->contains; x; x = x->next)
         if (x->least > x->most || (uint64_t)x->least + x->skipped > s->items_most) return true;
     for (uint32_t i = 0; i < s->items_least && i < 4; i++) {
         parts p = {0};
-        bool empty = fe_parts_of_item(c, s, i, &p) && contradict(c, &p, depth + 1);
+        bool empty = fe_parts_of_item(c, s, i, &p) && contradict(c, &p);
         free(p.list);
         if (empty) return true;
     }
     return false;
 }
 
-void fe_shape_prune(compiler *c, shape *s, unsigned depth) {
+static void prune(compiler *c, shape *s) {
     if (s->types & T_NUMBER && fe_re_is_empty(c->res, s->number)) s->types &= ~(unsigned)T_NUMBER;
     if (s->types & T_STRING && fe_re_is_empty(c->res, fe_shape_string(c, s))) s->types &= ~(unsigned)T_STRING;
-    if (s->types & T_OBJECT && object_empty(c, s, depth)) s->types &= ~(unsigned)T_OBJECT;
-    if (s->types & T_ARRAY && array_empty(c, s, depth)) s->types &= ~(unsigned)T_ARRAY;
+    if (s->types & T_OBJECT && object_empty(c, s)) s->types &= ~(unsigned)T_OBJECT;
+    if (s->types & T_ARRAY && array_empty(c, s)) s->types &= ~(unsigned)T_ARRAY;
 }
 
-bool fe_shapes_prune(compiler *c, shapes *s, unsigned depth) {
+bool fe_shapes_prune(compiler *c, shapes *s) {
     size_t n = 0;
     for (size_t i = 0; i < s->count && !c->rc; i++) {
-        fe_shape_prune(c, &s->list[i], depth);
+        prune(c, &s->list[i]);
         if (s->list[i].types) s->list[n++] = s->list[i];
     }
     s->count = n;

@@ -659,7 +659,7 @@ static bool make_unique_item(compiler *c, const shape *s, size_t index, fe_node 
     fe_re r = FE_RE_NEVER;
     bool ok = fe_parts_of_item(c, s, index, &p) && fe_shapes_add(c, &list, &any);
     for (size_t i = 0; i < p.count && ok; i++) ok = fe_apply(c, &list, p.list[i]);
-    ok = ok && (fe_shapes_prune(c, &list, 1) || !c->rc);
+    ok = ok && (fe_shapes_prune(c, &list) || !c->rc);
     for (size_t i = 0; i < list.count && ok; i++) {
         if (list.list[i].types & (T_ARRAY | T_OBJECT))
             ok = fe_schema_fail(c, FERRUM_EUNSUPPORTED, NULL, "uniqueItems", "not held of arrays and objects");
@@ -741,7 +741,7 @@ static void define(compiler *c, size_t index) {
     c->here = k.parts.count ? k.parts.list[0].value : NULL;
     bool ok = fe_shapes_add(c, &s, &any);
     for (size_t i = 0; i < k.parts.count && ok; i++) ok = fe_apply(c, &s, k.parts.list[i]);
-    if (ok) fe_shapes_prune(c, &s, 1);
+    if (ok) fe_shapes_prune(c, &s);
     for (size_t i = 0; i < s.count && !c->rc; i++) {
         const shape *x = &s.list[i];
         if (!fe_grow((void **)&choices, &capacity, count + 3, sizeof *choices)) {

@@ -158,7 +158,8 @@ typedef struct compiler {
     unsigned unseen;                       /* … and nots, inside which nothing is evaluated */
     size_t steps;
     int rc;
-    bool quiet; /* a proof is tried: a failure is no error */
+    bool quiet;       /* a proof is tried: a failure is no error */
+    unsigned proving; /* levels of values, one in the other, that the proof looks into */
     ferrum_error *err;
 } compiler;
 
@@ -181,9 +182,9 @@ shape fe_shape_any(const compiler *c);
 bool fe_shapes_add(compiler *c, shapes *s, const shape *x);
 
 /* prove.c */
-void fe_shape_prune(compiler *c, shape *s, unsigned depth);   /* takes away the types that no value can have */
-bool fe_shapes_prune(compiler *c, shapes *s, unsigned depth); /* false: none is left */
-fe_re fe_shape_string(compiler *c, const shape *s);           /* between the quotes */
+/* Takes away the types that no value can have, and the shapes that have none left; false: so had all. */
+bool fe_shapes_prune(compiler *c, shapes *s);
+fe_re fe_shape_string(compiler *c, const shape *s);       /* between the quotes */
 bool fe_name_fits(compiler *c, fe_re r, ferrum_str name); /* is it, as it is written between quotes, one of the keys? */
 bool fe_parts_of_key(compiler *c, const shape *s, ferrum_str name, parts *out);
 bool fe_parts_of_item(compiler *c, const shape *s, size_t index, parts *out);
@@ -192,7 +193,8 @@ bool fe_parts_of_item(compiler *c, const shape *s, size_t index, parts *out);
  * digits. */
 fe_re fe_re_at_least(const fe_tokens *t, fe_res *s, const char *text, bool strict);
 fe_re fe_re_at_most(const fe_tokens *t, fe_res *s, const char *text, bool strict);
-bool fe_re_multiple_of(fe_res *s, const char *text, fe_re *out);
+/* bare: with no more digits behind the point than the text has, one at least. */
+bool fe_re_multiple_of(fe_res *s, const char *text, bool bare, fe_re *out);
 
 /* formats.c: the pattern of a format, anchored; NULL: not known. */
 const char *fe_format_pattern(const char *name);

@@ -1,9 +1,15 @@
 #include "text/grammar/tokens.h"
 
 #include "text/grammar/grow.h"
+#include "text/grammar/plain.h"
 #include <string.h>
 
-enum { BASE_LIMIT = 64 << 20, MERGED_MOST = 400000, BASE_STATES_MOST = 2000 };
+enum {
+    BASE_LIMIT = 64 << 20,
+    MERGED_MOST = 400000,
+    ABSORB_BYTES = 256 << 10, /* of states that are made to find out what one state lives through */
+    WORTH_MOST = 32,          /* nodes below one from which on it is looked whether all of them may be taken */
+};
 
 /* ---- What is kept of a state ------------------------------------------------------------------------------------- */
 
@@ -14,7 +20,7 @@ typedef struct maker {
     uint32_t set;   /* bits that are set */
     uint32_t *crossings, *excluded;
     size_t crossing_count, crossing_capacity, excluded_count, excluded_capacity;
-    const uint32_t *nodes; /* from the nodes of the tree being walked to those of `all`, or NULL */
+    fe_absorbing *memo;
     bool failed;
 } maker;
 
@@ -33,7 +39,6 @@ static void drop_ids(maker *m, const fe_trie *t, uint32_t from, uint32_t to) {
 }
 
 static void cross(maker *m, uint32_t node) {
-    if (m->nodes) node = m->nodes[node];
     if (fe_grow((void **)&m->crossings, &m->crossing_capacity, m->crossing_count + 1, sizeof *m->crossings))
         m->crossings[m->crossing_count++] = node;
     else
@@ -45,14 +50,29 @@ typedef struct level {
     uint32_t end;
 } level;
 
-/* All that the state lives through below the root of t. */
-static void walk(maker *m, const fe_trie *t, fe_re r, level *stack) {
+/* Does the state live through all that is below the node, whatever it is? Looked into where that saves enough. */
+static bool lives_through(maker *m, uint32_t node, fe_re r) {
+    const fe_trie *t = &m->t->all;
+    const struct fe_below *x = &m->t->below[node];
+    if (x->classes & FE_NOT_PLAIN || t->end[node] - node < WORTH_MOST) return false;
+    fe_absorbed a = fe_absorbs(m->memo, m->t, m->s, r);
+    return !(x->classes & ~(unsigned)a.classes) && (a.depth == FE_ABSORBED_MOST || x->height <= a.depth);
+}
+
+/* All that the state lives through, but for plain tokens of no more than `known` characters, which the mask holds. */
+static void walk(maker *m, fe_re r, uint32_t known, level *stack) {
+    const fe_trie *t = &m->t->all;
     size_t top = 0;
     stack[0] = (level){fe_re_row(m->s, r), NULL, t->end[0]};
     for (uint32_t i = 1; i < t->count;) {
         while (i == stack[top].end) top--;
         fe_re next = stack[top].row[t->byte[i]];
-        if (next == FE_RE_NEVER) {
+        if (next == FE_RE_NEVER || m->t->below[i].longest <= known) {
+            i = t->end[i];
+            continue;
+        }
+        if (!(next & FE_RE_ENDS) && lives_through(m, i, next)) {
+            take_ids(m, t, t->first_id[i], t->first_id[t->end[i]]);
             i = t->end[i];
             continue;
         }
@@ -66,7 +86,8 @@ static void walk(maker *m, const fe_trie *t, fe_re r, level *stack) {
 }
 
 /* The mask holds what `like` lives through; corrects it where r's way parts from that one's. */
-static void walk_differences(maker *m, const fe_trie *t, fe_re r, fe_re like, level *stack) {
+static void walk_differences(maker *m, fe_re r, fe_re like, level *stack) {
+    const fe_trie *t = &m->t->all;
     size_t top = 0;
     stack[0] = (level){fe_re_row(m->s, r), fe_re_row(m->s, like), t->end[0]};
     for (uint32_t i = 1; i < t->count;) {
@@ -100,22 +121,6 @@ static bool near_body(const maker *m, fe_re r) {
     return equal > t->all.first_id[t->all.count] / 2;
 }
 
-/* Is r at most *most characters, every plain one among them, and then something that no plain character begins? */
-static bool plain_run(maker *m, fe_re r, uint32_t *most) {
-    fe_re x, tail;
-    uint32_t lo;
-    if (!fe_re_begins_with_repeat(m->s, r, &x, &lo, most, &tail)) return false;
-    if (x != m->t->json_char && x != m->t->any_char) {
-        if (m->s == m->t->base) return false; /* sealed */
-        if (!fe_re_is_empty(m->s, fe_re_minus(m->s, m->t->plain_char, x))) return false;
-    }
-    if (lo == 0 && fe_re_nullable(m->s, tail)) return false;
-    const fe_re *row = fe_re_row(m->s, tail);
-    for (unsigned b = 0x20; b < 0xF5; b++)
-        if (row[b] != FE_RE_NEVER && b != '"' && b != '\\' && b != 0x7F) return false;
-    return true;
-}
-
 static fe_lexmask *finish(maker *m) {
     fe_lexmask *x = m->failed || fe_res_failed(m->s, NULL) ? NULL : calloc(1, sizeof *x);
     if (!x) {
@@ -143,27 +148,26 @@ static fe_lexmask *finish(maker *m) {
     return x;
 }
 
-fe_lexmask *fe_lexmask_make(const fe_tokens *t, fe_res *s, fe_re r) {
-    maker m = {.t = t, .s = s, .bits = calloc(t->words, sizeof *m.bits)};
+fe_lexmask *fe_lexmask_make(const fe_tokens *t, fe_res *s, fe_absorbing *memo, fe_re r) {
+    maker m = {.t = t, .s = s, .memo = memo, .bits = calloc(t->words, sizeof *m.bits)};
     level *stack = malloc((t->all.depth + 2) * sizeof *stack);
-    uint32_t most;
     bool shared = false;
     const fe_lexmask *body = t->masks ? t->masks[t->string_body] : NULL;
     if (!m.bits || !stack)
         m.failed = true;
-    else if (plain_run(&m, r, &most)) {
-        uint32_t cut = most < FE_PLAIN_LENGTHS ? most : FE_PLAIN_LENGTHS - 1;
-        memcpy(m.bits, t->plain[cut], t->words * sizeof *m.bits);
-        for (uint32_t i = 0; i < t->long_count; i++)
-            if (t->long_lengths[i] <= most) m.bits[t->long_ids[i] >> 6] |= (uint64_t)1 << (t->long_ids[i] & 63);
-        m.nodes = t->rest_node;
-        walk(&m, &t->rest, r, stack);
-    } else if (body && near_body(&m, r)) {
+    else if (body && near_body(&m, r)) {
         shared = true;
         memcpy(m.bits, body->bits, t->words * sizeof *m.bits);
-        walk_differences(&m, &t->all, r, t->string_body, stack);
-    } else
-        walk(&m, &t->all, r, stack);
+        walk_differences(&m, r, t->string_body, stack);
+    } else {
+        memo->budget = ABSORB_BYTES;
+        fe_absorbed a = fe_absorbs(memo, t, s, r);
+        uint32_t known = a.classes == FE_PLAIN ? a.depth : 0;
+        memcpy(m.bits, t->plain[fe_min(known, FE_PLAIN_LENGTHS - 1)], t->words * sizeof *m.bits);
+        for (uint32_t i = 0; i < t->long_count; i++)
+            if (t->long_lengths[i] <= known) m.bits[t->long_ids[i] >> 6] |= (uint64_t)1 << (t->long_ids[i] & 63);
+        walk(&m, r, known, stack);
+    }
     free(stack);
     fe_lexmask *x = finish(&m);
     if (x && shared) x->after = &t->body_after;
@@ -181,21 +185,7 @@ void fe_lexmask_free(fe_lexmask *m) {
 
 /* ---- The vocabulary ---------------------------------------------------------------------------------------------- */
 
-/* Characters, if all are plain; 0 otherwise. */
-static size_t plain_length(ferrum_str w) {
-    size_t n = 0, at = 0;
-    while (at < w.len) {
-        uint32_t c;
-        size_t size = fe_utf8_decode(w.data + at, w.len - at, &c);
-        if (!size || c < 0x20 || c == '"' || c == '\\' || c == 0x7F) return 0;
-        at += size;
-        n++;
-    }
-    return n;
-}
-
-static int open_plain(fe_tokens *t, const fe_word *words, size_t count, fe_word *rest, size_t *rest_count,
-                      ferrum_error *err) {
+static int open_plain(fe_tokens *t, const fe_word *words, size_t count, ferrum_error *err) {
     for (int k = 0; k < FE_PLAIN_LENGTHS; k++) {
         t->plain[k] = calloc(t->words, sizeof **t->plain);
         if (!t->plain[k]) return fe_fail_memory(err, t->words * sizeof **t->plain, "masks of plain tokens");
@@ -204,36 +194,53 @@ static int open_plain(fe_tokens *t, const fe_word *words, size_t count, fe_word 
     t->long_lengths = malloc((count + 1) * sizeof *t->long_lengths);
     if (!t->long_ids || !t->long_lengths) return fe_fail_memory(err, count * 8, "long tokens");
     for (size_t i = 0; i < count; i++) {
-        size_t n = plain_length(words[i].text);
-        if (n == 0)
-            rest[(*rest_count)++] = words[i];
-        else if (n >= FE_PLAIN_LENGTHS)
+        size_t n = fe_plain_length(words[i].text);
+        if (n >= FE_PLAIN_LENGTHS)
             t->long_ids[t->long_count] = words[i].id, t->long_lengths[t->long_count++] = (uint32_t)n;
         else
-            for (size_t k = n; k < FE_PLAIN_LENGTHS; k++)
+            for (size_t k = n; n && k < FE_PLAIN_LENGTHS; k++)
                 t->plain[k][words[i].id >> 6] |= (uint64_t)1 << (words[i].id & 63);
     }
     return 0;
 }
 
-/* The nodes of `rest` are among those of `all`: both stand in the same order. */
-static int map_rest(fe_tokens *t, ferrum_error *err) {
-    uint32_t *path = malloc((t->rest.depth + 2) * 2 * sizeof *path), *ends = path ? path + t->rest.depth + 2 : NULL;
-    t->rest_node = malloc(t->rest.count * sizeof *t->rest_node);
-    if (!path || !t->rest_node) {
-        free(path);
-        return fe_fail_memory(err, t->rest.count * sizeof *t->rest_node, "a tree of words");
+/* What a token says of the nodes on its way: path[k] is the one behind its first k bytes. */
+static void add_below(fe_tokens *t, const uint32_t *path, ferrum_str word) {
+    unsigned classes = 0;
+    size_t length = 0, inside = 0; /* bytes of a character whose first is still to come */
+    for (size_t at = word.len; at-- > 0;) {
+        struct fe_below *x = &t->below[path[at]];
+        uint32_t c;
+        if (((unsigned char)word.data[at] & 0xC0) == 0x80)
+            inside++;
+        else {
+            size_t size = fe_utf8_decode(word.data + at, word.len - at, &c);
+            classes |= size == inside + 1 ? fe_class_of(c) : FE_NOT_PLAIN;
+            inside = 0;
+            length++;
+        }
+        x->classes |= (uint16_t)(inside ? FE_NOT_PLAIN : classes);
+        x->height = (uint8_t)fe_max(x->height, fe_min(word.len - at, 255));
     }
-    size_t top = 0;
-    path[0] = 0, ends[0] = t->rest.end[0];
-    t->rest_node[0] = 0;
-    for (uint32_t i = 1; i < t->rest.count; i++) {
-        while (i == ends[top]) top--;
-        t->rest_node[i] = fe_trie_child(&t->all, path[top], t->rest.byte[i]);
-        if (t->rest.end[i] > i + 1) top++, path[top] = t->rest_node[i], ends[top] = t->rest.end[i];
+    bool plain = !inside && !(classes & FE_NOT_PLAIN);
+    for (size_t k = 0; k <= word.len; k++) {
+        struct fe_below *x = &t->below[path[k]];
+        x->longest = (uint8_t)fe_max(x->longest, plain ? fe_min(length, 254) : 255);
+    }
+}
+
+static int open_below(fe_tokens *t, ferrum_error *err) {
+    const fe_trie *all = &t->all;
+    uint32_t *path = calloc(all->depth + 1, sizeof *path), top = 0;
+    t->below = calloc(all->count, sizeof *t->below);
+    for (uint32_t node = 1; node < all->count && path && t->below; node++) {
+        while (node == all->end[path[top]]) top--;
+        path[++top] = node;
+        for (uint32_t i = all->first_id[node]; i < all->first_id[node + 1]; i++)
+            add_below(t, path, fe_tokens_text(t, all->ids[i]));
     }
     free(path);
-    return 0;
+    return path && t->below ? 0 : fe_fail_memory(err, all->count * sizeof *t->below, "a tree of words");
 }
 
 static fe_re cat3(fe_res *s, fe_re a, fe_re b, fe_re c) { return fe_re_cat(s, a, fe_re_cat(s, b, c)); }
@@ -257,8 +264,7 @@ static void open_json(fe_tokens *t, fe_space mode, fe_re before, fe_re behind, f
 static int open_base(fe_tokens *t, ferrum_error *err) {
     fe_res *s = t->base = fe_res_open(NULL, BASE_LIMIT);
     if (!s) return fe_fail_memory(err, sizeof t->base, "regular expressions");
-    static const fe_range plain[] = {{0x20, 0x21}, {0x23, 0x5B}, {0x5D, 0x7E}, {0x80, FE_LAST_CHAR}};
-    t->plain_char = fe_re_chars(s, FE_UTF8, plain, 4);
+    t->beyond_char = fe_re_beyond(s);
     t->any_char = fe_re_any_char(s, FE_UTF8);
     t->json_char = fe_re_any_char(s, FE_JSON);
     t->string_body = fe_re_cat(s, fe_re_star(s, t->json_char), fe_re_text(s, "\""));
@@ -326,8 +332,9 @@ static int open_masks(fe_tokens *t, const fe_word *words, const uint32_t *positi
     t->masks = calloc(states, sizeof *t->masks);
     if (!t->masks) return fe_fail_memory(err, states * sizeof *t->masks, "masks");
     uint8_t *reached = calloc(states, 1);
+    fe_absorbing *memo = calloc(1, sizeof *memo);
     uint32_t *queue = malloc(states * sizeof *queue), n = 0;
-    int rc = reached && queue ? 0 : fe_fail_memory(err, states * 5, "masks");
+    int rc = reached && queue && memo ? 0 : fe_fail_memory(err, states * 5, "masks");
     if (!rc) {
         fe_re starts[4 + FE_SPACES * 8] = {t->string_body, t->string, t->scalar, t->integer};
         size_t count = 4;
@@ -342,7 +349,7 @@ static int open_masks(fe_tokens *t, const fe_word *words, const uint32_t *positi
             if (!reached[starts[i]]) reached[starts[i]] = 1, queue[n++] = starts[i];
     }
     for (uint32_t i = 0; i < n && !rc; i++) {
-        fe_lexmask *m = t->masks[queue[i]] = fe_lexmask_make(t, t->base, queue[i]);
+        fe_lexmask *m = t->masks[queue[i]] = fe_lexmask_make(t, t->base, memo, queue[i]);
         fe_trie *after = queue[i] == t->string_body ? &t->body_after : m ? calloc(1, sizeof *after) : NULL;
         if (!m || !after)
             rc = fe_fail_memory(err, t->words * 8, "masks");
@@ -357,21 +364,21 @@ static int open_masks(fe_tokens *t, const fe_word *words, const uint32_t *positi
     }
     free(reached);
     free(queue);
+    free(memo);
     return rc;
 }
 
-static int open_tries(fe_tokens *t, fe_word *words, fe_word *rest, uint32_t *position, ferrum_error *err) {
-    size_t n = 0, rest_count = 0;
+static int open_tries(fe_tokens *t, fe_word *words, uint32_t *position, ferrum_error *err) {
+    size_t n = 0;
     for (uint32_t i = 0; i < t->count; i++) {
         ferrum_str text = fe_tokens_text(t, i);
         if (text.len) words[n++] = (fe_word){text, i};
     }
-    int rc = open_plain(t, words, n, rest, &rest_count, err);
-    if (!rc) rc = fe_trie_open(&t->rest, rest, rest_count, err);
+    int rc = open_plain(t, words, n, err);
     if (!rc) rc = fe_trie_open(&t->all, words, n, err);
     for (size_t i = 0; i < n; i++) position[words[i].id] = (uint32_t)i; /* opening sorts */
     for (uint32_t c = 1; !rc && c < t->all.count; c = t->all.end[c]) t->root_child[t->all.byte[c]] = c;
-    if (!rc) rc = map_rest(t, err);
+    if (!rc) rc = open_below(t, err);
     if (!rc) rc = open_base(t, err);
     if (!rc) rc = open_masks(t, words, position, err);
     return rc;
@@ -404,14 +411,13 @@ int fe_tokens_open(fe_tokens **out, const ferrum_str *source, uint32_t count, co
     t->words = (count + 63) / 64;
     t->ends = malloc((end_count + 1) * sizeof *t->ends);
     t->end_count = end_count;
-    fe_word *words = malloc(((size_t)count + 1) * sizeof *words), *rest = malloc(((size_t)count + 1) * sizeof *rest);
+    fe_word *words = malloc(((size_t)count + 1) * sizeof *words);
     uint32_t *position = calloc((size_t)count + 1, sizeof *position);
-    int rc = words && rest && position && t->ends ? 0 : fe_fail_memory(err, count * sizeof *words, "a vocabulary");
+    int rc = words && position && t->ends ? 0 : fe_fail_memory(err, count * sizeof *words, "a vocabulary");
     if (!rc && end_count) memcpy(t->ends, ends, end_count * sizeof *ends);
     if (!rc) rc = copy_words(t, source, err);
-    if (!rc) rc = open_tries(t, words, rest, position, err);
+    if (!rc) rc = open_tries(t, words, position, err);
     free(words);
-    free(rest);
     free(position);
     if (rc) return fe_tokens_close(t), rc;
     *out = t;
@@ -432,10 +438,9 @@ void fe_tokens_close(fe_tokens *t) {
     free(t->masks);
     fe_res_close(t->base);
     fe_trie_close(&t->all);
-    fe_trie_close(&t->rest);
     fe_trie_close(&t->body_after);
     for (int k = 0; k < FE_PLAIN_LENGTHS; k++) free(t->plain[k]);
-    free(t->rest_node);
+    free(t->below);
     free(t->long_ids);
     free(t->long_lengths);
     free(t->text);

@@ -47,15 +47,18 @@ typedef struct fe_tokens {
     uint32_t root_child[256]; /* of `all` */
     char *text;               /* of all tokens, one behind the other */
     uint32_t *text_start;     /* [count + 1] */
-    fe_trie rest;             /* those that are not plain */
-    uint32_t *rest_node;      /* where the nodes of `rest` stand in `all` */
-    uint64_t
-        *plain[FE_PLAIN_LENGTHS]; /* tokens of at most so many characters, all of them plain: such as a JSON string has
-                                          unescaped */
+    struct fe_below {         /* [all.count]: what the tokens at a node and below it hold behind the node */
+        uint16_t classes;     /* of plain.h; FE_NOT_PLAIN too where the node is inside a character */
+        uint8_t height;       /* bytes, 255: or more */
+        uint8_t
+            longest; /* characters of the longest of these tokens as a whole, 254: or more; 255: some are not plain */
+    } * below;
+    uint64_t *plain[FE_PLAIN_LENGTHS];             /* tokens of at most so many characters, all of them plain */
     uint32_t *long_ids, *long_lengths, long_count; /* plain tokens of more characters */
     fe_res *base;
-    fe_re plain_char, any_char, json_char; /* of UTF-8, of a JSON string */
-    fe_re string_body;                     /* a JSON string behind its first quote */
+    fe_re beyond_char;         /* plain characters outside ASCII */
+    fe_re any_char, json_char; /* of UTF-8, of a JSON string */
+    fe_re string_body;         /* a JSON string behind its first quote */
     fe_re string, number, integer, boolean, null, scalar;
     fe_json_terms json[FE_SPACES];
     fe_lexmask **masks; /* of the base's states */
@@ -74,8 +77,10 @@ static inline ferrum_str fe_tokens_text(const fe_tokens *t, uint32_t id) {
     return (ferrum_str){t->text + t->text_start[id], t->text_start[id + 1] - t->text_start[id]};
 }
 
-/* The tokens of state r, made anew; s is t->base or extends it. NULL: out of memory or of s's limit. */
-fe_lexmask *fe_lexmask_make(const fe_tokens *t, fe_res *s, fe_re r);
+/* The tokens of state r, made anew; s is t->base or extends it, and memo, of plain.h, is zeroed at first and always the same for it.
+ * NULL: out of memory or of s's limit. */
+typedef struct fe_absorbing fe_absorbing;
+fe_lexmask *fe_lexmask_make(const fe_tokens *t, fe_res *s, fe_absorbing *memo, fe_re r);
 void fe_lexmask_free(fe_lexmask *m);
 
 #endif

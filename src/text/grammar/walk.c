@@ -145,7 +145,7 @@ static const fe_lexmask *lexmask_of(fe_grammar *g, fe_re r) {
     }
     if (g->lexmasks[r]) return g->lexmasks[r];
     if (g->lexmask_bytes > FE_LEXMASK_LIMIT) forget_lexmasks(g);
-    fe_lexmask *m = g->lexmasks[r] = fe_lexmask_make(g->tokens, g->res, r);
+    fe_lexmask *m = g->lexmasks[r] = fe_lexmask_make(g->tokens, g->res, &g->absorbing, r);
     if (!m) return fe_grammar_fail(g, fe_res_failed(g->res, NULL) ? fe_res_failed(g->res, NULL) : FERRUM_ENOMEM), NULL;
     g->lexmask_bytes += m->bytes;
     return m;
