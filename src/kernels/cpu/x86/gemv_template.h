@@ -15,6 +15,7 @@ typedef struct gemv_type {
     quants_fn quants;
     int offset;
     bool by_16, added; /* added: a type by 32 has addends, one by 16 minimums */
+    bool super;        /* blocks of 256: panels are whole */
 } gemv_type;
 
 typedef struct gemv_rows {
@@ -61,7 +62,7 @@ FE_INLINE void multiply_groups(gemv_sums sums[DIRECT], gemv_rows *rows, const fe
             for (size_t p = 0; p < panels; p++) {                                                                      \
                 gemv_sums sums[DIRECT];                                                                                \
                 FE_WRITTEN(sums); /* GCC does not see that only parts that there are are read */                       \
-                size_t groups = fe_panel_groups(k, p);                                                                 \
+                size_t groups = type.super ? FE_PANEL_GROUPS : fe_panel_groups(k, p);                                  \
                 for (size_t i = 0; i < LANES; i++) rows.row[i] = w + fe_min(r + i, n - 1) * stride + p * (bytes_);     \
                 scales;                                                                                                \
                 multiply_groups(sums, &rows, x + p, panels, tokens, groups, type);                                     \
@@ -80,11 +81,11 @@ FE_INLINE void multiply_groups(gemv_sums sums[DIRECT], gemv_rows *rows, const fe
     static void gemv_##name(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {             \
         direct_##name(y, 0, w, stride, n, act, 1, k);                                                                  \
     }
-#define GEMV_32(name, bytes, quants, offset, added)                               \
-    GEMV_ROWS(name, bytes, ((gemv_type){quants, offset, false, added}), panel_32, \
-              scales_##name(&(unpack_32){&panel, 0, {rows.row, NULL}}, groups),   \
+#define GEMV_32(name, bytes, quants, offset, added, super)                               \
+    GEMV_ROWS(name, bytes, ((gemv_type){quants, offset, false, added, super}), panel_32, \
+              scales_##name(&(unpack_32){&panel, 0, {rows.row, NULL}}, groups),          \
               add_panel_32(f[t], &panel, &sums[t], x + t * panels + p, groups, type))
-#define GEMV_16(name, bytes, quants, offset, added)                              \
-    GEMV_ROWS(name, bytes, ((gemv_type){quants, offset, true, added}), panel_16, \
-              scales_##name(&(unpack_16){&panel, 0, {rows.row, NULL}}),          \
+#define GEMV_16(name, bytes, quants, offset, added)                                    \
+    GEMV_ROWS(name, bytes, ((gemv_type){quants, offset, true, added, true}), panel_16, \
+              scales_##name(&(unpack_16){&panel, 0, {rows.row, NULL}}),                \
               add_panel_16(f[t], &panel, &sums[t], x + t * panels + p, type))

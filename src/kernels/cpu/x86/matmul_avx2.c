@@ -230,20 +230,20 @@ static size_t gemm_scratch(size_t m, size_t k) {
 
 #include "kernels/cpu/x86/gemm_template.h"
 
-#define SCALE_32(type, bytes, offset, added, inner)    \
-    GEMV_32(type, bytes, quants_##type, offset, added) \
+#define SCALE_32(type, bytes, offset, added, super, inner)    \
+    GEMV_32(type, bytes, quants_##type, offset, added, super) \
     GEMM_32(type, bytes, inner)
 #define SCALE_16(type, bytes, has_min, inner)       \
     GEMV_16(type, bytes, quants_##type, 0, has_min) \
     GEMM_16(type, bytes, inner)
 
-SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), 0, true, inner_u4)
-SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), 0, true, inner_u4)
-SCALE_32(q5_0, 8 * sizeof(fe_block_q5_0), 0, true, inner_u5)
-SCALE_32(q5_1, 8 * sizeof(fe_block_q5_1), 0, true, inner_u5)
-SCALE_32(q8_0, 8 * sizeof(fe_block_q8_0), SIGNED, false, inner_s8)
-SCALE_32(q4_k, sizeof(fe_block_q4_k), 0, true, inner_u4)
-SCALE_32(q5_k, sizeof(fe_block_q5_k), 0, true, inner_u5)
+SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), 0, true, false, inner_u4)
+SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), 0, true, false, inner_u4)
+SCALE_32(q5_0, 8 * sizeof(fe_block_q5_0), 0, true, false, inner_u5)
+SCALE_32(q5_1, 8 * sizeof(fe_block_q5_1), 0, true, false, inner_u5)
+SCALE_32(q8_0, 8 * sizeof(fe_block_q8_0), SIGNED, false, false, inner_s8)
+SCALE_32(q4_k, sizeof(fe_block_q4_k), 0, true, true, inner_u4)
+SCALE_32(q5_k, sizeof(fe_block_q5_k), 0, true, true, inner_u5)
 SCALE_16(q2_k, sizeof(fe_block_q2_k), true, inner_k16_min)
 SCALE_16(q3_k, sizeof(fe_block_q3_k), false, inner_k16)
 SCALE_16(q6_k, sizeof(fe_block_q6_k), false, inner_k16)

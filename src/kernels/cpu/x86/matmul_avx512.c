@@ -334,20 +334,20 @@ static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t 
 
 #include "kernels/cpu/x86/gemm_template.h"
 
-#define SCALE_32(type, bytes, offset, added, inner)  \
-    GEMV_32(type, bytes, wide_##type, offset, added) \
+#define SCALE_32(type, bytes, offset, added, super, inner)  \
+    GEMV_32(type, bytes, wide_##type, offset, added, super) \
     GEMM_32(type, bytes, inner)
 #define SCALE_16(type, bytes, offset, has_min, inner)  \
     GEMV_16(type, bytes, wide_##type, offset, has_min) \
     GEMM_16(type, bytes, inner)
 
-SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), 8, false, inner_q4_0)
-SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), 0, true, inner_add)
-SCALE_32(q5_0, 8 * sizeof(fe_block_q5_0), 16, false, inner_q5_0)
-SCALE_32(q5_1, 8 * sizeof(fe_block_q5_1), 0, true, inner_add)
-SCALE_32(q8_0, 8 * sizeof(fe_block_q8_0), 128, false, inner_q8_0)
-SCALE_32(q4_k, sizeof(fe_block_q4_k), 0, true, inner_add)
-SCALE_32(q5_k, sizeof(fe_block_q5_k), 0, true, inner_add)
+SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), 8, false, false, inner_q4_0)
+SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), 0, true, false, inner_add)
+SCALE_32(q5_0, 8 * sizeof(fe_block_q5_0), 16, false, false, inner_q5_0)
+SCALE_32(q5_1, 8 * sizeof(fe_block_q5_1), 0, true, false, inner_add)
+SCALE_32(q8_0, 8 * sizeof(fe_block_q8_0), 128, false, false, inner_q8_0)
+SCALE_32(q4_k, sizeof(fe_block_q4_k), 0, true, true, inner_add)
+SCALE_32(q5_k, sizeof(fe_block_q5_k), 0, true, true, inner_add)
 SCALE_16(q2_k, sizeof(fe_block_q2_k), 0, true, inner_q2_k)
 SCALE_16(q3_k, sizeof(fe_block_q3_k), 4, false, inner_q3_k)
 SCALE_16(q6_k, sizeof(fe_block_q6_k), 32, false, inner_q6_k)
