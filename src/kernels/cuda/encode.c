@@ -310,7 +310,7 @@ static void attend_many(cuda_stream *s, const cuda_step *at, fe_cuda_attention *
     p->span_count = (uint32_t)at->counts[1];
     fe_cuda_launch(s, CUDA_MANY_64 + size, type, p, sizeof *p, p->heads, cuda_groups(rows, FE_CUDA_FLASH_ROWS),
                    at->counts[1], FE_CUDA_FLASH_ROWS * 2,
-                   2 * FE_CUDA_FLASH_KEYS * dim * sizeof(uint16_t));
+                   fe_cuda_flash_buffers((uint32_t)dim) * 2 * FE_CUDA_FLASH_KEYS * dim * sizeof(uint16_t));
 }
 
 /* fresh: NULL, or how the heads are to be made first. */

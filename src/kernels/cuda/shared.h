@@ -261,6 +261,9 @@ FE_CUDA_BOTH uint32_t fe_cuda_split(uint32_t seen) {
     return size;
 }
 
+/* Tiles of keys and values that the attention for many rows has room for. */
+FE_CUDA_BOTH uint32_t fe_cuda_flash_buffers(uint32_t dim) { return dim <= 128 ? 2 : 1; }
+
 /* Shared memory of the warpgroups' product. A row's piece of weights, `bytes` from a multiple of `align` on, lies in a whole number of
  * 16-byte words, an odd one, lest rows side by side lie in the same banks. */
 FE_CUDA_BOTH uint32_t fe_cuda_wide_pitch(uint32_t bytes, uint32_t align) {
