@@ -108,7 +108,7 @@ static size_t encode_binary(cuda_stream *s, const cuda_step *at, size_t left) {
     fe_cuda_binary p = {fe_cuda_at(s, &op->a), fe_cuda_at(s, &op->b), fe_cuda_at(s, &op->out),
                         cuda_stride(&op->out), cuda_stride(&op->a),   op->b.rows == 1 ? 0 : cuda_stride(&op->b),
                         (uint32_t)op->out.cols};
-    launch_elements(s, kind, FERRUM_F32, &p, sizeof p, op->out.rows, op->out.cols);
+    launch_elements(s, kind, FERRUM_F32, &p, sizeof p, op->out.rows, cuda_groups(op->out.cols, 4));
     return 1;
 }
 
