@@ -111,7 +111,7 @@ FERRUM_API void ferrum_tokenizer_close(ferrum_tokenizer *t);
 FERRUM_API const ferrum_tokenizer *ferrum_model_tokenizer(const ferrum_model *model);
 
 typedef struct ferrum_tokenizer_info {
-    const char *kind;                                    /* "bpe", "spm", "wpm" */
+    const char *kind;                                    /* "bpe", "spm", "ugm", "wpm" */
     const char *pre;                                     /* the name of its pre-tokenizer; "": it has none */
     uint32_t size;                                       /* tokens; ids are 0 … size-1 */
     uint32_t longest;                                    /* bytes of the longest token */

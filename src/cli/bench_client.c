@@ -275,20 +275,22 @@ static bench_transfer *transfer_new(bench_client *client) {
     bench_transfer *t = calloc(1, sizeof *t);
     if (!t) return NULL;
     t->client = client;
-    t->curl = curl_easy_init();
     t->events.event = on_event;
     t->events.user = t;
     t->call.transfer = t;
-    if (!t->curl || !set_up(client, t)) return transfer_free(t), NULL;
     return client->transfers[client->count++] = t;
 }
 
-/* One that is free, with nothing left of its last call. */
+/* One that is free, with nothing left of its last call. Connections are kept by the whole, and the handle is another each time: over one's
+ * life libcurl counts those that turned out to be closed, and gives up at the sixth. */
 static bench_transfer *transfer_take(bench_client *client) {
     bench_call *call = client->idle;
     bench_transfer *t = call ? call->transfer : transfer_new(client);
     if (!t) return NULL;
     if (call) client->idle = call->next;
+    curl_easy_cleanup(t->curl);
+    t->curl = curl_easy_init();
+    if (!t->curl || !set_up(client, t)) return bench_client_release(client, &t->call), NULL;
     t->call = (bench_call){.gaps = t->call.gaps, .gaps_capacity = t->call.gaps_capacity, .transfer = t};
     t->received = t->reply_len = 0;
     t->finished = false;

@@ -7,15 +7,17 @@ static bool is(ferrum_str a, const char *b) { return a.len == strlen(b) && memcm
 static int open_model(fe_tokenizer *t, const ferrum_gguf *g, ferrum_str model, const char *pre, ferrum_error *err) {
     if (is(model, "gpt2")) return fe_bpe_open(t, g, pre, err);
     bool merges = is(model, "gemma4"), is_wpm = is(model, "bert"), is_spm = merges || is(model, "llama");
-    if (pre && (is_spm || is_wpm))
+    bool is_unigram = is(model, "t5");
+    if (pre && (is_spm || is_wpm || is_unigram))
         return fe_fail(err, FERRUM_EINVAL,
                        "%s: the pre-tokenizer '%s' is for tokenizers of the model gpt2, and the file's is %s",
                        ferrum_gguf_path(g), pre, fe_quote(model).s);
     if (is_spm) return fe_spm_open(t, g, merges, err);
     if (is_wpm) return fe_wpm_open(t, g, err);
+    if (is_unigram) return fe_unigram_open(t, g, err);
     return fe_fail(
         err, FERRUM_EUNSUPPORTED,
-        "%s: key tokenizer.ggml.model is '%s', which is not known; known are gpt2, llama, gemma4, bert, no_vocab",
+        "%s: key tokenizer.ggml.model is '%s', which is not known; known are gpt2, llama, gemma4, t5, bert, no_vocab",
         ferrum_gguf_path(g), fe_quote(model).s);
 }
 
@@ -54,6 +56,7 @@ void ferrum_tokenizer_close(ferrum_tokenizer *t) {
     fe_vocab_close(&t->vocab);
     fe_split_close(&t->split);
     free(t->pairs.slots);
+    fe_trie_close(&t->pieces);
     ferrum_gguf_close(t->own);
     free(t);
 }
@@ -63,7 +66,8 @@ uint32_t fe_tokenizer_size(const fe_tokenizer *t) { return t->vocab.count; }
 static bool is_token(const fe_tokenizer *t, int32_t id) { return t && id >= 0 && (uint32_t)id < t->vocab.count; }
 
 void ferrum_tokenizer_get_info(const ferrum_tokenizer *t, ferrum_tokenizer_info *info) {
-    static const char *const kinds[] = {[FE_VOCAB_BPE] = "bpe", [FE_VOCAB_SPM] = "spm", [FE_VOCAB_WPM] = "wpm"};
+    static const char *const kinds[] = {
+        [FE_VOCAB_BPE] = "bpe", [FE_VOCAB_SPM] = "spm", [FE_VOCAB_UGM] = "ugm", [FE_VOCAB_WPM] = "wpm"};
     const fe_vocab *v = &t->vocab;
     *info = (ferrum_tokenizer_info){.kind = kinds[v->kind],
                                     .pre = t->pre,
@@ -107,13 +111,24 @@ int fe_encoder_push(fe_encoder *e, int32_t id) {
     return 0;
 }
 
+static int encode_sentence(fe_encoder *e, const char *text, size_t len) {
+    const fe_vocab *v = &e->t->vocab;
+    fe_text spelled = {0};
+    int rc = fe_sentence_spell(e->t, text, len, v->add_space && !e->inside, &spelled, e->err);
+    e->after_unknown = false;
+    if (rc == 0 && spelled.len > 0)
+        rc = v->kind == FE_VOCAB_SPM ? fe_spm_encode(e, spelled.data, spelled.len)
+                                     : fe_unigram_encode(e, spelled.data, spelled.len);
+    fe_text_free(&spelled);
+    return rc;
+}
+
 /* Text between special tokens. SentencePiece puts a space before it at the start and behind control tokens. */
 static int encode_plain(fe_encoder *e, const char *text, size_t len) {
     if (len == 0) return 0;
     const fe_vocab *v = &e->t->vocab;
     if (v->kind == FE_VOCAB_WPM) return fe_wpm_encode(e, text, len);
-    return v->kind == FE_VOCAB_BPE ? fe_bpe_encode(e, text, len)
-                                   : fe_spm_encode(e, text, len, v->add_space && !e->inside);
+    return v->kind == FE_VOCAB_BPE ? fe_bpe_encode(e, text, len) : encode_sentence(e, text, len);
 }
 
 /* Does the token take the white space behind it? */
@@ -184,6 +199,7 @@ static int tokenize(const fe_tokenizer *t, const char *text, size_t len, unsigne
     if (rc == 0 && special && v->add_eos) rc = fe_encoder_push(&e, v->eos);
     fe_merger_free(&e.merger);
     free(e.spelled);
+    free(e.steps);
     if (rc < 0) {
         free(e.ids);
         return rc;

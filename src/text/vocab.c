@@ -122,9 +122,10 @@ static int read_types(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
     int rc = find_array(v, g, KEY "token_type", FERRUM_GGUF_I32, FERRUM_GGUF_U32, &kv, err);
     if (rc < 0) return rc;
     if (!kv) {
-        if (v->kind != FE_VOCAB_SPM) return 0; /* all normal, as the specification says */
+        if (!fe_vocab_is_sentence(v)) return 0; /* all normal, as the specification says */
         return fe_fail(err, FERRUM_EFORMAT,
-                       "%s: key " KEY "token_type is missing, which tells the byte tokens of a llama tokenizer",
+                       "%s: key " KEY
+                       "token_type is missing, which tells the byte and the unknown tokens of a llama or t5 tokenizer",
                        v->file);
     }
     const char *data = kv->value.array.data;
@@ -145,7 +146,7 @@ static int read_scores(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
     if (rc < 0) return rc;
     if (!kv)
         return fe_fail(err, FERRUM_EFORMAT,
-                       "%s: key " KEY "scores is missing, which orders the merges of a llama tokenizer", v->file);
+                       "%s: key " KEY "scores is missing, which a llama or t5 tokenizer chooses by", v->file);
     v->scores = kv->value.array.data;
     for (uint32_t id = 0; id < v->count; id++)
         if (isnan(fe_vocab_score(v, id)))
@@ -201,7 +202,7 @@ static int index_bytes(fe_vocab *v, ferrum_error *err) {
             return fe_fail(err, FERRUM_EFORMAT,
                            "%s: key " KEY "tokens: token %u is of type byte but spelled '%s', not <0x00> … <0xFF>",
                            v->file, id, fe_quote(text).s);
-        if (v->byte_id[b] >= 0 && v->kind == FE_VOCAB_SPM)
+        if (v->byte_id[b] >= 0 && fe_vocab_is_sentence(v))
             return fe_fail(err, FERRUM_EFORMAT,
                            "%s: key " KEY "tokens: tokens %d and %u both stand for the byte 0x%02X", v->file,
                            v->byte_id[b], id, (unsigned)b);
@@ -232,7 +233,7 @@ static void find_ends(fe_vocab *v) {
 /* A SentencePiece file that does not give an id has it by the usual spelling. */
 static int32_t find_typed(const fe_vocab *v, const char *text, uint8_t type) {
     int32_t id = fe_vocab_find(v, text, strlen(text));
-    return v->kind == FE_VOCAB_SPM && id >= 0 && v->type[id] == type ? id : -1;
+    return fe_vocab_is_sentence(v) && id >= 0 && v->type[id] == type ? id : -1;
 }
 
 /* All the ids are checked, those too that nothing here uses. */
@@ -282,19 +283,15 @@ static int read_add(const fe_vocab *v, const ferrum_gguf *g, const char *what, c
 
 static int read_flags(fe_vocab *v, const ferrum_gguf *g, bool add_bos, ferrum_error *err) {
     v->add_bos = add_bos;
-    v->add_eos = v->kind == FE_VOCAB_WPM;
+    v->add_eos = v->kind == FE_VOCAB_WPM || v->kind == FE_VOCAB_UGM;
     int rc = read_add(v, g, "bos", "bos", v->bos, &v->add_bos, err);
     if (rc == 0) rc = read_add(v, g, "eos", "eos", v->eos, &v->add_eos, err);
     if (rc == 0) rc = read_add(v, g, "sep", "seperator", v->separator, &v->add_sep, err);
     v->add_space = v->kind != FE_VOCAB_BPE;
-    if (rc < 0 || v->kind != FE_VOCAB_SPM) return rc;
+    if (rc < 0 || !fe_vocab_is_sentence(v)) return rc;
     if ((rc = ferrum_gguf_get_bool(g, KEY "add_space_prefix", &v->add_space, err)) < 0) return rc;
-    if ((rc = ferrum_gguf_get_bool(g, KEY "remove_extra_whitespaces", &v->squeeze, err)) < 0) return rc;
-    if (ferrum_gguf_find(g, KEY "precompiled_charsmap"))
-        return fe_fail(err, FERRUM_EUNSUPPORTED,
-                       "%s: key " KEY "precompiled_charsmap asks for a normalisation of the text that is not supported",
-                       v->file);
-    return 0;
+    rc = ferrum_gguf_get_bool(g, KEY "remove_extra_whitespaces", &v->squeeze, err);
+    return rc < 0 ? rc : 0;
 }
 
 /* Files do not tell how text next to special tokens is treated. Phi-3's tokenizer.json has it so; its files have SentencePiece's
@@ -304,7 +301,7 @@ static int read_habits(fe_vocab *v, const ferrum_gguf *g, ferrum_error *err) {
     int got = ferrum_gguf_get_str(g, "general.architecture", &name, err);
     if (got < 0) return got;
     v->strips = v->kind == FE_VOCAB_SPM && name.len == 4 && memcmp(name.data, "phi3", 4) == 0;
-    v->cut_user = v->cut_user || v->strips || v->kind != FE_VOCAB_SPM;
+    v->cut_user = v->cut_user || v->strips || !fe_vocab_is_sentence(v);
     return 0;
 }
 
@@ -428,7 +425,7 @@ int fe_vocab_open(fe_vocab *v, const ferrum_gguf *g, fe_vocab_kind kind, bool ad
     v->kind = kind;
     int rc = read_tokens(v, g, err);
     if (rc == 0) rc = read_types(v, g, err);
-    if (rc == 0 && kind == FE_VOCAB_SPM) rc = read_scores(v, g, err);
+    if (rc == 0 && fe_vocab_is_sentence(v)) rc = read_scores(v, g, err);
     if (rc == 0) rc = index_tokens(v, err);
     if (rc == 0) rc = index_bytes(v, err);
     if (rc == 0) rc = read_ids(v, g, err);

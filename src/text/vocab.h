@@ -16,7 +16,7 @@ enum {
     FE_TOKEN_BYTE = 6,
 };
 
-typedef enum fe_vocab_kind { FE_VOCAB_BPE, FE_VOCAB_SPM, FE_VOCAB_WPM } fe_vocab_kind;
+typedef enum fe_vocab_kind { FE_VOCAB_BPE, FE_VOCAB_SPM, FE_VOCAB_UGM, FE_VOCAB_WPM } fe_vocab_kind;
 
 /* Tokens that are cut out of a text before anything else, sorted by their bytes: those that begin with the byte b stand at
  * first[b] … first[b+1]-1. */
@@ -40,7 +40,7 @@ typedef struct fe_vocab {
     const char *strings; /* tokenizer.ggml.tokens in the file */
     uint32_t *start;     /* [count] where a token's bytes begin; its 64-bit length stands before them */
     uint8_t *type;       /* [count] */
-    const char *scores;  /* [count] of F32, unaligned; SentencePiece only */
+    const char *scores;  /* [count] of F32, unaligned; SPM and UGM only */
     uint32_t *slots;     /* hash table, linear probing: id + 1, or 0 */
     uint32_t slot_mask;
     int32_t byte_id[256];                                /* the token of each byte, or -1 */
@@ -56,6 +56,11 @@ typedef struct fe_vocab {
     fe_specials control; /* control and unknown tokens; with cut_user the user-defined ones too */
     char *escaped;       /* the spellings with U+2581 that `user` points to */
 } fe_vocab;
+
+/* One of SentencePiece's two models: merges by score (SPM) and Unigram (UGM). */
+static inline bool fe_vocab_is_sentence(const fe_vocab *v) {
+    return v->kind == FE_VOCAB_SPM || v->kind == FE_VOCAB_UGM;
+}
 
 /* add_bos: whether a text begins with BOS where the file does not say. v is zeroed by the caller, and closed by it on failure
  * too. */

@@ -247,6 +247,12 @@ class BenchServer(Case):
         rows = self.rows("-p", "20", "-n", "2", "-b", "1,5")
         self.assertEqual([r["requests"] for r in rows], [16, 20])
 
+    def test_connections_that_are_not_kept(self):
+        """Each second request finds the connection closed, and is sent again, however often that was so before."""
+        self.server.script = 10 * [answer, lambda handler, request: handler.hang_up()]
+        row, = self.rows(*SMALL, "--requests", "10")
+        self.assertEqual((row["done"], row["errors"]), (10, 0))
+
     def test_open_loop(self):
         """All come although none is answered before the last has come."""
         self.server.gate = threading.Barrier(40)

@@ -24,6 +24,7 @@ NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 # ---- Vocabularies: what cuts, and the options that the program needs ----------------------------------------------------
 
 SPM = "sentencepiece"
+UNIGRAM = "sentencepiece's Unigram"
 CONVERTED = "as transformers converts a SentencePiece model for the tokenizers package"
 WPM = "wordpiece"
 ROWS = {
@@ -39,6 +40,7 @@ ROWS = {
     "llama-bpe": ("llama-bpe", []),
     "llama-spm": (SPM, []),
     "mpt": ("mpt", []),
+    "nomic-bert-moe": (UNIGRAM, []),
     "phi-3": (CONVERTED, []),
     "qwen2": ("qwen2", []),
     "qwen35": ("qwen35", []),
@@ -47,7 +49,6 @@ ROWS = {
 }
 REFUSED = {
     "aquila": "no tokenizer.ggml.pre, and its own tokenizer.json is not published with it",
-    "nomic-bert-moe": "tokenizer.ggml.model t5",
 }
 
 
@@ -60,6 +61,7 @@ class Vocabulary:
         self.architecture = fields["general.architecture"].contents()
         self.add_space = get("add_space_prefix") in (None, True)
         self.unknown = get("unknown_token_id")
+        self.squeeze, self.charsmap = bool(get("remove_extra_whitespaces")), bytes(get("precompiled_charsmap") or [])
 
     def lacking(self):
         """Bytes that no token stands for, without an unknown token either: texts with them are refused, so none has them here."""
@@ -87,17 +89,18 @@ def byte_level(v, pipeline, parse):
     return lambda text: t.encode(text, add_special_tokens=False).ids
 
 
-def sentence_piece(v, parse):
+def sentence_piece(v, parse, model=2):
     """Control tokens are cut out before, each with text of its own before and behind, as the models' own tokenizers do."""
     m = sentencepiece_model_pb2.ModelProto()
     for i, (text, score, kind) in enumerate(zip(v.tokens, v.scores, v.types)):
         if kind == UNKNOWN and i != v.types.index(UNKNOWN):
             kind = CONTROL  # the package knows one unknown token only
         m.pieces.add(piece=text.replace(" ", "▁") if kind == USER else text, score=score, type=kind)
-    m.trainer_spec.model_type, m.trainer_spec.byte_fallback = 2, BYTE in v.types
+    m.trainer_spec.model_type, m.trainer_spec.byte_fallback = model, BYTE in v.types
     m.trainer_spec.unk_id = v.types.index(UNKNOWN)
     n = m.normalizer_spec
-    n.name, n.add_dummy_prefix, n.remove_extra_whitespaces, n.escape_whitespaces = "identity", v.add_space, False, True
+    n.name, n.add_dummy_prefix, n.remove_extra_whitespaces, n.escape_whitespaces = "identity", v.add_space, v.squeeze, True
+    n.precompiled_charsmap = v.charsmap
     p = sentencepiece.SentencePieceProcessor(model_proto=m.SerializeToString())
     marks = sorted(v.spelled(CONTROL, UNKNOWN), key=len, reverse=True) if parse else []
     ids = {s: i for i, s in enumerate(v.tokens)}
@@ -205,7 +208,7 @@ def check(path, name, options, rnd):
         new = too_new()
         cases = ["".join(c for c in text if not new & set(unicodedata.normalize("NFD", c))) for text in cases]
     for parse in (False, True):
-        make = {SPM: sentence_piece, CONVERTED: as_converted, WPM: word_piece}.get(pipeline)
+        make = {SPM: sentence_piece, UNIGRAM: lambda v, parse: sentence_piece(v, parse, 1), CONVERTED: as_converted, WPM: word_piece}.get(pipeline)
         encode = make(v, parse) if make else byte_level(v, pipeline, parse)
         part = cases[:len(cases) // 2] if parse else cases
         got = ferrum(path, extra + ["--parse-special"] * parse, part)

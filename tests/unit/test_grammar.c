@@ -599,49 +599,6 @@ static void test_public(void **state) {
     ferrum_tokenizer_close(t);
 }
 
-/* Each of these is answered, one way or the other. */
-static void test_hostile(void **state) {
-    (void)state;
-    fe_text pattern = {0};
-    fe_re r;
-    ferrum_error err;
-    for (int i = 0; i < 60000; i++) fe_text_puts(&pattern, "(");
-    for (int i = 0; i < 60000; i++) fe_text_puts(&pattern, ")");
-    fe_res *s = fe_res_open(NULL, 1 << 26);
-    assert_int_equal(fe_pattern_compile(s, FE_UTF8, false, pattern.data, pattern.len, &r, &err), FERRUM_ELIMIT);
-    fe_res_close(s);
-    fe_text_free(&pattern);
-    fe_text grammar = {0};
-    fe_text_puts(&grammar, "root ::= ");
-    for (int i = 0; i < 60000; i++) fe_text_puts(&grammar, "(");
-    fe_grammar *deep;
-    assert_int_equal(fe_gbnf_compile(&deep, tokens, grammar.data, grammar.len, "grammar", NULL), FERRUM_ELIMIT);
-    fe_text_free(&grammar);
-    /* Two hundred million states, were they all made. */
-    static const char *const schemas[] = {
-        "{\"type\":\"string\",\"pattern\":\"^(.*a.{25}){3}$\"}",
-        "{\"type\":\"string\",\"pattern\":\"(a{1,30}){1,30}(b{1,30}){1,30}$\"}",
-        "{\"type\":\"string\",\"allOf\":[{\"pattern\":\"a.{20}$\"},{\"pattern\":\"b.{19}$\"},{\"not\":{\"pattern\":\"c."
-        "{18}$\"}}]}",
-        "{\"$defs\":{\"a\":{\"anyOf\":[{\"items\":{\"$ref\":\"#/$defs/a\"}},{\"properties\":{\"a\":{\"$ref\":\"#/$defs/"
-        "a\"}}}]}},\"$ref\":\"#/$defs/a\"}",
-        "{\"$defs\":{\"a\":{\"allOf\":[{\"$ref\":\"#/$defs/b\"}]},\"b\":{\"anyOf\":[{\"$ref\":\"#/$defs/"
-        "a\"}]}},\"$ref\":\"#/$defs/a\"}",
-    };
-    for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) {
-        fe_grammar *g;
-        fe_constraint *c;
-        if (fe_schema_compile(&g, tokens, schemas[i], strlen(schemas[i]), "schema", &(fe_schema_options){0}, NULL,
-                              &err))
-            continue;
-        assert_int_equal(fe_constraint_open(&c, g, NULL), 0);
-        for (int k = 0; k < 200; k++)
-            if (fe_constraint_accept_text(c, k ? "a" : "\"", 1, NULL) || fe_constraint_mask(c, mask, NULL)) break;
-        fe_constraint_close(c);
-        fe_grammar_close(g);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_patterns),
@@ -654,7 +611,6 @@ int main(void) {
         cmocka_unit_test(test_forced_and_rollback),
         cmocka_unit_test(test_collection),
         cmocka_unit_test(test_many_tokens),
-        cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_gbnf),
         cmocka_unit_test(test_bad_gbnf),
         cmocka_unit_test(test_regex),

@@ -324,7 +324,7 @@ static const malformed table[] = {
     {"output-short", "tiny-llama", FORMAT, "output.weight|256 x 500|256 x 512", {SHAPE("output.weight", 256, 500)}},
     {"embedding-vector", "tiny-llama", FORMAT, "token_embd.weight|1", {SHAPE("token_embd.weight", 256)}},
 
-    {"tokenizer-unknown", "tiny-llama", UNSUPPORTED, "tokenizer|t5|gpt2|llama", {STR(TOK "model", "t5")}},
+    {"tokenizer-unknown", "tiny-llama", UNSUPPORTED, "tokenizer|rwkv|gpt2|llama", {STR(TOK "model", "rwkv")}},
     {"tokenizer-number", "tiny-llama", FORMAT, TOK "model|u32|string", {U32(TOK "model", 1)}},
     {"pre-unknown", "tiny-llama", UNSUPPORTED, "tokenizer.ggml.pre|esperanto|llama-bpe|qwen2", {STR(TOK "pre", "esperanto")}},
     {"tokens-missing", "tiny-llama", FORMAT, TOK "tokens|missing", {DROP(TOK "tokens")}},
@@ -363,7 +363,7 @@ static const malformed table[] = {
     {"types-missing", "tiny-llama", FORMAT, TOK "token_type|missing", {SPM, DROP(TOK "token_type")}},
     {"byte-token-negative", "tiny-llama", FORMAT, "400|<0x-1>", {SPM, STRING(TOK "tokens", 400, "<0x-1>"), ELEMENT(TOK "token_type", 400, 6)}},
     {"byte-token-short", "tiny-llama", FORMAT, "400|<0x|byte", {SPM, STRING(TOK "tokens", 400, "<0x"), ELEMENT(TOK "token_type", 400, 6)}},
-    {"charsmap", "tiny-llama", UNSUPPORTED, TOK "precompiled_charsmap", {SPM, NUMBERS(TOK "precompiled_charsmap", U8, 3), ELEMENT(TOK "token_type", 0, 1)}},
+    {"charsmap", "tiny-llama", FORMAT, TOK "precompiled_charsmap", {SPM, NUMBERS(TOK "precompiled_charsmap", U8, 3), ELEMENT(TOK "token_type", 0, 1)}},
 };
 /* clang-format on */
 

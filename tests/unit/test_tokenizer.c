@@ -12,6 +12,7 @@
 
 #define TINY TEST_DATA "/tiny/tiny-llama.gguf"
 #define SPM  TEST_DATA "/text/spm.gguf"
+#define UGM  TEST_DATA "/text/ugm.gguf"
 
 /* A tokenizer and the bytes it points into. */
 typedef struct opened {
@@ -30,7 +31,17 @@ static bool is_key(const ferrum_gguf_kv *kv, const char *key) {
     return kv->key.len == strlen(key) && memcmp(kv->key.data, key, kv->key.len) == 0;
 }
 
-enum { USER_TURNS = 1, NO_SPACE = 2, NO_BYTES = 4, ADD_BOS = 8, ADD_EOS = 16, SQUEEZE = 32, PHI3 = 64, GEMMA4 = 128 };
+enum {
+    USER_TURNS = 1,
+    NO_SPACE = 2,
+    NO_BYTES = 4,
+    ADD_BOS = 8,
+    ADD_EOS = 16,
+    SQUEEZE = 32,
+    PHI3 = 64,
+    GEMMA4 = 128,
+    RULES = 256
+};
 
 static json_t *load(const char *name) {
     json_error_t err;
@@ -54,8 +65,17 @@ static void put_merges(ferrum_gguf_writer *w) {
     json_decref(all);
 }
 
+/* How the other file's texts are rewritten. */
+static void put_rules(ferrum_gguf_writer *w) {
+    ferrum_error err;
+    ferrum_gguf *g;
+    assert_int_equal(ferrum_gguf_open(&g, UGM, &err), 0);
+    ferrum_gguf_writer_copy(w, ferrum_gguf_find(g, "tokenizer.ggml.precompiled_charsmap"));
+    ferrum_gguf_close(g);
+}
+
 /* The file with another pre-tokenizer (NULL: its own) and with `change`: the last two tokens user-defined; no space prefix; bytes
- * unused; BOS; EOS. */
+ * unused; BOS; EOS; rules by which a text is rewritten. */
 static opened open_changed(const char *path, const char *pre, unsigned change) {
     ferrum_error err;
     ferrum_gguf *g;
@@ -85,6 +105,7 @@ static opened open_changed(const char *path, const char *pre, unsigned change) {
     }
     if (pre) ferrum_gguf_writer_str(w, "tokenizer.ggml.pre", pre);
     if (change & GEMMA4) put_merges(w);
+    if (change & RULES) put_rules(w);
     if (change & PHI3) ferrum_gguf_writer_str(w, "general.architecture", "phi3");
     if (change & SQUEEZE) ferrum_gguf_writer_bool(w, "tokenizer.ggml.remove_extra_whitespaces", true);
     if (change & NO_SPACE) ferrum_gguf_writer_bool(w, "tokenizer.ggml.add_space_prefix", false);
@@ -259,6 +280,25 @@ static void spm_ids_are_those_of_the_sentencepiece_package(void **state) {
     assert_true(json_array_size(texts) >= 300);
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         opened o = open_changed(SPM, NULL, kinds[k].change);
+        for (size_t i = 0; i < json_array_size(texts); i++)
+            check_ids(o.t, json_array_get(texts, i), 0, json_array_get(json_object_get(all, kinds[k].key), i),
+                      kinds[k].key);
+        close_it(&o);
+    }
+    json_decref(all);
+}
+
+static void unigram_ids_are_those_of_the_sentencepiece_package(void **state) {
+    (void)state;
+    json_t *all = load(TEST_DATA "/text/ugm.json");
+    const json_t *texts = json_object_get(all, "texts");
+    static const struct {
+        const char *key, *file;
+        unsigned change;
+    } kinds[] = {{"squeezed", UGM, SQUEEZE}, {"space", UGM, 0}, {"no_space", UGM, NO_SPACE}, {"merges", SPM, RULES}};
+    assert_true(json_array_size(texts) >= 300);
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        opened o = open_changed(kinds[k].file, NULL, kinds[k].change);
         for (size_t i = 0; i < json_array_size(texts); i++)
             check_ids(o.t, json_array_get(texts, i), 0, json_array_get(json_object_get(all, kinds[k].key), i),
                       kinds[k].key);
@@ -587,6 +627,7 @@ int main(void) {
         cmocka_unit_test(rules_have_other_names),
         cmocka_unit_test(spm_ids_are_those_of_the_sentencepiece_package),
         cmocka_unit_test(phi3_ids_are_those_of_the_tokenizers_package),
+        cmocka_unit_test(unigram_ids_are_those_of_the_sentencepiece_package),
         cmocka_unit_test(spm_text_is_that_of_the_sentencepiece_package),
         cmocka_unit_test(any_bytes_come_back),
         cmocka_unit_test(long_words_come_back),

@@ -116,9 +116,9 @@ static void without_a_tokenizer(void **state) {
 static void unknown_kinds_are_named(void **state) {
     (void)state;
     recipe r = bpe;
-    r.model = "t5";
+    r.model = "rwkv";
     expect(cook(&r), FERRUM_EUNSUPPORTED,
-           "bad.gguf: key tokenizer.ggml.model is 't5', which is not known; known are gpt2, llama, gemma4, bert");
+           "bad.gguf: key tokenizer.ggml.model is 'rwkv', which is not known; known are gpt2, llama, gemma4, t5, bert");
     r.model = "bert";
     expect(cook(&r), FERRUM_EFORMAT,
            "bad.gguf: key tokenizer.ggml.unknown_token_id is missing, which a bert tokenizer needs");
@@ -128,10 +128,50 @@ static void unknown_kinds_are_named(void **state) {
            "'no-such', which is not known; known are, each with other names of the same, gpt-2, mpt, smollm");
     r.pre = NULL;
     expect(cook(&r), FERRUM_EUNSUPPORTED, T "pre is missing");
+}
+
+static void expect_map(const void *map, size_t size, int code, const char *sentence) {
     ferrum_gguf_writer *w = cook(&spm);
-    static const uint8_t map[3] = {1, 2, 3};
-    ferrum_gguf_writer_array(w, T "precompiled_charsmap", FERRUM_GGUF_U8, map, sizeof map);
-    expect(w, FERRUM_EUNSUPPORTED, "precompiled_charsmap asks for a normalisation");
+    ferrum_gguf_writer_array(w, T "precompiled_charsmap", FERRUM_GGUF_U8, map, size);
+    expect(w, code, sentence);
+}
+
+static void rules_of_rewriting_are_checked(void **state) {
+    (void)state;
+    static const char over[] = "\4\0\0\0\0\0\0", odd[] = "\3\0\0\0\0\0\0", open_end[] = "\4\0\0\0\0\0\0\0ab\0cd";
+    expect_map("\1\2\3", 3, FERRUM_EFORMAT, "precompiled_charsmap has 3 bytes, of which 0 cannot be its trie");
+    expect_map(over, 7, FERRUM_EFORMAT, "precompiled_charsmap has 7 bytes, of which 4 cannot be its trie");
+    expect_map(odd, 8, FERRUM_EFORMAT, "precompiled_charsmap has 8 bytes, of which 3 cannot be its trie");
+    expect_map(open_end, sizeof open_end - 1, FERRUM_EFORMAT, "precompiled_charsmap: the last string has no end");
+    static char long_string[8 + 257] = {4};
+    memset(long_string + 8, 'a', 256);
+    expect_map(long_string, sizeof long_string, FERRUM_EUNSUPPORTED, "has a string of 256 bytes, at most 255 are read");
+    ferrum_gguf_writer *w = cook(&spm);
+    ferrum_gguf_writer_u32(w, T "precompiled_charsmap", 1);
+    expect(w, FERRUM_EFORMAT, "precompiled_charsmap is not an array of bytes");
+}
+
+/* Whatever a trie leads to, nothing outside of the file is read: every unit leads everywhere. */
+static void broken_rules_lead_nowhere(void **state) {
+    (void)state;
+    static char text[4 * 256];
+    for (size_t i = 0; i < sizeof text; i++) text[i] = (char)(i * 7 + i / 256);
+    for (uint32_t seed = 1; seed <= 300; seed++) {
+        uint32_t map[1 + 512] = {4 * 511};
+        for (uint32_t i = 1, x = seed * 2654435761u; i <= 511; i++) {
+            x ^= x << 13, x ^= x >> 17, x ^= x << 5;
+            map[i] = seed % 2 ? x : (x & 0x7FF00) << 2 | 0x100 | ((i - 1) & 255);
+        }
+        ferrum_gguf_writer *w = cook(&spm);
+        ferrum_gguf_writer_array(w, T "precompiled_charsmap", FERRUM_GGUF_U8, map, sizeof map);
+        opened o = open_writer(w);
+        assert_int_equal(o.rc, 0);
+        int32_t *ids;
+        size_t count;
+        assert_int_equal(ferrum_tokenize(o.t, text, sizeof text, 0, &ids, &count, &o.err), 0);
+        ferrum_free(ids);
+        close_it(&o);
+    }
 }
 
 static void special_tokens_have_a_limit(void **state) {
@@ -369,6 +409,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_a_tokenizer),
         cmocka_unit_test(unknown_kinds_are_named),
+        cmocka_unit_test(rules_of_rewriting_are_checked),
+        cmocka_unit_test(broken_rules_lead_nowhere),
         cmocka_unit_test(special_tokens_have_a_limit),
         cmocka_unit_test(broken_vocabularies_are_told),
         cmocka_unit_test(broken_types_and_scores_are_told),

@@ -2,6 +2,7 @@
 #include "text/grammar/shape.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 typedef bool (*handler)(compiler *c, shapes *s, const fe_json *schema, const fe_json *v);
@@ -243,6 +244,19 @@ static bool read_types(compiler *c, const fe_json *schema, const fe_json *v, uns
     return true;
 }
 
+static fe_re whole_decimals(compiler *c) {
+    fe_re digits = fe_re_repeat(c->res, fe_re_range(c->res, '0', '9'), 1, FE_RE_INF);
+    return fe_re_cat(c->res, fe_re_optional(c->res, fe_re_text(c->res, "-")), digits);
+}
+
+/* Numbers without an exponent. */
+static fe_re decimals(compiler *c) {
+    if (c->decimals != FE_RE_NEVER) return c->decimals;
+    fe_re digits = fe_re_repeat(c->res, fe_re_range(c->res, '0', '9'), 1, FE_RE_INF);
+    fe_re fraction = fe_re_optional(c->res, fe_re_cat(c->res, fe_re_text(c->res, "."), digits));
+    return c->decimals = fe_re_cat(c->res, whole_decimals(c), fraction);
+}
+
 static bool apply_type(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
     unsigned bits = 0;
     bool integer = false;
@@ -260,43 +274,45 @@ static bool not_type(compiler *c, shapes *s, const fe_json *schema, const fe_jso
     if (integer) {
         bits &= ~(unsigned)T_NUMBER;
         /* Fractions of zero are integers too. */
-        static const char whole[] = "-?[0-9]+(\\.0+)?";
-        fe_re r = FE_RE_NEVER;
-        if (fe_pattern_compile(c->res, FE_UTF8, true, whole, sizeof whole - 1, &r, NULL)) return false;
-        static const char plain[] = "-?[0-9]+(\\.[0-9]+)?";
-        fe_re p = FE_RE_NEVER;
-        if (fe_pattern_compile(c->res, FE_UTF8, true, plain, sizeof plain - 1, &p, NULL)) return false;
-        for (size_t i = 0; i < s->count; i++)
-            s->list[i].number = fe_re_and(c->res, s->list[i].number, fe_re_minus(c->res, p, r));
+        fe_re zeros = fe_re_cat(c->res, fe_re_text(c->res, "."),
+                                fe_re_repeat(c->res, fe_re_range(c->res, '0', '0'), 1, FE_RE_INF));
+        fe_re r = fe_re_cat(c->res, whole_decimals(c), fe_re_optional(c->res, zeros));
+        fe_re others = fe_re_minus(c->res, decimals(c), r);
+        for (size_t i = 0; i < s->count; i++) s->list[i].number = fe_re_and(c->res, s->list[i].number, others);
     }
     keep_types(s, T_ALL & ~bits);
     return true;
 }
 
-/* The number as it was written; one that is an integer also without its fraction. */
+/* The number as it was written, and one that is an integer also without its fraction: one or two words. */
+static size_t number_words(compiler *c, const fe_json *v, ferrum_str *words) {
+    words[0] = fe_json_str(v);
+    if (v->integer || fabs(v->number) >= 1e15 || v->number != (double)(int64_t)v->number) return 1;
+    char *digits = fe_schema_alloc(c, 24);
+    if (!digits) return 1;
+    words[1] = (ferrum_str){digits, (size_t)snprintf(digits, 24, "%lld", (long long)v->number)};
+    return 2;
+}
+
 static fe_re number_constant(compiler *c, const fe_json *v) {
-    fe_re r = fe_re_literal(c->res, v->text, v->len);
-    if (!v->integer && fabs(v->number) < 1e15 && v->number == (double)(int64_t)v->number) {
-        char digits[32];
-        int64_t whole = (int64_t)v->number;
-        size_t at = sizeof digits;
-        uint64_t rest = whole < 0 ? (uint64_t)-whole : (uint64_t)whole;
-        do digits[--at] = (char)('0' + rest % 10);
-        while (rest /= 10);
-        if (whole < 0) digits[--at] = '-';
-        r = fe_re_or(c->res, r, fe_re_literal(c->res, digits + at, sizeof digits - at));
-    }
-    return r;
+    ferrum_str words[2];
+    return fe_re_words(c->res, words, number_words(c, v, words));
+}
+
+/* All numbers of a list. */
+static fe_re number_constants(compiler *c, const fe_json *list) {
+    ferrum_str *words = fe_schema_alloc(c, (2 * list->count + 1) * sizeof *words);
+    size_t n = 0;
+    for (const fe_json *e = list->first; e && words; e = e->next)
+        if (e->type == FE_JSON_NUMBER) n += number_words(c, e, words + n);
+    return words ? fe_re_words(c->res, words, n) : FE_RE_NEVER;
 }
 
 /* All spellings of a number, as far as they have no exponent. */
 static fe_re number_spellings(compiler *c, const fe_json *v) {
     fe_re least = fe_re_at_least(c->tokens, c->res, v->text, false),
           most = fe_re_at_most(c->tokens, c->res, v->text, false);
-    fe_re plain;
-    static const char form[] = "-?[0-9]+(\\.[0-9]+)?";
-    if (fe_pattern_compile(c->res, FE_UTF8, true, form, sizeof form - 1, &plain, NULL)) return FE_RE_NEVER;
-    return fe_re_and(c->res, plain, fe_re_and(c->res, least, most));
+    return fe_re_and(c->res, decimals(c), fe_re_and(c->res, least, most));
 }
 
 static void apply_object_constant(compiler *c, shape *x, const fe_json *v) {
@@ -387,10 +403,8 @@ static bool not_constant(compiler *c, shapes *s, const fe_json *v) {
     for (size_t i = 0; i < s->count; i++) {
         shape *x = &s->list[i];
         if (v->type == FE_JSON_NUMBER) {
-            static const char form[] = "-?[0-9]+(\\.[0-9]+)?"; /* without an exponent other spellings are told */
-            fe_re plain;
-            if (fe_pattern_compile(c->res, FE_UTF8, true, form, sizeof form - 1, &plain, NULL)) return false;
-            x->number = fe_re_minus(c->res, fe_re_and(c->res, x->number, plain), number_spellings(c, v));
+            /* Without an exponent other spellings are told. */
+            x->number = fe_re_minus(c->res, fe_re_and(c->res, x->number, decimals(c)), number_spellings(c, v));
         } else
             x->string = fe_re_minus(c->res, x->string, fe_re_spell(c->res, FE_JSON, v->text, v->len));
     }
@@ -424,7 +438,6 @@ static bool apply_enum(compiler *c, shapes *s, const fe_json *schema, const fe_j
     shapes out = {0};
     unsigned types = 0;
     size_t strings = 0;
-    fe_re numbers = FE_RE_NEVER;
     bool ok = true;
     for (const fe_json *e = v->first; e && ok; e = e->next) {
         if (e->type == FE_JSON_ARRAY || e->type == FE_JSON_OBJECT) {
@@ -433,8 +446,8 @@ static bool apply_enum(compiler *c, shapes *s, const fe_json *schema, const fe_j
         }
         types |= type_of(e);
         strings += e->type == FE_JSON_STRING;
-        if (e->type == FE_JSON_NUMBER) numbers = fe_re_or(c->res, numbers, number_constant(c, e));
     }
+    fe_re numbers = types & T_NUMBER ? number_constants(c, v) : FE_RE_NEVER;
     fe_re words = strings ? string_constants(c, v, strings) : FE_RE_NEVER;
     for (size_t i = 0; i < s->count && ok; i++) {
         shape x = s->list[i];
@@ -520,10 +533,7 @@ static bool multiple(compiler *c, shapes *s, const fe_json *schema, const fe_jso
     fe_re r;
     if (v->type != FE_JSON_NUMBER || !fe_re_multiple_of(c->res, v->text, !negative, &r))
         return unsupported(c, schema, "multipleOf", "not a positive number of at most 16 digits");
-    fe_re plain;
-    static const char form[] = "-?[0-9]+(\\.[0-9]+)?";
-    if (fe_pattern_compile(c->res, FE_UTF8, true, form, sizeof form - 1, &plain, NULL)) return false;
-    if (negative) r = fe_re_minus(c->res, plain, r);
+    if (negative) r = fe_re_minus(c->res, decimals(c), r);
     for (size_t i = 0; i < s->count; i++) s->list[i].number = fe_re_and(c->res, s->list[i].number, r);
     return true;
 }

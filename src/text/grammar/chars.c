@@ -118,16 +118,19 @@ static fe_re json_range(fe_res *s, uint32_t lo, uint32_t hi) {
 }
 
 fe_re fe_re_chars(fe_res *s, fe_spelling spelling, const fe_range *ranges, size_t count) {
-    fe_re r = FE_RE_NEVER;
+    fe_re few[32] = {FE_RE_NEVER}, *list = count <= 16 ? few : malloc(2 * count * sizeof *list), r = FE_RE_NEVER;
     uint32_t a, b;
-    for (size_t i = 0; i < count; i++) {
+    size_t n = 0;
+    for (size_t i = 0; i < count && list; i++) {
         if (spelling == FE_JSON) {
-            r = fe_re_or(s, r, json_range(s, ranges[i].lo, ranges[i].hi));
+            list[n++] = json_range(s, ranges[i].lo, ranges[i].hi);
             continue;
         }
-        if (overlap(ranges[i].lo, ranges[i].hi, 0, 0xD7FF, &a, &b)) r = fe_re_or(s, r, utf8_range(s, a, b));
-        if (overlap(ranges[i].lo, ranges[i].hi, 0xE000, FE_LAST_CHAR, &a, &b)) r = fe_re_or(s, r, utf8_range(s, a, b));
+        if (overlap(ranges[i].lo, ranges[i].hi, 0, 0xD7FF, &a, &b)) list[n++] = utf8_range(s, a, b);
+        if (overlap(ranges[i].lo, ranges[i].hi, 0xE000, FE_LAST_CHAR, &a, &b)) list[n++] = utf8_range(s, a, b);
     }
+    if (list) r = fe_re_or_of(s, list, n);
+    if (list != few) free(list);
     return r;
 }
 

@@ -34,8 +34,11 @@ typedef struct parser {
     unsigned depth;
     item *items;
     size_t count, capacity;
+    size_t line, line_at; /* the number of the line that the byte line_at stands in */
     rule *rules;
     size_t rule_count, rule_capacity;
+    uint32_t *slots; /* hash table of rules + 1, by name */
+    size_t slot_mask;
     fe_range *ranges;
     size_t range_count, range_capacity;
     ferrum_error *err;
@@ -44,10 +47,9 @@ typedef struct parser {
 
 /* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
-static size_t line_of(const parser *p) {
-    size_t line = 1;
-    for (size_t i = 0; i < p->at && i < p->len; i++) line += p->text[i] == '\n';
-    return line;
+static size_t line_of(parser *p) {
+    for (; p->line_at < p->at && p->line_at < p->len; p->line_at++) p->line += p->text[p->line_at] == '\n';
+    return p->line;
 }
 
 static uint32_t complain(parser *p, int code, const char *what) {
@@ -98,13 +100,40 @@ static ferrum_str read_name(parser *p) {
     return (ferrum_str){p->text + from, p->at - from};
 }
 
+static size_t hash_name(ferrum_str name) {
+    uint64_t h = 0xCBF29CE484222325u; /* FNV-1a */
+    for (size_t i = 0; i < name.len; i++) h = (h ^ (unsigned char)name.data[i]) * 0x100000001B3u;
+    return (size_t)(h ^ h >> 32);
+}
+
+static bool rehash(parser *p) {
+    size_t size = p->slots ? 2 * (p->slot_mask + 1) : 64;
+    uint32_t *slots = calloc(size, sizeof *slots);
+    if (!slots) return false;
+    free(p->slots);
+    p->slots = slots;
+    p->slot_mask = size - 1;
+    for (size_t k = 0; k < p->rule_count; k++) {
+        size_t i = hash_name(p->rules[k].name) & p->slot_mask;
+        while (slots[i]) i = (i + 1) & p->slot_mask;
+        slots[i] = (uint32_t)k + 1;
+    }
+    return true;
+}
+
 static uint32_t find_rule(parser *p, ferrum_str name) {
-    for (size_t i = 0; i < p->rule_count; i++)
-        if (p->rules[i].name.len == name.len && !memcmp(p->rules[i].name.data, name.data, name.len)) return (uint32_t)i;
+    if ((!p->slots || p->rule_count * 2 >= p->slot_mask) && !rehash(p))
+        return complain(p, FERRUM_ENOMEM, "out of memory");
+    size_t i = hash_name(name) & p->slot_mask;
+    for (; p->slots[i]; i = (i + 1) & p->slot_mask) {
+        const rule *r = &p->rules[p->slots[i] - 1];
+        if (r->name.len == name.len && !memcmp(r->name.data, name.data, name.len)) return p->slots[i] - 1;
+    }
     if (!fe_grow((void **)&p->rules, &p->rule_capacity, p->rule_count + 1, sizeof *p->rules))
         return complain(p, FERRUM_ENOMEM, "out of memory");
     p->rules[p->rule_count] = (rule){.name = name, .line = line_of(p)};
-    return (uint32_t)p->rule_count++;
+    p->slots[i] = (uint32_t)++p->rule_count;
+    return (uint32_t)p->rule_count - 1;
 }
 
 static uint32_t hex(parser *p, unsigned digits) {
@@ -294,15 +323,24 @@ static void find_regular(parser *p) {
     }
 }
 
+static void complain_of_rule(parser *p, uint32_t index, int code, const char *what) {
+    char shown[80];
+    fe_printable(shown, sizeof shown, p->rules[index].name.data, p->rules[index].name.len);
+    if (!p->rc) p->rc = fe_fail(p->err, code, "%s: the rule %s: %s", p->name, shown, what);
+}
+
 static fe_re expression(parser *p, uint32_t index);
 
 /* The rule's expression; deep chains of rules are bounded as groups are. */
 static fe_re rule_expression(parser *p, uint32_t index) {
     if (p->rules[index].made) return p->rules[index].r;
     if (++p->depth > DEPTH_MOST)
-        return complain(p, FERRUM_ELIMIT, "rules stand in one another more than 200 deep"), FE_RE_NEVER;
+        return complain_of_rule(p, index, FERRUM_ELIMIT, "rules stand in one another more than 200 deep"), FE_RE_NEVER;
     fe_re r = expression(p, p->rules[index].body);
     p->depth--;
+    ferrum_error why;
+    int rc = fe_res_failed(p->res, &why);
+    if (rc) complain_of_rule(p, index, rc, why.message);
     p->rules[index].r = r;
     p->rules[index].made = true;
     return r;
@@ -392,7 +430,8 @@ static int build(parser *p) {
 
 int fe_gbnf_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, const char *name,
                     ferrum_error *err) {
-    parser p = {.name = name, .text = text, .len = len, .err = err, .g = fe_grammar_open(tokens, FE_SPACE_ANY)};
+    parser p = {
+        .name = name, .text = text, .len = len, .err = err, .line = 1, .g = fe_grammar_open(tokens, FE_SPACE_ANY)};
     *out = NULL;
     if (!p.g) return fe_fail_memory(err, sizeof p, "a grammar");
     p.res = fe_grammar_res(p.g);
@@ -401,6 +440,7 @@ int fe_gbnf_compile(fe_grammar **out, const fe_tokens *tokens, const char *text,
     int rc = p.rc ? p.rc : build(&p);
     free(p.items);
     free(p.rules);
+    free(p.slots);
     free(p.ranges);
     if (rc)
         fe_grammar_close(p.g);

@@ -17,6 +17,7 @@ enum {
     FE_PAIRS_MOST = 20000,    /* ways in which a text may be read at once */
     FE_CACHED_MASKS = 128,
 };
+#define FE_BUILD_LIMIT   ((size_t)64 << 20) /* of expressions until the grammar is finished; then: */
 #define FE_RES_LIMIT     ((size_t)256 << 20)
 #define FE_LEXMASK_LIMIT ((size_t)64 << 20)
 

@@ -22,7 +22,7 @@ fe_grammar *fe_grammar_open(const fe_tokens *tokens, fe_space space) {
     g->json = &tokens->json[space];
     g->collect_at = FE_STACKS_MOST;
     pthread_mutex_init(&g->lock, NULL);
-    g->res = fe_res_open(tokens->base, FE_RES_LIMIT);
+    g->res = fe_res_open(tokens->base, FE_BUILD_LIMIT);
     g->scratch = calloc(tokens->words + 1, sizeof *g->scratch);
     size_t depth = tokens->all.depth;
     g->levels = malloc((depth + 2) * (depth + 3) / 2 * sizeof *g->levels);
@@ -509,6 +509,7 @@ int fe_grammar_finish(fe_grammar *g, fe_node root, const char *(*name)(void *use
     }
     if (!g->nodes[root].productive) return fe_fail(err, FERRUM_EINVAL, "the grammar has no finite sentence");
     prune(g);
+    fe_res_set_limit(g->res, FE_RES_LIMIT);
     g->root = root;
     fe_stack_push(g, F_END, 0, 0, 0, 0, 0);
     fe_place_intern(g, &(pairs){0}); /* FE_ENDED */

@@ -21,6 +21,7 @@ bool fe_name_fits(compiler *c, fe_re r, ferrum_str name) {
 bool fe_parts_of_key(compiler *c, const shape *s, ferrum_str name, parts *out) {
     static const fe_json nothing = {.type = FE_JSON_BOOL, .truth = false};
     if (!fe_name_fits(c, s->names, name) && !fe_parts_add(c, out, (part){&nothing, false, false})) return false;
+    size_t layers = 0;
     for (const layer *l = s->layers; l; l = l->next) {
         bool named = false;
         for (const member *m = l->members; m; m = m->next) {
@@ -29,8 +30,9 @@ bool fe_parts_of_key(compiler *c, const shape *s, ferrum_str name, parts *out) {
             if (!fe_parts_add(c, out, m->schema)) return false;
         }
         if (!named && l->has_other && !fe_parts_add(c, out, l->other)) return false;
+        layers++;
     }
-    return !c->rc;
+    return fe_schema_steps(c, layers / 16);
 }
 
 bool fe_parts_of_item(compiler *c, const shape *s, size_t index, parts *out) {
@@ -41,6 +43,7 @@ bool fe_parts_of_item(compiler *c, const shape *s, size_t index, parts *out) {
             continue;
         }
         for (size_t i = r->skipped; i < index; i++) e = e->next;
+        if (!fe_schema_steps(c, index > r->skipped ? (index - r->skipped) / 16 : 0)) return false;
         if (index >= r->skipped && !fe_parts_add(c, out, (part){e, r->constant, r->negative})) return false;
     }
     return !c->rc;

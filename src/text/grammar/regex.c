@@ -37,7 +37,7 @@ struct fe_res {
     const fe_res *base;
     uint32_t first; /* the base's count */
     bool sealed;
-    int failed;
+    enum failure { FINE, NO_MEMORY, TOO_LARGE, TOO_HIGH, NOT_FOUND } failed;
     size_t limit, bytes;
     size_t work; /* derivatives and members of lists so far */
     node *nodes;
@@ -79,15 +79,15 @@ static const uint32_t *args_of(const fe_res *s, fe_re r) { return owner(s, r)->a
 static const fe_byteset *set_of(const fe_res *s, fe_re r) { return &owner(s, r)->sets[get(s, r)->a]; }
 static const multiple *multiple_of(const fe_res *s, fe_re r) { return &owner(s, r)->multiples[get(s, r)->a]; }
 
-static bool fail(fe_res *s, int code) {
-    if (!s->failed) s->failed = code;
+static bool fail(fe_res *s, enum failure why) {
+    if (!s->failed) s->failed = why;
     return false;
 }
 
 static bool charge(fe_res *s, size_t bytes) {
     if (s->failed) return false;
     s->bytes += bytes;
-    return s->bytes <= s->limit || fail(s, FERRUM_ELIMIT);
+    return s->bytes <= s->limit || fail(s, TOO_LARGE);
 }
 
 static uint64_t mix(uint64_t h, uint64_t v) {
@@ -149,7 +149,7 @@ static fe_re find(const fe_res *s, const key *k, uint64_t h) {
 static bool rehash(fe_res *s) {
     size_t size = s->slots ? (s->slot_mask + 1) * 2 : 256;
     uint32_t *slots = calloc(size, sizeof *slots);
-    if (!slots) return fail(s, FERRUM_ENOMEM);
+    if (!slots) return fail(s, NO_MEMORY);
     free(s->slots);
     s->slots = slots;
     s->slot_mask = size - 1;
@@ -194,14 +194,14 @@ static fe_re intern(fe_res *s, const key *k, unsigned flags, unsigned height) {
     uint64_t h = hash_key(k);
     fe_re found = find(s, k, h);
     if (found != FE_RE_INF) return found;
-    if (s->sealed || height > MAX_HEIGHT) fail(s, FERRUM_ELIMIT);
+    if (s->sealed || height > MAX_HEIGHT) fail(s, TOO_HIGH);
     if (!charge(s, sizeof(node) + sizeof(fe_re *) + 2 * sizeof(uint32_t) + k->bytes)) return FE_RE_NEVER;
-    if (s->count >= UINT32_MAX / 2 - s->first) return fail(s, FERRUM_ELIMIT), FE_RE_NEVER;
+    if (s->count >= UINT32_MAX / 2 - s->first) return fail(s, TOO_LARGE), FE_RE_NEVER;
     if ((!s->slots || s->count * 2 >= s->slot_mask) && !rehash(s)) return FE_RE_NEVER;
     uint32_t a = k->a;
     if (!fe_grow((void **)&s->nodes, &s->node_capacity, s->count + 1, sizeof *s->nodes) ||
         !fe_grow((void **)&s->rows, &s->row_capacity, s->count + 1, sizeof *s->rows) || !store(s, k, &a))
-        return fail(s, FERRUM_ENOMEM), FE_RE_NEVER;
+        return fail(s, NO_MEMORY), FE_RE_NEVER;
     fe_re r = s->first + (uint32_t)s->count;
     s->nodes[s->count] = (node){k->kind, (uint8_t)flags, (uint16_t)height, a, k->b, k->lo, k->hi};
     s->rows[s->count++] = NULL;
@@ -249,14 +249,21 @@ int fe_res_seal(fe_res *s, ferrum_error *err) {
 }
 
 int fe_res_failed(const fe_res *s, ferrum_error *err) {
-    if (s->failed == FERRUM_ELIMIT)
-        return fe_fail(err, FERRUM_ELIMIT,
-                       "the regular expressions take more than %zu bytes of states, nest more than %d deep, or "
-                       "combine too many of them to tell whether any text fits",
-                       s->limit, (int)MAX_HEIGHT);
-    if (s->failed) return fe_fail(err, s->failed, "out of memory for the states of regular expressions");
-    return 0;
+    switch (s->failed) {
+    case FINE: return 0;
+    case NO_MEMORY: return fe_fail(err, FERRUM_ENOMEM, "out of memory for the states of regular expressions");
+    case TOO_LARGE:
+        return fe_fail(err, FERRUM_ELIMIT, "the regular expressions take more than %zu MiB of states", s->limit >> 20);
+    case TOO_HIGH:
+        return fe_fail(err, FERRUM_ELIMIT, "regular expressions stand in one another more than %d deep",
+                       (int)MAX_HEIGHT);
+    case NOT_FOUND: break;
+    }
+    return fe_fail(err, FERRUM_ELIMIT, "whether any text fits all that is said of it is not found out in %d states",
+                   (int)SEARCH_STEPS);
 }
+
+void fe_res_set_limit(fe_res *s, size_t limit) { s->limit = limit; }
 
 uint32_t fe_res_count(const fe_res *s) { return s->first + (uint32_t)s->count; }
 size_t fe_res_bytes(const fe_res *s) { return s->bytes; }
@@ -321,7 +328,7 @@ fe_re fe_re_cat(fe_res *s, fe_re a, fe_re b) {
     fe_re at = a;
     for (; get(s, at)->kind == CAT; at = get(s, at)->b) depth++;
     fe_re *chain = malloc((depth + 1) * sizeof *chain);
-    if (!chain) return fail(s, FERRUM_ENOMEM), FE_RE_NEVER;
+    if (!chain) return fail(s, NO_MEMORY), FE_RE_NEVER;
     at = a;
     for (size_t i = 0; i < depth; i++, at = get(s, at)->b) chain[i] = get(s, at)->a;
     b = cat_two(s, at, b);
@@ -367,7 +374,7 @@ static size_t flatten(fe_res *s, enum kind kind, const fe_re *items, size_t coun
     fe_re *list = malloc((total + 1) * sizeof *list);
     *out = list;
     s->work += total;
-    if (!list) return fail(s, FERRUM_ENOMEM), 0;
+    if (!list) return fail(s, NO_MEMORY), 0;
     size_t n = 0;
     for (size_t i = 0; i < count; i++) {
         const node *x = get(s, items[i]);
@@ -537,13 +544,13 @@ static int compare_words(const void *a, const void *b) {
 /* Sorted words that share their first `at` bytes: a tree by their next bytes. The depth of the recursion is bounded by the
  * number of words, of which each level tells at least one apart. */
 static fe_re words_tree(fe_res *s, const ferrum_str *words, size_t count, size_t at, unsigned depth) {
-    if (depth > MAX_HEIGHT) return fail(s, FERRUM_ELIMIT), FE_RE_NEVER;
+    if (depth > MAX_HEIGHT) return fail(s, TOO_HIGH), FE_RE_NEVER;
     const ferrum_str *first = &words[0], *last = &words[count - 1];
     size_t shared = at, most = fe_min(first->len, last->len);
     while (shared < most && first->data[shared] == last->data[shared]) shared++;
     fe_re head = fe_re_literal(s, first->data + at, shared - at);
     fe_re *branches = malloc(257 * sizeof *branches);
-    if (!branches) return fail(s, FERRUM_ENOMEM), FE_RE_NEVER;
+    if (!branches) return fail(s, NO_MEMORY), FE_RE_NEVER;
     size_t n = 0, i = 0;
     for (; i < count && words[i].len == shared; i++) branches[n ? 0 : n++] = FE_RE_EMPTY;
     while (i < count) {
@@ -600,7 +607,7 @@ static fe_re derive_list(fe_res *s, fe_re r, unsigned byte) {
     enum kind kind = get(s, r)->kind;
     uint32_t count = get(s, r)->b, n = 0;
     fe_re small[16], *list = count <= 16 ? small : malloc(count * sizeof *list);
-    if (!list) return fail(s, FERRUM_ENOMEM), FE_RE_NEVER;
+    if (!list) return fail(s, NO_MEMORY), FE_RE_NEVER;
     for (uint32_t i = 0; i < count; i++) {
         fe_re d = derive(s, args_of(s, r)[i], byte);
         if (d != FE_RE_NEVER || kind == AND) list[n++] = d;
@@ -722,7 +729,7 @@ static const fe_re *raw_row(fe_res *s, fe_re r) {
     if (s->rows[r - s->first]) return s->rows[r - s->first];
     if (!charge(s, 256 * sizeof(fe_re))) return s->never_row;
     fe_re *row = malloc(256 * sizeof *row);
-    if (!row) return fail(s, FERRUM_ENOMEM), s->never_row;
+    if (!row) return fail(s, NO_MEMORY), s->never_row;
     classes c;
     c.count = 1, c.last = NULL;
     for (int w = 0; w < 4; w++) c.of[0].bits[w] = UINT64_MAX;
@@ -747,7 +754,7 @@ static void mark(fe_res *s, fe_re r, unsigned flag, bool on) {
 }
 
 static bool see(fe_res *s, size_t *count, fe_re r, size_t from) {
-    if (!fe_grow((void **)&s->seen, &s->seen_capacity, *count + 1, sizeof *s->seen)) return fail(s, FERRUM_ENOMEM);
+    if (!fe_grow((void **)&s->seen, &s->seen_capacity, *count + 1, sizeof *s->seen)) return fail(s, NO_MEMORY);
     s->seen[(*count)++] = (struct seen){r, (uint32_t)from};
     mark(s, r, VISITED, true);
     return true;
@@ -776,7 +783,7 @@ static bool search(fe_res *s, fe_re start) {
     if (!see(s, &count, start, 0)) return false;
     for (; at < count && !found && !s->failed; at++) {
         if (at == SEARCH_STEPS || s->work - before > SEARCH_WORK)
-            fail(s, FERRUM_ELIMIT);
+            fail(s, NOT_FOUND);
         else
             found = look_around(s, &count, at);
     }
@@ -799,6 +806,7 @@ bool fe_re_is_empty(fe_res *s, fe_re r) {
 const fe_re *fe_re_row(fe_res *s, fe_re r) {
     const fe_re *row = raw_row(s, r);
     if (r < s->first || get(s, r)->flags & PRUNED || row == s->never_row) return row;
+    if (s->failed) return s->never_row; /* while this row was made, perhaps: it is half done */
     fe_re *own = s->rows[r - s->first];
     fe_re last = FE_RE_NEVER, to = FE_RE_NEVER;
     for (unsigned b = 0; b < 256; b++) {
@@ -857,7 +865,7 @@ bool fe_re_count(fe_res *s, fe_re r, uint64_t enough, uint64_t *count) {
     ways *both = calloc(2, sizeof *both), *now = both;
     bool all = both != NULL;
     *count = fe_re_is_empty(s, r) ? 0 : fe_re_nullable(s, r);
-    if (!both) return fail(s, FERRUM_ENOMEM);
+    if (!both) return fail(s, NO_MEMORY);
     add_way(now, r, 1, enough);
     for (int length = 1; length <= COUNT_LENGTH && now->count && *count < enough && !s->failed; length++) {
         ways *then = now == both ? both + 1 : both;

@@ -31,6 +31,7 @@ typedef struct fe_res fe_res;
 /* limit: bytes that nodes and transitions may take; beyond it, or without memory, every operation gives FE_RE_NEVER and
  * fe_res_failed tells. base: NULL, or a sealed set that outlives this one. NULL: out of memory. */
 fe_res *fe_res_open(const fe_res *base, size_t limit);
+void fe_res_set_limit(fe_res *s, size_t limit);
 void fe_res_close(fe_res *s);
 /* Makes all transitions that are reachable from what stands in the set; from then on it is only read, by any thread. */
 int fe_res_seal(fe_res *s, ferrum_error *err);

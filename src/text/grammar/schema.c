@@ -66,8 +66,10 @@ void *fe_schema_alloc(compiler *c, size_t bytes) {
     return p;
 }
 
-bool fe_schema_step(compiler *c) {
-    if (++c->steps > FE_SCHEMA_STEPS)
+bool fe_schema_step(compiler *c) { return fe_schema_steps(c, 1); }
+
+bool fe_schema_steps(compiler *c, size_t count) {
+    if ((c->steps += count) > FE_SCHEMA_STEPS)
         fe_schema_fail(c, FERRUM_ELIMIT, NULL, NULL, "the schema takes too many steps to compile");
     return !c->rc;
 }
@@ -781,8 +783,9 @@ static int compile(compiler *c, const fe_json *schema, bool object, fe_node *roo
     *root = node_of(c, &start);
     for (size_t i = 0; i < c->conjunction_count && !c->rc; i++) {
         define(c, i);
-        int rc = fe_res_failed(c->res, c->err);
-        if (rc && (!c->rc || c->rc == rc)) return rc;
+        ferrum_error why;
+        int rc = fe_res_failed(c->res, &why);
+        if (rc) fe_schema_fail(c, rc, NULL, NULL, why.message);
     }
     return c->rc;
 }

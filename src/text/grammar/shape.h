@@ -153,6 +153,7 @@ typedef struct compiler {
     } * patterns;
     size_t pattern_count, pattern_capacity;
     fe_re content;                         /* of any string */
+    fe_re decimals;                        /* of numbers without exponent, once they were asked for */
     unsigned depth;                        /* of apply */
     unsigned evaluating, evaluating_items; /* schemas with unevaluated…, and with unevaluatedItems, that are applied */
     unsigned unseen;                       /* … and nots, inside which nothing is evaluated */
@@ -169,6 +170,7 @@ bool fe_schema_fail(compiler *c, int code, const fe_json *where, const char *key
 void fe_schema_note(compiler *c, const char *before, const char *name, const char *behind);
 void *fe_schema_alloc(compiler *c, size_t bytes);
 bool fe_schema_step(compiler *c);
+bool fe_schema_steps(compiler *c, size_t count);
 bool fe_schema_pattern(compiler *c, const fe_json *schema, const char *keyword, const char *text, size_t len,
                        fe_re *out);
 /* Does $dynamicRef or $recursiveRef mean what $ref would? */
@@ -202,7 +204,9 @@ const char *fe_format_pattern(const char *name);
 static inline ferrum_str fe_json_str(const fe_json *v) { return (ferrum_str){v->text, v->len}; }
 static inline ferrum_str fe_json_key(const fe_json *v) { return (ferrum_str){v->key, v->key_len}; }
 static inline bool fe_str_equal(ferrum_str a, ferrum_str b) {
-    return a.len == b.len && (a.len == 0 || !__builtin_memcmp(a.data, b.data, a.len));
+    if (a.len != b.len || a.len == 0) return a.len == b.len;
+    return a.data[a.len - 1] == b.data[b.len - 1] &&
+           !__builtin_memcmp(a.data, b.data, a.len); /* most differ at their end */
 }
 
 #endif

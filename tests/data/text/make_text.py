@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Writes what tests/unit/test_tokenizer.c expects: bpe.json, spm.json and spm.gguf, beside this file.
+"""Writes what tests/unit/test_tokenizer.c expects: bpe.json, spm.json, spm.gguf, ugm.json and ugm.gguf, beside this file,
+or those of the names given.
 
 Ids of byte-level BPE are those of the tokenizers package with the vocabulary of ../tiny/tiny-llama.gguf and, for each
 pre-tokenizer, the pipeline of its models' tokenizer.json ("default": the rule that llama.cpp publishes for it). Ids of
-SentencePiece are those of the sentencepiece package with a model trained here on the GPL-3.
+SentencePiece are those of the sentencepiece package with models trained here on the GPL-3, merges (spm) and Unigram (ugm).
 Needs the PyPI packages tokenizers, sentencepiece, protobuf, gguf; written with Python 3.11, whose Unicode is 14.
 """
-import io, json, os, random, unicodedata
+import io, json, os, random, sys, unicodedata
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from gguf import GGUFReader, GGUFWriter
@@ -134,8 +135,57 @@ def spm():
     return res
 
 
+# How texts are rewritten: (from, to), some with the start of another, some to nothing and to several.
+RULES = [("\uFB01", "fi"), ("\uFB03", "ffi"), ("½", "1⁄2"), ("\u3000", " "), ("\u00a0", " "), ("\t", " "), ("\n", " "), ("\r\n", " "), ("\u200b", ""),
+         ("e\u0301", "é"), ("e\u0301\u0323", "ẹ́"), ("a\u0300", "à"), ("n\u0303", "ñ"), ("Å", "A\u030a"), ("\u2126", "Ω"), ("…", "..."), ("～", "~"), ("！", "! "),
+         ("①", "1"), ("⑩", "10"), ("한", "\u1112\u1161\u11ab"), ("ſ", "s"), ("™", "TM"), ("\u2003", " "), ("全", " 全 "), ("\U0001F642", ":-)"), ("a▁b", "no")]
+REWRITTEN = ["ﬁle ﬃx ½½ x½y", "e\u0301e e\u0301\u0323e e\u0301\u0300", "\u3000\u3000 x\u3000全角 \u3000", "\r\n\r\n a\r\n", "\u200b x\u200by \u200b", "\u200b", "！！ ！x",
+             "한한국 ｱ", "🙂🙂 ok", "…… … .", "\t\n x \n\t", "a▁b a b", "<sep>ﬁ<sep> x", "x<sep>"]
+
+
+def ugm():
+    model = io.BytesIO()
+    rules = os.path.join(HERE, "rules.tsv")
+    with open(rules, "w") as f:
+        for a, b in RULES:
+            f.write(" ".join(f"{ord(c):X}" for c in a) + "\t" + " ".join(f"{ord(c):X}" for c in b) + "\n")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(GPL.splitlines()), model_writer=model, vocab_size=500, model_type="unigram",
+        normalization_rule_tsv=rules, character_coverage=0.9995, num_threads=1, user_defined_symbols=["<sep>", "a▁b", "▁\ufb01"], minloglevel=2)
+    os.remove(rules)
+    m = sentencepiece_model_pb2.ModelProto()
+    m.ParseFromString(model.getvalue())
+    w = GGUFWriter(os.path.join(HERE, "ugm.gguf"), "bert")
+    w.add_tokenizer_model("t5")
+    w.add_token_list([p.piece for p in m.pieces])
+    w.add_token_scores([p.score for p in m.pieces])
+    w.add_token_types([p.type for p in m.pieces])
+    w.add_bos_token_id(1); w.add_eos_token_id(2); w.add_unk_token_id(0)
+    w.add_precompiled_charsmap(m.normalizer_spec.precompiled_charsmap)
+    w.write_header_to_file(); w.write_kv_data_to_file(); w.write_tensors_to_file(); w.close()
+    cases = [t for t in texts() if "\0" not in t] + REWRITTEN
+    res = {"texts": [t.encode().hex() for t in cases]}
+    for name, squeeze, space in ("squeezed", True, True), ("space", False, True), ("no_space", False, False):
+        m.normalizer_spec.remove_extra_whitespaces, m.normalizer_spec.add_dummy_prefix = squeeze, space
+        sp = sentencepiece.SentencePieceProcessor(model_proto=m.SerializeToString())
+        res[name] = [sp.encode(t) for t in cases]
+    # The same rules before merges by score.
+    b = sentencepiece_model_pb2.ModelProto()
+    fields = GGUFReader(os.path.join(HERE, "spm.gguf")).fields
+    get = lambda key: fields["tokenizer.ggml." + key].contents()
+    for text, score, kind in zip(get("tokens"), get("scores"), get("token_type")):
+        b.pieces.add(piece=text.replace(" ", "▁") if kind == 4 else text, score=score, type=kind)
+    b.trainer_spec.model_type, b.trainer_spec.byte_fallback, b.trainer_spec.unk_id = 2, True, 0
+    b.normalizer_spec.CopyFrom(m.normalizer_spec)
+    b.normalizer_spec.remove_extra_whitespaces, b.normalizer_spec.add_dummy_prefix = False, True
+    sp = sentencepiece.SentencePieceProcessor(model_proto=b.SerializeToString())
+    res["merges"] = [sp.encode(t) for t in cases]
+    return res
+
+
 if __name__ == "__main__":
-    for name, make in (("bpe", bpe), ("spm", spm)):
+    for name, make in (("bpe", bpe), ("spm", spm), ("ugm", ugm)):
+        if sys.argv[1:] and name not in sys.argv[1:]: continue
         with open(os.path.join(HERE, name + ".json"), "w") as out:
             json.dump(make(), out, separators=(",", ":"), ensure_ascii=False)
             out.write("\n")
