@@ -191,9 +191,9 @@ static void gather_some(ferrum_batch *b, ferrum_session *const *sessions, size_t
         if (b->paged) rows = take_pages(b, sessions, i, count, rows, !prompts || b->rows == 0);
         if (rows == 0) continue;
         if (spare && s->options.lookup) {
-            guessed = guess(b, s, rows, (spare + among - 1) / among);
+            guessed = guess(b, s, rows, (uint32_t)fe_max(spare / fe_max(among, 1), 1));
             spare -= guessed;
-            among--;
+            among -= among > 0;
         }
         add_part(b, s, rows, guessed);
         room -= rows + guessed;
