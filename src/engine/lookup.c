@@ -6,8 +6,8 @@ enum { GRAM = 3, MOST_SLOTS = 1 << 20, FIRST_LENGTH = 3 };
 
 /* A pass of d more rows takes about so much longer than one of a row, in passes of one row; what guessing may lose of every token
  * of an answer, what of each answer, and what success can lay by for later failures. */
-#define DRAFT_COST   0.3f
-#define ROW_COST     0.12f
+#define DRAFT_COST   0.4f
+#define ROW_COST     0.14f
 #define TOKEN_CREDIT 0.01f
 #define FIRST_CREDIT 1.0f
 #define MOST_CREDIT  4.0f

@@ -80,7 +80,7 @@ static void failures_stop_it(void **state) {
         fe_lookup_settle(&l);
         rows += n;
     }
-    assert_in_range(rows, 1, TOKENS / 2 / 10); /* a row costs an eighth of a token, a draft three tenths */
+    assert_in_range(rows, 1, TOKENS / 2 / 10); /* a row costs a seventh of a token, a draft four tenths */
     size_t right = 0;
     for (size_t i = TOKENS / 2; i < TOKENS; i++) {
         uint32_t n = fe_lookup_guess(&l, text, i, 14);
@@ -179,16 +179,16 @@ static void alone(void **state) {
             assert_same(&got, &want);
             right += got.timings.guessed_right;
         }
+        print_message("%s: %llu guesses were right so far\n", names[i], (unsigned long long)right);
         ferrum_model_close(model);
     }
-    print_message("%llu guesses were right\n", (unsigned long long)right);
     assert_true(right > 100);
 }
 
 /* Together, in pages of which there are too few, so that some are evaluated again. */
 static void in_a_batch(void **state) {
     (void)state;
-    ferrum_model *model = tiny_open("tiny-llama", "cpu", NULL, 1);
+    ferrum_model *model = tiny_open("tiny-gemma3", "cpu", NULL, 1);
     for (uint32_t pages = 5; pages <= 16; pages += 11) {
         ferrum_batch *batch;
         ferrum_session *list[SESSIONS];
@@ -221,7 +221,7 @@ static void in_a_batch(void **state) {
             right += got[i].timings.guessed_right;
         }
         print_message("%u pages: %llu guesses were right\n", pages, (unsigned long long)right);
-        assert_true(right > 0);
+        assert_true(right > 50);
         ferrum_batch_close(batch);
     }
     ferrum_model_close(model);
@@ -254,7 +254,7 @@ static void under_a_grammar(void **state) {
 /* A stop string in the middle of what was guessed; then the timeline goes on, and is cut back. */
 static void stopped_and_gone_on(void **state) {
     (void)state;
-    ferrum_model *model = tiny_open("tiny-llama", "cpu", NULL, 1);
+    ferrum_model *model = tiny_open("tiny-gemma3", "cpu", NULL, 1);
     ferrum_session_options o = options_of(0, false);
     said whole = answer_alone(model, &o, 0), parts[2][3];
     memset(parts, 0, sizeof parts);
