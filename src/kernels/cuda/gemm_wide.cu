@@ -344,6 +344,10 @@ INLINE void store(const fe_cuda_matmul &p, const work &w, uint32_t column, uint3
 INLINE void cluster_sync() {
     asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
+/* The same before a block ends, whose sums others may still read: nothing was written that they want to see. */
+INLINE void cluster_leave() {
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
 INLINE float4 load_of_block(const float *p, uint32_t block) {
     float4 x;
     asm volatile("{\n"
@@ -443,7 +447,7 @@ static __device__ __forceinline__ void gemm_wide(const fe_cuda_matmul &p, uint32
     __syncwarp();
     cluster_sync();
     store_sums(p, w, sums, tokens, blockIdx.z * plan::THREADS + threadIdx.x, p.splits * plan::THREADS);
-    cluster_sync(); /* others may still read */
+    cluster_leave();
 }
 
 #define GEMM_WIDE_OF(name, T, TOKENS, BLOCKS)                               \
