@@ -286,11 +286,17 @@ typedef struct ferrum_session_options {
      * (FERRUM_FINISH_STOP) without one. A stretch that has to come is taken in the tokenizer's own tokens, none of which is drawn.
      * Control tokens that the grammar names are text. */
     ferrum_grammar *grammar;
+    /* Guess what comes next where the text has said the last few tokens before, and evaluate the guesses together with the token
+     * that was drawn, so that those that turn out right cost no pass of their own. No text changes by it, nor a logit: each token is
+     * drawn as it would be without. Guessing grows with success, and stops for a while where it does not pay. In a batch it takes
+     * the rows that few answers leave of a step of 15. Devices "cpu" and "ref"; default: off. */
+    bool lookup;
 } ferrum_session_options;
 
 FERRUM_API void ferrum_session_options_init(ferrum_session_options *options);
 
-/* FERRUM_EUNSUPPORTED: the model gives embeddings alone (bert). FERRUM_EINVAL: the grammar is of another vocabulary, or there are
+/* FERRUM_EUNSUPPORTED: the model gives embeddings alone (bert), or lookup is asked of a device whose numbers depend on the number
+ * of tokens in a pass. FERRUM_EINVAL: the grammar is of another vocabulary, or there are
  * ignore_end and a grammar. */
 FERRUM_API int ferrum_session_open(ferrum_session **out, const ferrum_model *model,
                                    const ferrum_session_options *options, ferrum_error *err);
@@ -350,6 +356,8 @@ typedef struct ferrum_timings {
     uint64_t prompt_tokens, answer_tokens; /* of the current answer */
     uint64_t reused_tokens; /* of the prompt's: their keys and values were in the batch's cache already */
     double prompt_seconds, answer_seconds;
+    uint64_t guessed_tokens,
+        guessed_right; /* with options.lookup: evaluated as guesses, and those that were drawn then */
 } ferrum_timings;
 FERRUM_API void ferrum_session_timings(const ferrum_session *s, ferrum_timings *out);
 
@@ -403,7 +411,8 @@ FERRUM_API int ferrum_model_embed(const ferrum_model *model, const ferrum_ids *t
  * on. What waits in one that was cancelled is dropped.
  *
  * The others in a step alter a session's numbers only where a product rounds differently for another number of rows: not on
- * "ref" nor on the CPU's "c". Its sampler, and all else that is drawn from, is its own.
+ * "ref" nor on the CPU without AMX, where a text is the same, to the bit of its logits, alone and in any company. Its sampler, and
+ * all else that is drawn from, is its own.
  *
  * Threads: a step needs its batch and the sessions in it for itself (ferrum_session_cancel excepted); between steps each of
  * the sessions belongs to one thread at a time, as it does by itself, so that many may draw at once. */

@@ -19,7 +19,7 @@ typedef struct run_options {
     const char *system;
     cli_template_options chat;
     cli_grammar_options held;
-    bool raw, json, ignore_end;
+    bool raw, json, ignore_end, lookup;
 } run_options;
 
 #define AT(field) offsetof(run_options, field)
@@ -59,6 +59,10 @@ static const cli_option options[] = {
     CLI_OPTION("json", 0, CLI_FLAG, AT(json), NULL, "print one JSON object in place of the text"),
     CLI_OPTION("logprobs", 0, CLI_COUNT, AT(logprobs), "N",
                "with --json: the N likeliest tokens at each of the answer's", .min = 0, .max = 100),
+    CLI_OPTION(
+        "lookup", 0, CLI_FLAG, AT(lookup), NULL,
+        "guess what follows from where the text has said the same before: the answer is the same, sooner where it "
+        "repeats the prompt or itself"),
     CLI_MODEL_OPTIONS(run_options, model),
     {0},
 };
@@ -114,6 +118,7 @@ static int open_session(cli_answerer *a, const run_options *o, ferrum_grammar *g
     s.logprobs = o->logprobs;
     s.ignore_end = o->ignore_end;
     s.grammar = grammar;
+    s.lookup = o->lookup;
     ferrum_error err;
     if (ferrum_session_open(&a->session, a->model, &s, &err) != 0) return cli_fail_library(&err);
     cli_interrupt_watch(a->session);
@@ -206,11 +211,12 @@ static double rate(uint64_t count, double seconds) { return seconds > 0 ? (doubl
 static json_t *timings_json(const ferrum_session *session, double load_seconds) {
     ferrum_timings t;
     ferrum_session_timings(session, &t);
-    return json_pack("{sf sI sf sf sI sf sf}", "load_seconds", load_seconds, "prompt_tokens",
+    return json_pack("{sf sI sf sf sI sf sf sI sI}", "load_seconds", load_seconds, "prompt_tokens",
                      (json_int_t)t.prompt_tokens, "prompt_seconds", t.prompt_seconds, "prompt_tokens_per_second",
                      rate(t.prompt_tokens, t.prompt_seconds), "answer_tokens", (json_int_t)t.answer_tokens,
                      "answer_seconds", t.answer_seconds, "answer_tokens_per_second",
-                     rate(t.answer_tokens, t.answer_seconds));
+                     rate(t.answer_tokens, t.answer_seconds), "draft_n", (json_int_t)t.guessed_tokens,
+                     "draft_n_accepted", (json_int_t)t.guessed_right);
 }
 
 static int print_json(const cli_answerer *a, const run_options *o, const int32_t *ids, size_t count, const char *text,
@@ -256,6 +262,9 @@ void cli_print_timings(const ferrum_session *session) {
     cli_note("prompt %llu tokens in %.3f s, %.1f tokens/s; answer %llu tokens in %.3f s, %.1f tokens/s",
              (unsigned long long)t.prompt_tokens, t.prompt_seconds, rate(t.prompt_tokens, t.prompt_seconds),
              (unsigned long long)t.answer_tokens, t.answer_seconds, rate(t.answer_tokens, t.answer_seconds));
+    if (t.guessed_tokens)
+        cli_note("guessed %llu tokens, %llu of them right", (unsigned long long)t.guessed_tokens,
+                 (unsigned long long)t.guessed_right);
 }
 
 static void print_start(const cli_answerer *a, const run_options *o, double load_seconds) {

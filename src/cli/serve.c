@@ -12,6 +12,7 @@ typedef struct serve_arguments {
     const char *host, *unix_path, *memory, *tls_cert, *tls_key, *key_file, *cors;
     cli_strings keys, aliases;
     uint32_t port, context, parallel, queue, chunk, timeout, ping;
+    bool lookup;
     const char *path; /* of the model */
 } serve_arguments;
 
@@ -53,6 +54,9 @@ static const cli_option table[] = {
                "hang up on clients that neither send nor read for so long; default 60", .min = 1, .max = 3600),
     CLI_OPTION("ping", 0, CLI_COUNT, AT(ping), "SECONDS",
                "send a comment in streams that have been silent for so long; default 15", .min = 1, .max = 3600),
+    CLI_OPTION("lookup", 0, CLI_FLAG, AT(lookup), NULL,
+               "guess what follows from where a text has said the same before: answers are the same, sooner where they "
+               "repeat their prompt or themselves"),
     CLI_TEMPLATE_OPTIONS(serve_arguments, chat),
     CLI_MODEL_OPTIONS(serve_arguments, model),
     {0},
@@ -115,6 +119,7 @@ static int serve_path(serve_arguments *a, const char *name, char *path) {
                            .chunk = a->chunk,
                            .memory = memory,
                            .memory_available = cli_memory_available(),
+                           .lookup = a->lookup,
                            .kv = cli_kv(&a->model)};
         status = serve_run(&o) == 0 ? CLI_OK : CLI_FAILED;
     }

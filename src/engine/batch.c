@@ -39,7 +39,8 @@ int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferru
     b->ends = fe_alloc(rows, sizeof *b->ends);
     rc = b->ids && b->spans && b->parts && b->ends
              ? fe_pass_open(&b->pass, model, rows, false, err)
-             : fe_fail_memory(err, rows * (sizeof *b->ids + sizeof *b->spans + 2 * sizeof *b->parts), "a batch");
+             : fe_fail_memory(err, rows * (sizeof *b->ids + sizeof *b->spans + sizeof *b->parts + sizeof *b->ends),
+                              "a batch");
     if (!rc && options->positions) rc = open_pages(b, options, err);
     if (rc)
         ferrum_batch_close(b);
@@ -84,6 +85,7 @@ static void reuse_pages(ferrum_batch *b, ferrum_session *s) {
         uint32_t page = fe_pages_find(&b->pages, prev, s->tokens + s->count);
         if (page == FE_NO_PAGE) return;
         s->pages[s->page_count++] = page;
+        s->page_known = s->page_count;
         s->count += FERRUM_KV_PAGE;
         if (s->count <= s->length) continue; /* its own, from before it was preempted */
         s->length = s->count;
@@ -127,14 +129,6 @@ static uint32_t take_pages(ferrum_batch *b, ferrum_session *const *sessions, siz
     return (uint32_t)fe_min(rows, s->page_count * FERRUM_KV_PAGE - s->count);
 }
 
-/* The pages that the step has filled. */
-static void fill_pages(ferrum_batch *b, const fe_part *part) {
-    ferrum_session *s = part->session;
-    for (size_t i = s->count / FERRUM_KV_PAGE; i < (s->count + part->rows) / FERRUM_KV_PAGE; i++)
-        s->pages[i] =
-            fe_pages_fill(&b->pages, s->pages[i], i ? s->pages[i - 1] : FE_NO_PAGE, s->tokens + i * FERRUM_KV_PAGE);
-}
-
 void ferrum_batch_get_stats(ferrum_batch *b, ferrum_batch_stats *out) {
     *out = (ferrum_batch_stats){.reused_tokens = b->reused, .preemptions = b->preempted};
     if (!b->paged) return;
@@ -147,11 +141,12 @@ void ferrum_batch_get_stats(ferrum_batch *b, ferrum_batch_stats *out) {
 
 /* ---- Steps ---- */
 
-static void add_part(ferrum_batch *b, ferrum_session *s, uint32_t rows) {
-    memcpy(b->ids + b->rows, s->tokens + s->count, rows * sizeof *b->ids);
-    b->spans[b->count] = (fe_span){b->paged ? &b->pages.cache : &s->cache, rows, (uint32_t)s->count, s->pages};
-    b->rows += rows;
-    b->parts[b->count++] = (fe_part){s, rows, b->rows - 1, rows == fe_session_waiting(s)};
+static void add_part(ferrum_batch *b, ferrum_session *s, uint32_t rows, uint32_t guessed) {
+    memcpy(b->ids + b->rows, s->tokens + s->count, (rows + guessed) * sizeof *b->ids);
+    b->spans[b->count] =
+        (fe_span){b->paged ? &b->pages.cache : &s->cache, rows + guessed, (uint32_t)s->count, s->pages};
+    b->parts[b->count++] = (fe_part){s, rows, b->rows + rows - 1, guessed, rows == fe_session_waiting(s)};
+    b->rows += rows + guessed;
     s->part = b->steps;
 }
 
@@ -160,17 +155,48 @@ static bool answers(const ferrum_session *s, size_t waiting) {
     return waiting == 1 || (s->count >= s->answer_first && waiting <= FE_FORCED_MOST + 1);
 }
 
+/* What follows the session's `rows`, if they are all that waits: as much as there is room for in its pages, and no more than its
+ * share of the rows that are to spare. */
+static uint32_t guess(const ferrum_batch *b, ferrum_session *s, uint32_t rows, uint32_t share) {
+    if (rows < fe_session_waiting(s)) return 0;
+    size_t room = b->paged ? s->page_count * FERRUM_KV_PAGE - s->count - rows : share;
+    return fe_session_guess(s, (uint32_t)fe_min(share, room));
+}
+
+static bool is_gathered(const ferrum_session *s, bool prompts) {
+    size_t waiting = fe_session_waiting(s);
+    return waiting && answers(s, waiting) != prompts;
+}
+
+/* Guesses are for steps of few rows, which cost little more than one does: how many rows there are to spare, and for how many
+ * answers. */
+static uint32_t rows_to_spare(const ferrum_batch *b, ferrum_session *const *sessions, size_t count, uint32_t *among) {
+    size_t most = fe_min(fe_device_even_rows(b->model->device), b->pass.rows), rows = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!is_gathered(sessions[i], false)) continue;
+        rows += fe_session_waiting(sessions[i]);
+        *among += sessions[i]->options.lookup;
+    }
+    return rows < most ? (uint32_t)(most - rows) : 0;
+}
+
 /* Of answers, or of prompts, as many tokens as `room` allows. */
 static void gather_some(ferrum_batch *b, ferrum_session *const *sessions, size_t count, bool prompts, uint32_t room) {
+    uint32_t among = 0, spare = prompts ? 0 : rows_to_spare(b, sessions, count, &among);
     for (size_t i = 0; i < count && room; i++) {
-        size_t waiting = fe_session_waiting(sessions[i]);
-        if (waiting == 0 || answers(sessions[i], waiting) == prompts) continue;
-        if (b->paged && prompts) reuse_pages(b, sessions[i]);
-        uint32_t rows = (uint32_t)fe_min(fe_session_waiting(sessions[i]), room);
+        ferrum_session *s = sessions[i];
+        if (!is_gathered(s, prompts)) continue;
+        if (b->paged && prompts) reuse_pages(b, s);
+        uint32_t rows = (uint32_t)fe_min(fe_session_waiting(s), room), guessed = 0;
         if (b->paged) rows = take_pages(b, sessions, i, count, rows, !prompts || b->rows == 0);
         if (rows == 0) continue;
-        add_part(b, sessions[i], rows);
-        room -= rows;
+        if (spare && s->options.lookup) {
+            guessed = guess(b, s, rows, (uint32_t)fe_max(spare / fe_max(among, 1), 1));
+            spare -= guessed;
+            among -= among > 0;
+        }
+        add_part(b, s, rows, guessed);
+        room -= rows + guessed;
     }
 }
 
@@ -178,36 +204,42 @@ static void gather_some(ferrum_batch *b, ferrum_session *const *sessions, size_t
 static void gather(ferrum_batch *b, ferrum_session *const *sessions, size_t count) {
     b->rows = 0;
     b->count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (fe_session_waiting(sessions[i])) fe_session_take_guessed(sessions[i]);
+        if (b->paged) fe_session_tell_pages(sessions[i]);
+    }
     gather_some(b, sessions, count, false, b->pass.rows);
     uint32_t room = b->pass.rows - b->rows;
     if (b->rows && b->prompt_rows) room = (uint32_t)fe_min(room, b->prompt_rows);
     gather_some(b, sessions, count, true, room);
 }
 
-/* Records the logits of the parts' last tokens. Rows that are neighbours share the op of their norm. */
-static void record_logits(ferrum_batch *b, const fe_part *parts, uint32_t count) {
+/* Records logits. Rows that are neighbours share the op of their norm. */
+static void record_logits(ferrum_batch *b, const fe_end *ends, uint32_t count) {
     for (uint32_t i = 0, run; i < count; i += run) {
-        for (run = 1; i + run < count && parts[i + run].last == parts[i].last + run;) run++;
-        fe_forward_output(b->model, &b->pass, parts[i].last, run, i);
+        for (run = 1; i + run < count && ends[i + run].row == ends[i].row + run;) run++;
+        fe_forward_output(b->model, &b->pass, ends[i].row, run, i);
     }
     fe_forward_logits(b->model, &b->pass, count);
 }
 
 /* Evaluates what was gathered. Logits go to their sessions, as the next step may be without them. */
 static int evaluate(ferrum_batch *b, ferrum_error *err) {
-    size_t vocab = b->model->h.vocab, complete = 0, done = 0;
-    for (size_t i = 0; i < b->count; i++)
-        if (b->parts[i].complete) b->ends[complete++] = b->parts[i];
+    size_t vocab = b->model->h.vocab, wanted = 0, done = 0;
+    for (const fe_part *part = b->parts; part < b->parts + b->count; part++)
+        for (uint32_t i = 0; part->complete && i <= part->guessed; i++)
+            b->ends[wanted++] = (fe_end){part->session, part->last + i, i};
     fe_forward(b->model, &b->pass, b->ids, b->spans, b->count);
     do {
-        uint32_t count = (uint32_t)fe_min(b->pass.logit_rows, complete - done);
+        uint32_t count = (uint32_t)fe_min(b->pass.logit_rows, wanted - done);
         if (count) record_logits(b, b->ends + done, count);
         int rc = ferrum_stream_wait(b->pass.stream, err);
         if (rc) return rc;
         for (uint32_t i = 0; i < count; i++)
-            memcpy(b->ends[done + i].session->row, fe_pass_logits(&b->pass, i), vocab * sizeof(float));
+            memcpy(b->ends[done + i].session->row + b->ends[done + i].at * vocab, fe_pass_logits(&b->pass, i),
+                   vocab * sizeof(float));
         done += count;
-    } while (done < complete);
+    } while (done < wanted);
     return 0;
 }
 
@@ -234,8 +266,9 @@ int ferrum_batch_step(ferrum_batch *b, ferrum_session *const *sessions, size_t c
     if (rc) return rc;
     double seconds = fe_now() - start;
     for (size_t i = 0; i < b->count; i++) {
-        if (b->paged) fill_pages(b, &b->parts[i]);
-        fe_session_evaluated(b->parts[i].session, b->parts[i].rows, seconds);
+        const fe_part *part = &b->parts[i];
+        fe_session_evaluated(part->session, part->rows, part->guessed, seconds);
+        if (b->paged) fe_session_tell_pages(part->session);
     }
     return (int)b->rows;
 }

@@ -1,14 +1,13 @@
 /* A session: one timeline of tokens, its KV cache, its sampler, and the answer that is being drawn. */
 #include "engine/session.h"
+#include "kernels/ops.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 enum {
     DEFAULT_CONTEXT = 4096,
     MOST_LOGPROBS = 100,
-    WAITS = 1, /* from draw: the batch has to evaluate first */
 };
 
 void ferrum_session_options_init(ferrum_session_options *options) {
@@ -61,8 +60,19 @@ static int open_scratch(ferrum_session *s, ferrum_error *err) {
     if (!s->options.batch) return fe_pass_open(&s->pass, s->model, fe_pass_rows(s->model, s->context), false, err);
     if (s->options.batch->model != s->model)
         return fe_fail(err, FERRUM_EINVAL, "the session's batch is of another model");
-    s->row = fe_alloc(s->model->h.vocab, sizeof *s->row);
-    return s->row ? 0 : fe_fail_memory(err, s->model->h.vocab * sizeof *s->row, "logits");
+    size_t most = (s->options.lookup ? 1 + FE_DRAFT_MOST : 1) * (size_t)s->model->h.vocab;
+    s->row = fe_alloc(most, sizeof *s->row);
+    return s->row ? 0 : fe_fail_memory(err, most * sizeof *s->row, "logits");
+}
+
+static int open_lookup(ferrum_session *s, ferrum_error *err) {
+    if (!s->options.lookup) return 0;
+    if (fe_device_even_rows(s->model->device) < 2)
+        return fe_fail(
+            err, FERRUM_EUNSUPPORTED,
+            "lookup would alter texts on the device \"%s\": its numbers depend on how many tokens a pass has",
+            ferrum_device_name(s->model->device));
+    return fe_lookup_open(&s->lookup, s->context, err);
 }
 
 int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const ferrum_session_options *options,
@@ -95,6 +105,7 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     if (!rc && options->grammar) rc = fe_guide_open(&s->guide, options->grammar, model->tokenizer, model->h.vocab, err);
     if (!rc) rc = open_cache(s, err);
     if (!rc) rc = open_scratch(s, err);
+    if (!rc) rc = open_lookup(s, err);
     if (!rc) {
         s->tokens = fe_alloc((size_t)s->context + 1, sizeof *s->tokens);
         if (!s->tokens) rc = fe_fail_memory(err, ((size_t)s->context + 1) * sizeof *s->tokens, "tokens");
@@ -112,6 +123,7 @@ void ferrum_session_close(ferrum_session *s) {
     free(s->stop);
     fe_sampler_close(s->sampler);
     fe_guide_close(&s->guide);
+    fe_lookup_close(&s->lookup);
     fe_pass_close(&s->pass);
     fe_cache_close(&s->cache);
     if (s->pages) fe_session_give_pages(s, 0);
@@ -157,6 +169,7 @@ static int evaluate(ferrum_session *s, const int32_t *ids, size_t count, ferrum_
         if (!rc && fn) rc = hand_out_logits(s, m, done, fn, user, err);
         if (rc) return rc;
         if (!fn) s->logits = done + m == count ? fe_pass_logits(&s->pass, 0) : NULL;
+        fe_lookup_forget(&s->lookup, s->count);
         memmove(s->tokens + s->count, ids + done, m * sizeof *ids);
         s->length = s->count += m;
         done += m;
@@ -174,15 +187,44 @@ static void begin_answer(ferrum_session *s, size_t first) {
     s->text.len = 0;
     s->timings = (ferrum_timings){0};
     fe_guide_restart(&s->guide);
+    fe_lookup_begin(&s->lookup, first);
 }
 
-/* Where the tokens that are known end: those in the cache, waiting and drawn. */
-static size_t end_of(const ferrum_session *s) { return s->answer_first + s->answer_count; }
+int fe_session_evaluate_drawn(ferrum_session *s, ferrum_error *err) {
+    uint32_t waiting = (uint32_t)(fe_session_end(s) - s->count), even = fe_device_even_rows(s->model->device),
+             most = (uint32_t)fe_min(s->pass.rows, even), guessed = 0;
+    if (waiting < most) guessed = fe_session_guess(s, (uint32_t)fe_min(most - waiting, s->pass.logit_rows - 1));
+    if (guessed == 0) return evaluate(s, s->tokens + s->count, waiting, NULL, NULL, err);
+    fe_span span = {&s->cache, waiting + guessed, (uint32_t)s->count, NULL};
+    fe_forward(s->model, &s->pass, s->tokens + s->count, &span, 1);
+    record_logits(s, waiting - 1, 1 + guessed);
+    int rc = ferrum_stream_wait(s->pass.stream, err);
+    if (rc) return rc;
+    fe_session_evaluated(s, waiting, guessed, 0);
+    return 0;
+}
+
+uint32_t fe_session_guess(ferrum_session *s, uint32_t most) {
+    size_t end = fe_session_end(s);
+    if (end >= s->context) return 0;
+    uint32_t n = fe_lookup_guess(&s->lookup, s->tokens, end, (uint32_t)fe_min(most, s->context - end));
+    memcpy(s->tokens + end, s->lookup.draft, n * sizeof *s->tokens);
+    return n;
+}
+
+void fe_session_take_guessed(ferrum_session *s) {
+    while (s->count < fe_session_end(s) && fe_lookup_takes(&s->lookup, s->tokens[s->count])) {
+        s->length = fe_max(s->length, ++s->count);
+        s->logits += s->model->h.vocab;
+        s->timings.guessed_right++;
+    }
+    if (s->count < fe_session_end(s)) fe_lookup_settle(&s->lookup);
+}
 
 /* Where a prompt's ids go: behind those of a prompt that waits, or else behind the cache. A token that was drawn and not
  * evaluated is dropped. */
 static size_t prompt_start(const ferrum_session *s) {
-    return s->answer_count == 0 && fe_session_waiting(s) ? end_of(s) : s->length;
+    return s->answer_count == 0 && fe_session_waiting(s) ? fe_session_end(s) : s->length;
 }
 
 static int check_prompt(const ferrum_session *s, const int32_t *ids, size_t count, ferrum_error *err) {
@@ -219,6 +261,7 @@ static int wait_in_batch(ferrum_session *s, const int32_t *ids, size_t count, fe
     if (rc) return rc;
     size_t start = prompt_start(s);
     ferrum_timings timings = start > s->length ? s->timings : (ferrum_timings){0};
+    fe_lookup_forget(&s->lookup, start);
     memcpy(s->tokens + start, ids, count * sizeof *ids);
     s->logits = NULL;
     begin_answer(s, start + count);
@@ -234,22 +277,33 @@ int ferrum_session_append(ferrum_session *s, const int32_t *ids, size_t count, f
 
 size_t fe_session_waiting(const ferrum_session *s) {
     bool ended = s->finish != FERRUM_FINISH_NONE || atomic_load_explicit(&s->canceled, memory_order_relaxed);
-    return ended ? 0 : fe_min(end_of(s), s->context) - s->count;
+    return ended ? 0 : fe_min(fe_session_end(s), s->context) - s->count;
 }
 
 void fe_session_give_pages(ferrum_session *s, size_t count) {
     while (s->page_count > count) fe_pages_release(&s->options.batch->pages, s->pages[--s->page_count]);
+    s->page_known = fe_min(s->page_known, count);
 }
 
 void fe_session_leave_pages(ferrum_session *s) {
+    fe_session_tell_pages(s);
     fe_session_give_pages(s, 0);
     s->count = 0;
+    fe_lookup_settle(&s->lookup);
 }
 
-void fe_session_evaluated(ferrum_session *s, uint32_t rows, double seconds) {
+void fe_session_tell_pages(ferrum_session *s) {
+    for (size_t i = s->page_known; i < s->count / FERRUM_KV_PAGE; i++, s->page_known++)
+        s->pages[i] = fe_pages_fill(&s->options.batch->pages, s->pages[i], i ? s->pages[i - 1] : FE_NO_PAGE,
+                                    s->tokens + i * FERRUM_KV_PAGE);
+}
+
+void fe_session_evaluated(ferrum_session *s, uint32_t rows, uint32_t guessed, double seconds) {
     s->count += rows;
     s->length = fe_max(s->length, s->count);
-    s->logits = s->count == end_of(s) ? s->row : NULL;
+    s->logits = s->count < fe_session_end(s) ? NULL : s->row ? s->row : fe_pass_logits(&s->pass, 0);
+    s->timings.guessed_tokens += guessed;
+    fe_lookup_evaluated(&s->lookup, guessed);
     if (s->answer_count)
         s->timings.answer_seconds += seconds;
     else
@@ -257,167 +311,6 @@ void fe_session_evaluated(ferrum_session *s, uint32_t rows, double seconds) {
 }
 
 const float *ferrum_session_logits(const ferrum_session *s) { return s->logits; }
-
-/* ---- Drawing ---- */
-
-/* The likeliest of the next position, and a place behind them for the one that will be drawn. */
-static int keep_logprobs(ferrum_session *s, ferrum_error *err) {
-    size_t n = s->options.logprobs, row = n + 1;
-    if (n == 0) return 0;
-    if (s->answer_count == s->logprobs_capacity) {
-        size_t capacity = fe_max(64, 2 * s->logprobs_capacity);
-        ferrum_logprob *grown = realloc(s->logprobs, capacity * row * sizeof *grown);
-        if (!grown) return fe_fail_memory(err, capacity * row * sizeof *grown, "log-probabilities");
-        s->logprobs = grown;
-        s->logprobs_capacity = capacity;
-    }
-    fe_top_logprobs(s->logits, s->model->h.vocab, s->logprobs + s->answer_count * row, n);
-    return 0;
-}
-
-/* Its log-probability is as far below the likeliest one's as its logit. */
-static void keep_drawn(ferrum_session *s, int32_t id) {
-    size_t n = s->options.logprobs;
-    if (n == 0) return;
-    ferrum_logprob *row = s->logprobs + s->answer_count * (n + 1);
-    row[n] = (ferrum_logprob){id, row->logprob + (s->logits[id] - s->logits[row->id])};
-}
-
-/* Nobody knows whether the session will be used again, or closed: its pages are for whoever needs them first, and what is left of
- * them is found again. */
-static void end_answer(ferrum_session *s, ferrum_finish finish) {
-    s->finish = finish;
-    s->draining = true;
-    if (s->pages) fe_session_leave_pages(s);
-}
-
-/* A reason to end before another token comes. */
-static ferrum_finish look_for_end(const ferrum_session *s) {
-    if (s->guide.constraint && fe_guide_is_over(&s->guide)) return FERRUM_FINISH_STOP;
-    if (s->options.max_tokens && s->answer_count >= s->options.max_tokens) return FERRUM_FINISH_LENGTH;
-    if (atomic_load_explicit(&s->canceled, memory_order_relaxed)) return FERRUM_FINISH_CANCELED;
-    return end_of(s) > s->context ? FERRUM_FINISH_CONTEXT : FERRUM_FINISH_NONE;
-}
-
-/* Sees to the logits behind the last token. WAITS: in a batch, that is not done here. */
-static int evaluate_drawn(ferrum_session *s, ferrum_error *err) {
-    if (s->options.batch) return WAITS;
-    return evaluate(s, s->tokens + s->count, end_of(s) - s->count, NULL, NULL, err);
-}
-
-static int draw_id(ferrum_session *s, int32_t *id, ferrum_error *err) {
-    bool guided = s->guide.constraint;
-    int rc = guided ? fe_guide_mask(&s->guide, err) : 0;
-    if (rc) return rc;
-    *id = fe_sampler_draw(s->sampler, s->logits, guided ? s->guide.mask : NULL, s->tokens, end_of(s), s->answer_count);
-    if (*id >= 0) return 0;
-    if (guided)
-        return fe_fail(err, FERRUM_EFORMAT,
-                       "of the tokens that may come under the grammar none can be drawn: the "
-                       "vocabulary has none, or they are biased away");
-    return fe_fail(err, FERRUM_EFORMAT, "the model gave no number for any token: its weights are broken");
-}
-
-static int take_id(ferrum_session *s, int32_t id, ferrum_error *err) {
-    int rc = s->guide.constraint ? fe_guide_accept(&s->guide, id, err) : 0;
-    if (rc) return rc;
-    keep_drawn(s, id);
-    s->tokens[end_of(s)] = id;
-    s->answer_count++;
-    bool end = ferrum_token_is_end(s->model->tokenizer, id);
-    if (end && !s->options.ignore_end) {
-        end_answer(s, FERRUM_FINISH_STOP);
-    } else if (s->model->tokenizer) {
-        bool special = s->options.special || s->guide.constraint; /* a grammar leaves none but those that it names */
-        fe_tokenizer_decode(s->model->tokenizer, id, special, false, &s->text);
-        if (s->text.failed) return fe_fail_memory(err, s->text.capacity, "text");
-    }
-    return 0;
-}
-
-/* Draws one token and, where the answer goes on, appends its text. What comes before it is evaluated first: the last token of an
- * answer never is, and one that the grammar forces needs no logits, unless they are asked for: it is evaluated together with the
- * next that is drawn. WAITS: the batch has to evaluate first. */
-static int draw(ferrum_session *s, ferrum_error *err) {
-    int32_t id = -1;
-    int rc = 0;
-    ferrum_finish finish = look_for_end(s);
-    if (finish != FERRUM_FINISH_NONE) return end_answer(s, finish), 0;
-    if (s->guide.constraint && s->count >= s->answer_first) rc = fe_guide_forced(&s->guide, &id, err);
-    if (!rc && end_of(s) > s->count && (id < 0 || s->options.logprobs)) rc = evaluate_drawn(s, err);
-    if (!rc) rc = keep_logprobs(s, err);
-    if (!rc && id < 0) rc = draw_id(s, &id, err);
-    return rc ? rc : take_id(s, id, err);
-}
-
-/* Ends the answer before the first stop string in its text. Only what the last token added can complete one. */
-static void look_for_stop(ferrum_session *s, size_t before) {
-    size_t from = before > s->longest_stop ? before - s->longest_stop : 0, first = SIZE_MAX;
-    if (from < s->handed) from = s->handed;
-    for (size_t i = 0; i < s->stop_count; i++) {
-        const char *at = memmem(s->text.data + from, s->text.len - from, s->stop[i], strlen(s->stop[i]));
-        if (at) first = fe_min(first, (size_t)(at - s->text.data));
-    }
-    if (first == SIZE_MAX) return;
-    s->text.len = first;
-    end_answer(s, FERRUM_FINISH_STOP);
-}
-
-/* How much of the text at `from` may go out: not the start of a stop string, nor of a UTF-8 sequence. */
-static size_t ready(const ferrum_session *s) {
-    size_t len = s->text.len - s->handed;
-    if (s->draining || len == 0) return len;
-    const char *text = s->text.data + s->handed;
-    size_t held = fe_utf8_pending(text, len);
-    for (size_t i = 0; i < s->stop_count; i++) {
-        size_t n = fe_min(strlen(s->stop[i]) - 1, len);
-        while (n > held && memcmp(text + len - n, s->stop[i], n) != 0) n--;
-        held = fe_max(held, n);
-    }
-    return len - held;
-}
-
-/* Hands out whole sequences of the first `len` bytes; what is no UTF-8 becomes U+FFFD. */
-static int hand_out(ferrum_session *s, size_t len, char *out, size_t size) {
-    if (len == 0) return 0; /* and there may be no text at all */
-    size_t to = 0;
-    const char *text = s->text.data + s->handed;
-    size_t at = 0;
-    while (at < len) {
-        uint32_t cp = 0xFFFD;
-        size_t n = fe_utf8_decode(text + at, len - at, &cp);
-        char sequence[4];
-        size_t bytes = fe_utf8_encode(n ? cp : 0xFFFD, sequence);
-        if (to + bytes > size) break;
-        memcpy(out + to, sequence, bytes);
-        to += bytes;
-        at += n ? n : 1;
-    }
-    s->handed += at;
-    if (s->handed == s->text.len) s->handed = s->text.len = 0;
-    return (int)to;
-}
-
-int ferrum_session_next(ferrum_session *s, char *text, size_t size, ferrum_error *err) {
-    if (size < 4) return fe_fail(err, FERRUM_EINVAL, "the buffer for text has %zu bytes; it needs 4 at least", size);
-    if (size > INT32_MAX) size = INT32_MAX;
-    if (!s->logits && end_of(s) == s->count && s->finish == FERRUM_FINISH_NONE)
-        return fe_fail(err, FERRUM_EINVAL, "there is nothing to go on from: append tokens first");
-    double start = fe_now();
-    int rc = 0;
-    while (!ready(s) && !s->draining && !rc) {
-        size_t before = s->text.len;
-        rc = draw(s, err);
-        if (rc == FERRUM_ECANCELED) {
-            end_answer(s, FERRUM_FINISH_CANCELED);
-            rc = 0;
-        }
-        if (!rc && s->text.len > before) look_for_stop(s, before);
-    }
-    s->timings.answer_tokens = s->answer_count;
-    s->timings.answer_seconds += fe_now() - start;
-    return rc < 0 ? rc : hand_out(s, ready(s), text, size);
-}
 
 /* ---- Looking ---- */
 
@@ -466,6 +359,7 @@ int ferrum_session_truncate(ferrum_session *s, size_t count, ferrum_error *err) 
     if (count > s->length)
         return fe_fail(err, FERRUM_EINVAL, "the session has %zu tokens; it cannot be cut to %zu", s->length, count);
     if (count < s->length) s->logits = NULL;
+    fe_lookup_forget(&s->lookup, count);
     if (count < s->count) {
         s->count = count;
         if (s->pages) truncate_pages(s);

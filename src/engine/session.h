@@ -3,6 +3,7 @@
 #define FE_SESSION_H
 
 #include "engine/guide.h"
+#include "engine/lookup.h"
 #include "engine/pages.h"
 #include "engine/sampler.h"
 #include "model/model.h"
@@ -17,8 +18,10 @@ struct ferrum_session {
     uint32_t *
         pages; /* [context / FERRUM_KV_PAGE, rounded up], of its batch: page_count of them, behind one another; or NULL */
     size_t page_count;
+    size_t page_known; /* of them, from the first on, that the batch has been told are full */
     fe_sampler *sampler;
     fe_guide guide;
+    fe_lookup lookup; /* its draft's keys and values stand behind `count` */
     uint32_t context;
     atomic_bool canceled;
 
@@ -27,8 +30,9 @@ struct ferrum_session {
     int32_t *tokens;
     size_t count;  /* in the cache */
     size_t length; /* of the timeline: as many, unless the batch took pages back or gave some that it had */
-    float *logits; /* of the last position, inside the pass or `row`; NULL before the first append */
-    float *row;    /* [vocab], in a batch */
+    float *
+        logits; /* of the last position, inside the pass or `row`; NULL before the first append. Those of the draft follow */
+    float *row;    /* [1, or 1 + FE_DRAFT_MOST with lookup][vocab], in a batch */
     uint64_t step; /* of the batch: the last that the session was listed in, */
     uint64_t part; /* and the last that evaluated tokens of it */
 
@@ -45,6 +49,20 @@ struct ferrum_session {
     ferrum_timings timings;
 };
 
+/* Where the tokens that are known end: those in the cache, waiting and drawn. */
+static inline size_t fe_session_end(const ferrum_session *s) { return s->answer_first + s->answer_count; }
+
+/* Ends the answer: no more of it is drawn. */
+void fe_session_end_answer(ferrum_session *s, ferrum_finish finish);
+
+/* Evaluates, for a session by itself, what was drawn and with it what may follow. */
+int fe_session_evaluate_drawn(ferrum_session *s, ferrum_error *err);
+
+/* Guesses, `most` at most, what follows all that waits, and puts it there: how many tokens. */
+uint32_t fe_session_guess(ferrum_session *s, uint32_t most);
+/* What was drawn and had been guessed is evaluated already; the rest of the draft is dropped where something else was drawn. */
+void fe_session_take_guessed(ferrum_session *s);
+
 /* Tokens behind the cache that the batch is to evaluate: none once the answer has ended. */
 size_t fe_session_waiting(const ferrum_session *s);
 
@@ -54,16 +72,27 @@ void fe_session_give_pages(ferrum_session *s, size_t count);
 /* All of them: the whole timeline waits again, as far as its tokens are not found in pages. */
 void fe_session_leave_pages(ferrum_session *s);
 
-/* The batch has evaluated `rows` of them, in so many seconds; where they were the last, the logits are in s->row. */
-void fe_session_evaluated(ferrum_session *s, uint32_t rows, double seconds);
+/* Tells the batch of the pages that are full, so that they can be found. */
+void fe_session_tell_pages(ferrum_session *s);
+
+/* The batch has evaluated `rows` of them, and so many guessed behind them, in so many seconds; where they were the last, the logits
+ * are in s->row. */
+void fe_session_evaluated(ferrum_session *s, uint32_t rows, uint32_t guessed, double seconds);
 
 /* What one session has in a step. */
 typedef struct fe_part {
     ferrum_session *session;
-    uint32_t rows; /* how many of the pass */
-    uint32_t last; /* of them */
-    bool complete; /* nothing waits behind them: the logits of the last are wanted */
+    uint32_t rows;    /* how many of the pass, but for those that are guessed */
+    uint32_t last;    /* of them */
+    uint32_t guessed; /* behind them; 0 unless complete */
+    bool complete;    /* nothing waits behind them: the logits of the last and of the guessed are wanted */
 } fe_part;
+
+/* A row of which the logits are wanted, as the `at`-th of its session. */
+typedef struct fe_end {
+    ferrum_session *session;
+    uint32_t row, at;
+} fe_end;
 
 struct ferrum_batch {
     const ferrum_model *model;
@@ -75,9 +104,10 @@ struct ferrum_batch {
     /* [pass.rows] each; of the step at hand */
     int32_t *ids;
     fe_span *spans;
-    fe_part *parts, *ends; /* ends: the complete ones */
-    size_t count;          /* of spans and parts */
-    uint32_t rows;         /* of ids */
+    fe_part *parts;
+    fe_end *ends;
+    size_t count;  /* of spans and parts */
+    uint32_t rows; /* of ids */
 };
 
 #endif

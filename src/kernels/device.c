@@ -77,6 +77,7 @@ bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type) {
 }
 
 bool fe_device_has_pages(const ferrum_device *dev) { return dev->backend->kv_pages; }
+uint32_t fe_device_even_rows(const ferrum_device *dev) { return dev->backend->even_rows; }
 
 int ferrum_device_measure(ferrum_device *dev, ferrum_device_limits *out, ferrum_error *err) {
     if (dev->backend->measure) return dev->backend->measure(dev, out, err);

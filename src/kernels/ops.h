@@ -70,6 +70,7 @@ typedef struct fe_backend {
     ferrum_type kv_type; /* that sessions should give their KV caches */
     bool kv_q8_0;        /* they may be Q8_0 too, besides F16 and F32 */
     bool kv_pages;       /* and may be in pages */
+    uint32_t even_rows;  /* ops of up to so many rows give each the bits that it has by itself; 0: not known of any */
     int (*open)(ferrum_device *dev, const ferrum_device_options *options, ferrum_error *err);
     void (*close)(ferrum_device *dev);
     /* Make what buf->data points to, all but `state` being set, memory of the device's, and take it back. NULL: the device
@@ -117,6 +118,7 @@ ferrum_type fe_device_kv_type(const ferrum_device *dev);
 uint32_t fe_device_pass_rows(const ferrum_device *dev, uint32_t usual);
 bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type);
 bool fe_device_has_pages(const ferrum_device *dev);
+uint32_t fe_device_even_rows(const ferrum_device *dev);
 
 /* What RoPE multiplies the pairs at a position by, besides turning them. */
 double fe_rope_magnitude(const ferrum_rope_params *p, int32_t position);

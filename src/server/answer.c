@@ -129,11 +129,16 @@ static json_t *timings(const serve_job *job) {
     for (size_t i = 1; i < job->count; i++)
         if (job->choices[i].answer_seconds > longest->answer_seconds) longest = &job->choices[i];
     double prompt = (double)(longest->prompt->count - longest->prompt->cached), answer = (double)longest->answer_tokens;
-    return json_pack("{sI sI sf sf sI sf sf}", "cache_n", (json_int_t)longest->prompt->cached, "prompt_n",
-                     (json_int_t)prompt, "prompt_ms", 1e3 * longest->prompt_seconds, "prompt_per_second",
-                     per_second(prompt, longest->prompt_seconds), "predicted_n", (json_int_t)answer, "predicted_ms",
-                     1e3 * longest->answer_seconds, "predicted_per_second",
-                     per_second(answer, longest->answer_seconds));
+    json_t *t =
+        json_pack("{sI sI sf sf sI sf sf}", "cache_n", (json_int_t)longest->prompt->cached, "prompt_n",
+                  (json_int_t)prompt, "prompt_ms", 1e3 * longest->prompt_seconds, "prompt_per_second",
+                  per_second(prompt, longest->prompt_seconds), "predicted_n", (json_int_t)answer, "predicted_ms",
+                  1e3 * longest->answer_seconds, "predicted_per_second", per_second(answer, longest->answer_seconds));
+    if (t && longest->guessed_tokens) {
+        json_object_set_new(t, "draft_n", json_integer((json_int_t)longest->guessed_tokens));
+        json_object_set_new(t, "draft_n_accepted", json_integer((json_int_t)longest->guessed_right));
+    }
+    return t;
 }
 
 /* ---- Events ---- */
@@ -337,6 +342,10 @@ void serve_answer_end(serve_choice *c) {
     c->answer_tokens = t.answer_tokens;
     c->prompt_seconds = t.prompt_seconds;
     c->answer_seconds = t.answer_seconds;
+    c->guessed_tokens = t.guessed_tokens;
+    c->guessed_right = t.guessed_right;
+    serve_metrics_add(&c->job->exchange->server->metrics, SERVE_GUESSED_TOKENS, t.guessed_tokens);
+    serve_metrics_add(&c->job->exchange->server->metrics, SERVE_GUESSED_RIGHT, t.guessed_right);
     /* The first of a prompt's answers; those behind it find what that one has evaluated. */
     if (c->index % c->job->request.n == 0) c->prompt->cached = t.reused_tokens;
     record_end(c);

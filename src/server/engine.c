@@ -183,6 +183,7 @@ static int open_session(serve_engine *e, serve_choice *c, ferrum_error *err) {
     o.stop_count = r->stop_count;
     o.logprobs = r->logprobs ? (r->top_logprobs ? r->top_logprobs : 1) : 0;
     o.ignore_end = r->ignore_eos;
+    o.lookup = e->server->options->lookup;
     o.grammar = c->job->grammar;
     int rc = ferrum_session_open(&c->session, e->server->model, &o, err);
     return rc ? rc : ferrum_session_append(c->session, c->prompt->ids, c->prompt->count, err);

@@ -31,7 +31,7 @@ typedef struct serve_choice {
     double last_token;       /* when it came */
     bool opened, ended;
     ferrum_finish finish;
-    uint64_t answer_tokens;
+    uint64_t answer_tokens, guessed_tokens, guessed_right;
     double prompt_seconds, answer_seconds;
 
     serve_text text, reasoning; /* of an answer that is told as a whole */

@@ -10,6 +10,8 @@ typedef enum serve_counter {
     SERVE_PROMPT_TOKENS,
     SERVE_CACHED_TOKENS,
     SERVE_ANSWER_TOKENS,
+    SERVE_GUESSED_TOKENS, /* with --lookup */
+    SERVE_GUESSED_RIGHT,
     SERVE_STEPS,
     SERVE_REJECTED,     /* the queue was full */
     SERVE_DISCONNECTED, /* clients that went away before their answer's end */

@@ -34,6 +34,7 @@ typedef struct serve_options {
         timeout; /* seconds that a client may be silent while it is its turn, and half of those that a body may take */
     uint32_t ping;   /* seconds of silence after which a stream gets a comment */
     uint32_t chunk;  /* tokens of prompts in a step that answers wait for */
+    bool lookup;     /* as in ferrum_session_options */
     uint64_t memory; /* bytes of the KV cache; 0: parallel · context positions, or what half the free memory holds */
     uint64_t memory_available; /* free memory, in bytes */
     ferrum_kv kv;

@@ -120,7 +120,7 @@ class Output(Case):
         self.assertEqual((answer["model"], answer["finish_reason"], len(answer["tokens"])), ("tiny-llama", "length", 6))
         self.assertEqual(set(answer["timings"]), {
             "load_seconds", "prompt_tokens", "prompt_seconds", "prompt_tokens_per_second", "answer_tokens",
-            "answer_seconds", "answer_tokens_per_second"})
+            "answer_seconds", "answer_tokens_per_second", "draft_n", "draft_n_accepted"})
         self.assertEqual(answer["timings"]["prompt_tokens"], len(answer["prompt_tokens"]))
         self.assertEqual(answer["timings"]["answer_tokens"], 6)
         self.assertEqual(len(answer["logprobs"]), 6)
@@ -140,6 +140,15 @@ class Output(Case):
         self.assertEqual(result.returncode, 0)
         self.assertEqual(result.stdout, text if text.endswith("\n") else text + "\n")
         self.assertEqual(result.stderr, "")
+
+    def test_lookup_guesses_and_alters_nothing(self):
+        text = "one two three four five six seven " * 6
+        plain, guessing = (self.json("run", LLAMA, text, "-n64", "--ignore-end", *GREEDY, *lookup)
+                           for lookup in ([], ["--lookup"]))
+        self.assertEqual(plain["tokens"], guessing["tokens"])
+        self.assertEqual((plain["timings"]["draft_n"], plain["timings"]["draft_n_accepted"]), (0, 0))
+        self.assertGreater(guessing["timings"]["draft_n_accepted"], 0)
+        self.assertLessEqual(guessing["timings"]["draft_n_accepted"], guessing["timings"]["draft_n"])
 
     def test_verbose(self):
         result = ferrum("run", LLAMA, "The", "-n4", "--verbose", "--seed", "99")

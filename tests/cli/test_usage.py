@@ -25,7 +25,7 @@ class Usage(Case):
     def test_help_of_commands(self):
         options = {"run": "max-tokens context threads temperature top-k top-p min-p repetition-penalty presence-penalty "
                           "frequency-penalty seed stop system "
-                          "raw chat-template think no-think var json-schema regex grammar space ordered ignore-end device cpu kv pre json logprobs verbose help",
+                          "raw chat-template think no-think var json-schema regex grammar space ordered ignore-end device cpu kv pre json logprobs lookup verbose help",
                    "perplexity": "ids tokens json logits top threads device cpu kv pre verbose help",
                    "inspect": "context tensors json threads device cpu kv pre verbose help",
                    "pull": "help", "list": "aliases json help", "rm": "yes help", "completion": "help",

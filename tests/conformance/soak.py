@@ -195,8 +195,8 @@ def settle(server):
 
 
 def grows(samples):
-    """Memory after each round; the first two warm up. The least-squares line through the rest, in bytes a round."""
-    rest = samples[2:]
+    """Memory after each round; in the first half the KV cache fills. The least-squares line through the rest, in bytes a round."""
+    rest = samples[max(2, len(samples) // 2):]
     if len(rest) < 3:
         return 0.0
     mean_x, mean_y = (len(rest) - 1) / 2, sum(rest) / len(rest)
@@ -240,7 +240,7 @@ def main():
     print(f"{metrics.get('ferrum_preemptions_total', 0):8.0f} preemptions, {metrics.get('ferrum_prompt_tokens_cached_total', 0):.0f} of "
           f"{metrics.get('ferrum_prompt_tokens_total', 0):.0f} prompt tokens from the cache")
     slope = grows(samples)
-    print(f"memory: {samples[0] / 2**20:.1f} MiB before, {samples[-1] / 2**20:.1f} MiB after; {slope / 2**10:+.0f} KiB a round behind the second")
+    print(f"memory: {samples[0] / 2**20:.1f} MiB before, {samples[-1] / 2**20:.1f} MiB after; {slope / 2**10:+.0f} KiB a round in the second half")
     for sentence in tally.wrong[:20]:
         print("WRONG " + sentence)
     reports = [line for line in server.tail if "Sanitizer" in line or "runtime error" in line]

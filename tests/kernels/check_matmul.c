@@ -525,6 +525,32 @@ static void check_gemm(tally *l, const fe_matmul_kernel *kernel, const problem *
     }
 }
 
+/* A token's numbers are the same bits whatever tokens it is multiplied with: the first `m` tokens from the `first` on, beside what each
+ * gives by itself. */
+static void check_company(tally *l, const fe_matmul_kernel *kernel, const problem *p, size_t first, size_t m,
+                          uint64_t *rng) {
+    size_t n = p->n;
+    describe(l, "company", p, n, m);
+    float *alone = fe_alloc(m * n, sizeof *alone), *together = fe_alloc(m * n, sizeof *together);
+    if (!alone || !together) exit(1);
+    void *scratch = guard_place(&guard_scratch, kernel->gemm_scratch(m, p->k), 64, 0, 0);
+    for (size_t t = 0; t < m; t++)
+        kernel->gemv(alone + t * n, p->w, p->stride, n, pack(kernel, p, p->x + (first + t) * p->ldx, 1, rng), p->k);
+    const void *act = pack(kernel, p, p->x + first * p->ldx, m, rng);
+    for (size_t r = 0; r < n; r += kernel->gemm_rows)
+        kernel->gemm(together + r, n, p->w + r * p->stride, p->stride, fe_min(kernel->gemm_rows, n - r), act, m, p->k,
+                     scratch);
+    l->cases++;
+    for (size_t i = 0; i < m * n; i++)
+        if (memcmp(alone + i, together + i, sizeof *alone) != 0 && !(isnan(alone[i]) && isnan(together[i]))) {
+            failed(l, "row %zu, token %zu: %a, but %a by itself", i % n, first + i / n, (double)together[i],
+                   (double)alone[i]);
+            break;
+        }
+    free(alone);
+    free(together);
+}
+
 /* ---- All cases of one type -------------------------------------------------------------------------------------------- */
 
 static const size_t all_m[] = {2, 3, 4, 5, 7, 8, 16, 17, 33, MAX_M}, few_m[] = {2, 5, 17};
@@ -540,6 +566,11 @@ static void check_tier(tally *l, const fe_matmul_kernel *kernel, const problem *
     for (size_t i = 0; i < count; i++)
         for (size_t j = 0; j < sizeof n / sizeof *n; j++)
             if (n[j] > 0 && n[j] <= p->n) check_gemm(l, kernel, p, e, n[j], few ? few_m[i] : all_m[i], &rng);
+    for (size_t i = 0; i < count; i++) {
+        size_t m = few ? few_m[i] : all_m[i];
+        if (kernel->bf16_from && m >= kernel->bf16_from) break;
+        check_company(l, kernel, p, random_below(&rng, p->m - m + 1), m, &rng);
+    }
 }
 
 static uint64_t mix(uint64_t a, uint64_t b) {

@@ -233,4 +233,18 @@ class Embeddings(ServerCase):
         self.refused(CHAT, {"messages": user("x")}, "model", words=["embeddings"])
 
 
+class Lookup(ServerCase):
+    MODEL = "tiny-gemma3"
+    OPTIONS = "--lookup",
+
+    def test_guesses_alter_nothing(self):
+        text = "one two three four five six seven " * 6
+        answer = self.server.post(COMPLETIONS, {"prompt": text, "max_tokens": 64, "seed": 1, "temperature": 0, "ignore_eos": True})
+        out = subprocess.run([PROGRAM, "run", "--raw", "--json", "-n64", "--temperature", "0", "--ignore-end", self.path, text],
+                             capture_output=True, check=True)
+        self.assertEqual(answer["choices"][0]["text"], json.loads(out.stdout)["text"])
+        self.assertGreater(answer["timings"]["draft_n_accepted"], 0)
+        self.assertGreaterEqual(answer["timings"]["draft_n"], answer["timings"]["draft_n_accepted"])
+
+
 main()

@@ -208,6 +208,8 @@ class Tools(Held):
         for bias in 0, 6:
             for seed in SEEDS:
                 choice = self.chat({str(opening): bias}, tools=[WEATHER, TIME], seed=seed, parallel_tool_calls=False)
+                if choice["finish_reason"] == "length":
+                    continue  # cut off, in a call perhaps
                 calls = choice["message"].get("tool_calls", [])
                 self.assertEqual(choice["finish_reason"] == "tool_calls", len(calls) == 1, choice)
                 self.assertNotIn("<tool_call>", choice["message"]["content"] or "")

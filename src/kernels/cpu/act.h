@@ -40,10 +40,11 @@ enum {
 typedef struct fe_act_panel {
     int8_t q[FE_PARTS][256];
     float d[FE_PARTS][8];
-    float ds[8];   /* Σ over both parts of d · Σ q, of a group */
-    float s16[16]; /* and of its two sixteens */
-    uint32_t rest; /* bit g: group g has a second part; without one its q and d are 0 */
-    char pad[28];  /* to a multiple of 64 bytes */
+    float ds[8];                  /* Σ over both parts of d · Σ q, of a group */
+    float s16[16];                /* and of its two sixteens: in C and on arm64 */
+    int16_t sums[FE_PARTS][8][2]; /* Σ q of the sixteens: on x86 */
+    uint32_t rest;                /* bit g: group g has a second part; without one its q and d are 0 */
+    char pad[28];                 /* to a multiple of 64 bytes */
 } fe_act_panel;
 
 static inline size_t fe_act_panels(size_t k) { return (k + FE_PANEL - 1) / FE_PANEL; }

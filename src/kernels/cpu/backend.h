@@ -77,6 +77,11 @@ int fe_cpu_measure(ferrum_device *dev, ferrum_device_limits *out, ferrum_error *
 cpu_run fe_cpu_step_run(fe_op_kind kind);
 cpu_needs fe_cpu_step_needs(const cpu_device *dev, const fe_op *op);
 
+/* attention.c */
+void fe_cpu_attention(cpu_step *step, const cpu_worker *w);
+cpu_needs fe_cpu_attention_needs(const cpu_device *dev, const fe_op *op);
+void fe_cpu_kv_append(cpu_step *step, const cpu_worker *w);
+
 /* Contiguous shares of `total` units of `grain`: thread `index` has *first … *last-1. */
 static inline void cpu_share(size_t total, size_t grain, unsigned index, unsigned count, size_t *first, size_t *last) {
     size_t units = (total + grain - 1) / grain;

@@ -8,8 +8,7 @@
 enum {
     ROW_GRAIN = 16,          /* outputs of a GEMV that threads split by: a cache line */
     PIECE_BYTES = 64 * 1024, /* of weights that a thread takes at once */
-    MOST_UNEVEN = 32,        /* rows from which on packing some takes no more for each than packing so many */
-    SPLIT_LEAST = 128        /* positions that are worth a thread of their own in attention */
+    MOST_UNEVEN = 32         /* rows from which on packing some takes no more for each than packing so many */
 };
 
 /* ---- Products ---- */
@@ -310,202 +309,6 @@ static void unpack(cpu_step *step, const cpu_worker *w) {
         ferrum_dequantize_f16(op->a.type, fe_at(&op->out, 0, i), fe_at(&op->a, 0, i), op->a.cols);
 }
 
-/* ---- Attention ---- */
-
-/* One span's share of an attention op. How it is split depends on nothing but the span, and so does how its sums round. */
-typedef struct attention_plan {
-    const ferrum_kv_span *span; /* NULL: there is none left */
-    size_t row;                 /* of q and out, where the span begins */
-    size_t group, rows, blocks; /* query heads a KV head, query rows and row blocks a KV head */
-    size_t splits;              /* parts of the sequence */
-    size_t part;                /* floats of one unit's result: sums, then maxima, totals and units */
-    size_t units, before;       /* of work, and how many the spans before it have */
-    size_t shared, parts;       /* floats of its parts that threads share, and where they stand */
-} attention_plan;
-
-static void plan_span(attention_plan *plan, const fe_op *op, size_t threads) {
-    const ferrum_attention_params *p = &op->u.attention;
-    const ferrum_kv_span *span = plan->span;
-    size_t slices = span->k_cache.slices;
-    plan->group = p->heads / slices;
-    plan->rows = span->rows * plan->group;
-    plan->blocks = (plan->rows + FE_ATTENTION_ROWS - 1) / FE_ATTENTION_ROWS;
-    size_t units = plan->blocks * slices, length = span->first + span->rows;
-    if (p->window) length = fe_min(length, p->window + span->rows);
-    plan->splits = 1;
-    if (threads > 1 && units < 4 * threads) {
-        size_t splits = (4 * threads + units - 1) / units;
-        while (units * splits % threads) splits++; /* an equal number for each */
-        plan->splits = fe_max(1, fe_min(length / SPLIT_LEAST, splits));
-    }
-    plan->part = FE_ATTENTION_ROWS * ((size_t)p->head_dim + 3);
-    plan->units = units * plan->splits;
-    plan->shared = plan->splits == 1 ? 0 : plan->units * plan->part;
-}
-
-static attention_plan first_span(const fe_op *op, size_t threads) {
-    attention_plan plan = {.span = op->spans};
-    plan_span(&plan, op, threads);
-    return plan;
-}
-
-static void next_span(attention_plan *plan, const fe_op *op, size_t threads) {
-    plan->row += plan->span->rows;
-    plan->before += plan->units;
-    plan->parts += plan->shared;
-    plan->span = plan->span + 1 < op->spans + op->span_count ? plan->span + 1 : NULL;
-    if (plan->span) plan_span(plan, op, threads);
-}
-
-/* What all spans come to stands in `before` and `parts`. */
-static attention_plan plan_all(const fe_op *op, size_t threads) {
-    attention_plan plan = first_span(op, threads);
-    while (plan.span) next_span(&plan, op, threads);
-    return plan;
-}
-
-/* Row r of a KV head's rows is query head r % group of token r / group. */
-static fe_attention_task attention_task(const fe_op *op, const attention_plan *plan, size_t slice, size_t block,
-                                        float *part, int16_t *ints) {
-    const ferrum_attention_params *p = &op->u.attention;
-    const ferrum_kv_span *span = plan->span;
-    fe_attention_task t = {.head_dim = p->head_dim, .scale = p->scale, .softcap = p->softcap};
-    size_t first = block * FE_ATTENTION_ROWS;
-    t.rows = fe_min(FE_ATTENTION_ROWS, plan->rows - first);
-    t.from = SIZE_MAX;
-    for (size_t r = 0; r < t.rows; r++) {
-        size_t token = (first + r) / plan->group, head = slice * plan->group + (first + r) % plan->group;
-        t.q[r] = fe_row(&op->a, plan->row + token) + head * p->head_dim;
-        t.end[r] = (uint32_t)(span->first + (p->bidirectional ? span->rows : token + 1));
-        t.begin[r] = p->window && t.end[r] > p->window ? t.end[r] - p->window : 0;
-        t.from = fe_min(t.from, t.begin[r]);
-        t.to = fe_max(t.to, t.end[r]);
-    }
-    t.k = fe_at(&span->k_cache, slice, 0);
-    t.v = fe_at(&span->v_cache, slice, 0);
-    t.pages = span->pages;
-    t.block_bytes = FE_KV_BLOCK * span->k_cache.row_stride;
-    t.sum = part;
-    t.max = part + FE_ATTENTION_ROWS * p->head_dim;
-    t.total = t.max + FE_ATTENTION_ROWS;
-    t.units = t.total + FE_ATTENTION_ROWS;
-    t.ints = ints;
-    return t;
-}
-
-/* Joins the parts of a split sequence: each is brought to the largest score of all and weighed in. */
-static void join(const fe_op *op, const attention_plan *plan, size_t slice, size_t block, const float *parts,
-                 size_t stride) {
-    const ferrum_attention_params *p = &op->u.attention;
-    size_t dim = p->head_dim, first = block * FE_ATTENTION_ROWS;
-    for (size_t r = 0; r < fe_min(FE_ATTENTION_ROWS, plan->rows - first); r++) {
-        size_t token = (first + r) / plan->group, head = slice * plan->group + (first + r) % plan->group;
-        float *out = fe_row(&op->out, plan->row + token) + head * dim, max = -INFINITY, total = 0;
-        const float *maxima = parts + FE_ATTENTION_ROWS * dim + r, *totals = maxima + FE_ATTENTION_ROWS;
-        for (size_t i = 0; i < plan->splits; i++) max = fmaxf(max, maxima[i * stride]);
-        for (size_t i = 0; i < plan->splits; i++) total += totals[i * stride] * expf(maxima[i * stride] - max);
-        memset(out, 0, dim * sizeof *out);
-        for (size_t i = 0; i < plan->splits; i++) {
-            float weight = expf(maxima[i * stride] - max) / total;
-            const float *sum = parts + i * stride + r * dim;
-            for (size_t d = 0; d < dim; d++) out[d] += weight * sum[d];
-        }
-    }
-}
-
-/* Unit `unit` of a span: up to FE_ATTENTION_ROWS query rows of one KV head, over one part of the sequence. */
-static void attend(const cpu_worker *w, const fe_op *op, const attention_plan *plan, size_t unit) {
-    /* The last tokens see the most: they come first, so that the threads end together. */
-    size_t slices = plan->span->k_cache.slices, split = unit % plan->splits, slice = unit / plan->splits % slices;
-    size_t block = plan->blocks - 1 - unit / plan->splits / slices;
-    size_t at = ((block * slices + slice) * plan->splits + split) * plan->part;
-    float *part = plan->splits == 1 ? (float *)w->scratch : (float *)w->stream->shared + plan->parts + at;
-    int16_t *ints = (int16_t *)((float *)w->scratch + plan->part);
-    fe_attention_task t = attention_task(op, plan, slice, block, part, ints);
-    size_t from = t.from / FE_KV_BLOCK, to = (t.to + FE_KV_BLOCK - 1) / FE_KV_BLOCK, end = t.to;
-    t.from = (from + (to - from) * split / plan->splits) * FE_KV_BLOCK;
-    t.to = fe_min((from + (to - from) * (split + 1) / plan->splits) * FE_KV_BLOCK, end);
-    const fe_vector_kernels *v = &w->table->vector;
-    ferrum_type type = plan->span->k_cache.type;
-    (type == FERRUM_F16 ? v->attention_f16 : type == FERRUM_Q8_0 ? v->attention_q8_0 : v->attention_f32)(&t);
-    if (plan->splits == 1) join(op, plan, slice, block, part, 0);
-}
-
-static void join_span(const cpu_worker *w, const fe_op *op, const attention_plan *plan) {
-    size_t slices = plan->span->k_cache.slices;
-    const float *parts = (const float *)w->stream->shared + plan->parts;
-    for (size_t i = w->index; i < plan->blocks * slices; i += w->count)
-        join(op, plan, i % slices, i / slices, parts + i * plan->splits * plan->part, plan->part);
-}
-
-/* The units of all spans stand in one row, so that threads meet no more often for many sequences than for one. */
-static void attention(cpu_step *step, const cpu_worker *w) {
-    const fe_op *op = &step->op;
-    attention_plan all = plan_all(op, w->count), plan = first_span(op, w->count);
-    size_t unit, count;
-    bool more = cpu_claim(&step->claimed[0], all.before, 1, &unit, &count);
-    for (; more && plan.span; next_span(&plan, op, w->count))
-        for (; more && unit < plan.before + plan.units;
-             more = cpu_claim(&step->claimed[0], all.before, 1, &unit, &count))
-            attend(w, op, &plan, unit - plan.before);
-    if (all.parts == 0) return;
-    fe_pool_barrier(w->pool);
-    for (plan = first_span(op, w->count); plan.span; next_span(&plan, op, w->count))
-        if (plan.splits > 1) join_span(w, op, &plan);
-}
-
-/* Writes one head's key and value, x and y, at a position: see cpu.h for how they stand. */
-typedef void (*kv_store)(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim,
-                         const float *x, const float *y);
-
-static void store_f32(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim, const float *x,
-                      const float *y) {
-    (void)v;
-    for (size_t d = 0; d < dim; d++) ((float *)k_block)[d * FE_KV_BLOCK + lane] = x[d];
-    memcpy((float *)v_block + lane * dim, y, dim * sizeof *y);
-}
-
-static void store_f16(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim, const float *x,
-                      const float *y) {
-    uint16_t half[FE_KV_BLOCK];
-    for (size_t d = 0; d < dim; d++) {
-        if (d % FE_KV_BLOCK == 0) v->to_f16(half, x + d, FE_KV_BLOCK);
-        ((uint16_t *)k_block)[d * FE_KV_BLOCK + lane] = half[d % FE_KV_BLOCK];
-    }
-    v->to_f16((uint16_t *)v_block + lane * dim, y, dim);
-}
-
-static void store_q8_0(const fe_vector_kernels *v, char *k_block, char *v_block, size_t lane, size_t dim,
-                       const float *x, const float *y) {
-    size_t groups = fe_q8_0_groups(dim);
-    char *k_ints = k_block + groups * FE_KV_BLOCK * sizeof(uint16_t),
-         *v_ints = v_block + (k_ints - k_block) + lane / 2 * 2 * dim + lane % 2;
-    for (size_t g = 0; g < groups; g++) {
-        size_t first = g * 32, count = fe_min(32, dim - first), scale = g * FE_KV_BLOCK + lane;
-        int8_t q[32];
-        v->to_q8_0(q, (uint16_t *)k_block + scale, x + first, count);
-        for (size_t d = 0; d < count; d += 2) memcpy(k_ints + (first + d) * FE_KV_BLOCK + 2 * lane, q + d, 2);
-        v->to_q8_0(q, (uint16_t *)v_block + scale, y + first, count);
-        for (size_t d = 0; d < count; d++) v_ints[2 * (first + d)] = (char)q[d];
-    }
-}
-
-static void kv_append(cpu_step *step, const cpu_worker *w) {
-    const fe_op *op = &step->op;
-    size_t slices = op->spans->k_cache.slices, dim = op->spans->k_cache.cols, begin = 0, first, last;
-    cpu_share(op->a.rows * slices, 1, w->index, w->count, &first, &last);
-    for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; begin += span++->rows) {
-        ferrum_type type = span->k_cache.type;
-        kv_store store = type == FERRUM_F16 ? store_f16 : type == FERRUM_Q8_0 ? store_q8_0 : store_f32;
-        for (size_t i = fe_max(first, begin * slices); i < fe_min(last, (begin + span->rows) * slices); i++) {
-            size_t row = i / slices, head = i % slices, at = fe_kv_row(span, span->first + row - begin);
-            size_t lane = at % FE_KV_BLOCK;
-            store(&w->table->vector, fe_at(&span->k_cache, head, at - lane), fe_at(&span->v_cache, head, at - lane),
-                  lane, dim, fe_row(&op->a, row) + head * dim, fe_row(&op->b, row) + head * dim);
-        }
-    }
-}
-
 /* ---- Rows and elements ---- */
 
 static void embed(cpu_step *step, const cpu_worker *w) {
@@ -608,8 +411,8 @@ cpu_run fe_cpu_step_run(fe_op_kind kind) {
         [FE_OP_MOE_ROUTE] = moe_route,
         [FE_OP_MOE_SUM] = moe_sum,
         [FE_OP_ROPE] = rope,
-        [FE_OP_KV_APPEND] = kv_append,
-        [FE_OP_ATTENTION] = attention,
+        [FE_OP_KV_APPEND] = fe_cpu_kv_append,
+        [FE_OP_ATTENTION] = fe_cpu_attention,
         [FE_OP_SWIGLU] = elementwise,
         [FE_OP_GEGLU] = elementwise,
         [FE_OP_GELU] = gelu,
@@ -633,10 +436,7 @@ cpu_needs fe_cpu_step_needs(const cpu_device *dev, const fe_op *op) {
         needs.shared = plan_experts(&dev->table, op, NULL).bytes;
         needs.scratch = kernel ? kernel->gemm_scratch(op->out.rows, op->a.cols) : op->a.cols * sizeof(float);
     } else if (op->kind == FE_OP_ATTENTION) {
-        /* Behind a thread's part stand the rows' queries as integers. */
-        attention_plan plan = plan_all(op, fe_pool_threads(dev->pool));
-        needs.scratch = plan.part * sizeof(float) + FE_ATTENTION_ROWS * op->u.attention.head_dim * sizeof(int16_t);
-        needs.shared = plan.parts * sizeof(float);
+        needs = fe_cpu_attention_needs(dev, op);
     }
     return needs;
 }

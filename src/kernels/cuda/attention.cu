@@ -55,12 +55,6 @@ INLINE uint4 load_halves(const void *slice, uint32_t rows, uint64_t row, uint32_
     for (int i = 0; i < 4; i++) w[i] = half2_bits(__floats2half2_rn(x[2 * i], x[2 * i + 1]));
     return make_uint4(w[0], w[1], w[2], w[3]);
 }
-template <>
-__device__ __forceinline__ uint4 load_halves<from_f16>(const void *slice, uint32_t, uint64_t row, uint32_t dim,
-                                                       uint32_t at) {
-    return *(const uint4 *)((const __half *)slice + row * dim + at);
-}
-
 /* An element of a row of the result. */
 INLINE void store(const fe_cuda_attention &p, uint32_t row, uint32_t at, float x) {
     p.out[(uint64_t)row * p.out_stride + at] = x;
@@ -365,11 +359,9 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
     if (splits > 1 && is_last(p, splits)) join(p, w, splits);
 }
 
-#define FEW(name, LANES)                                                          \
-    KERNEL2(FE_CUDA_SPLIT_WARPS *FE_CUDA_WARP, 2)                                 \
-    attention_few_##name##_##LANES(const __grid_constant__ fe_cuda_attention p) { \
-        attend_few<from_##name, LANES>(p);                                        \
-    }
+#define FEW(name, LANES)                          \
+    KERNEL2(FE_CUDA_SPLIT_WARPS *FE_CUDA_WARP, 2) \
+    attention_few_##name##_##LANES(const __grid_constant__ fe_cuda_attention p) { attend_few<from_##name, LANES>(p); }
 #define FEW_OF(name) FEW(name, 8) FEW(name, 16) FEW(name, 32)
 FEW_OF(f32)
 FEW_OF(f16)
@@ -382,16 +374,29 @@ template <int DIM> INLINE uint32_t tile_at(uint32_t row, uint32_t chunk) {
     return row * DIM + (chunk ^ ((row & 1) << 2 | (row >> 1 & 3))) * 8;
 }
 
+/* A chunk of a cache's row to a tile, in the background where it is of halves already; zeros where it is not `in`. */
+template <typename C>
+INLINE void load_chunk(__half *to, const fe_cuda_span &span, const uchar *slice, uint32_t position, uint32_t dim,
+                       uint32_t at, bool in) {
+    *(uint4 *)to =
+        in ? load_halves<C>(slice, span.positions, cache_row(span, position), dim, at) : make_uint4(0, 0, 0, 0);
+}
+template <>
+__device__ __forceinline__ void load_chunk<from_f16>(__half *to, const fe_cuda_span &span, const uchar *slice,
+                                                     uint32_t position, uint32_t dim, uint32_t at, bool in) {
+    copy_async(to, in ? (const __half *)slice + (uint64_t)cache_row(span, position) * dim + at : (const __half *)slice,
+               in);
+}
+
 /* FE_CUDA_FLASH_KEYS positions of a cache from `first` on as halves, zeros from `end` on and past the head's dimension. */
 template <typename C, int DIM>
 INLINE void load_tile(__half *tile, const fe_cuda_span &span, const uchar *slice, uint32_t first, uint32_t end,
                       uint32_t dim) {
+#pragma unroll 4
     for (uint32_t i = threadIdx.x; i < FE_CUDA_FLASH_KEYS * DIM / 8; i += blockDim.x) {
         uint32_t row = i / (DIM / 8), at = i % (DIM / 8);
-        uint4 h = {};
-        if (first + row < end && at * 8 < dim)
-            h = load_halves<C>(slice, span.positions, cache_row(span, first + row), dim, at * 8);
-        *(uint4 *)(tile + tile_at<DIM>(row, at)) = h;
+        load_chunk<C>(tile + tile_at<DIM>(row, at), span, slice, first + row, dim, at * 8,
+                      first + row < end && at * 8 < dim);
     }
 }
 
@@ -406,9 +411,9 @@ INLINE void load_query(const fe_cuda_attention &p, const float *q, uint32_t at, 
 
 /* Four warps of 16 queries. x: heads, y: tiles of queries, z: spans. */
 template <typename C, int DIM> static __device__ void attend_many(const fe_cuda_attention &p) {
-    enum { KEYS = FE_CUDA_FLASH_KEYS, STEPS = DIM / 32 };
+    enum { KEYS = FE_CUDA_FLASH_KEYS, STEPS = DIM / 32, BUFFERS = fe_cuda_flash_buffers(DIM) };
     extern __shared__ uint4 memory[];
-    __half *keys = (__half *)memory, *values = keys + KEYS * DIM;
+    __half *tiles = (__half *)memory; /* keys and values in turn */
     fe_cuda_span span = p.spans[blockIdx.z];
     if (blockIdx.y * FE_CUDA_FLASH_ROWS >= span.rows) return;
     uint32_t g = lane_index() / 4, t = lane_index() % 4, lane = lane_index();
@@ -430,10 +435,20 @@ template <typename C, int DIM> static __device__ void attend_many(const fe_cuda_
     uint32_t all = span.first + span.rows; /* `last` is one past what the tile sees */
     uint32_t last = p.bidirectional ? all : min(span.first + row + FE_CUDA_FLASH_ROWS, all);
     uint32_t begin = p.window && span.first + row + 1 > p.window ? (span.first + row + 1 - p.window) / KEYS * KEYS : 0;
-    for (uint32_t first = begin; first < last; first += KEYS) {
-        __syncthreads();
-        load_tile<C, DIM>(keys, span, k, first, last, p.head_dim);
-        load_tile<C, DIM>(values, span, v, first, last, p.head_dim);
+    for (uint32_t first = begin, buffer = 0; first < last; first += KEYS, buffer = (buffer + 1) % BUFFERS) {
+        __half *keys = tiles + buffer * 2 * KEYS * DIM, *values = keys + KEYS * DIM;
+        if (BUFFERS == 1 || first == begin) {
+            load_tile<C, DIM>(keys, span, k, first, last, p.head_dim);
+            load_tile<C, DIM>(values, span, v, first, last, p.head_dim);
+            copy_commit();
+        }
+        if (BUFFERS > 1 && first + KEYS < last) {
+            __half *next = tiles + (buffer + 1) % BUFFERS * 2 * KEYS * DIM;
+            load_tile<C, DIM>(next, span, k, first + KEYS, last, p.head_dim);
+            load_tile<C, DIM>(next + KEYS * DIM, span, v, first + KEYS, last, p.head_dim);
+        }
+        if (BUFFERS > 1) copy_commit();
+        copy_wait<BUFFERS - 1>();
         __syncthreads();
         float s[KEYS / 8][4] = {};
 #pragma unroll
@@ -447,17 +462,29 @@ template <typename C, int DIM> static __device__ void attend_many(const fe_cuda_
                 mma(s[j], a1, b.z, b.w);
             }
         }
+        if (p.softcap > 0.0f)
+#pragma unroll
+            for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) s[j][i] = capped(p, s[j][i]);
+        uint32_t lowest = span.first + row; /* position of the tile's queries */
+        bool all_seen = first + KEYS <= (p.bidirectional ? all : min(lowest + 1, all)) &&
+                        (!p.window || first + p.window >= lowest + FE_CUDA_FLASH_ROWS);
+        if (!all_seen)
+#pragma unroll
+            for (int j = 0; j < KEYS / 8; j++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    uint32_t position = first + 8 * j + 2 * t + i % 2, at = span.first + own + i / 2 * 8;
+                    bool seen = position < all && (p.bidirectional || position <= at) &&
+                                (!p.window || position + p.window > at);
+                    if (!seen) s[j][i] = -INFINITY;
+                }
         float largest[2] = {most[0], most[1]};
 #pragma unroll
         for (int j = 0; j < KEYS / 8; j++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                uint32_t position = first + 8 * j + 2 * t + i % 2, at = span.first + own + i / 2 * 8;
-                bool seen =
-                    position < all && (p.bidirectional || position <= at) && (!p.window || position + p.window > at);
-                s[j][i] = seen ? capped(p, s[j][i]) : -INFINITY;
-                largest[i / 2] = fmaxf(largest[i / 2], s[j][i]);
-            }
+            for (int i = 0; i < 4; i++) largest[i / 2] = fmaxf(largest[i / 2], s[j][i]);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             largest[i] = fmaxf(largest[i], __shfl_xor_sync(ALL_LANES, largest[i], 1));
@@ -492,6 +519,7 @@ template <typename C, int DIM> static __device__ void attend_many(const fe_cuda_
                 mma(out[2 * j + 1], a, b[2], b[3]);
             }
         }
+        __syncthreads();
     }
 #pragma unroll
     for (int i = 0; i < 2; i++) {

@@ -41,8 +41,11 @@ typedef enum cuda_module { CUDA_MODULES(CUDA_MODULE_NAME) CUDA_MODULE_COUNT } cu
     X(CUDA_GEMM_8, gemm, "gemm_%s_8")                    \
     X(CUDA_GEMM_16, gemm, "gemm_%s_16")                  \
     X(CUDA_GEMM_32, gemm, "gemm_%s_32")                  \
-    X(CUDA_GEMM_128, gemm_wide, "gemm_wide_%s_128")      \
-    X(CUDA_GEMM_256, gemm_wide, "gemm_wide_%s_256")      \
+    X(CUDA_WIDE_16, gemm_wide, "gemm_wide_%s_16")        \
+    X(CUDA_WIDE_32, gemm_wide, "gemm_wide_%s_32")        \
+    X(CUDA_WIDE_64, gemm_wide, "gemm_wide_%s_64")        \
+    X(CUDA_WIDE_128, gemm_wide, "gemm_wide_%s_128")      \
+    X(CUDA_WIDE_256, gemm_wide, "gemm_wide_%s_256")      \
     X(CUDA_FEW_64, attention, "attention_few_%s_8")      \
     X(CUDA_FEW_128, attention, "attention_few_%s_16")    \
     X(CUDA_FEW_256, attention, "attention_few_%s_32")    \
@@ -108,7 +111,8 @@ typedef struct cuda_step {
 typedef struct cuda_launch {
     cu_function function;
     unsigned grid[3], block, shared;
-    uint32_t bytes; /* of params */
+    unsigned cluster; /* blocks along z that are one */
+    uint32_t bytes;   /* of params */
     uint64_t params[CUDA_PARAMS / 8];
 } cuda_launch;
 
@@ -141,7 +145,7 @@ typedef struct cuda_stream {
     size_t angles_count;
     const ferrum_tensor *packed; /* whose packed form scratch still holds, in which kind of packing */
     cuda_kernel packed_kind;
-    bool packed_turned;
+    unsigned packed_turned;
     cuda_graph graphs[CUDA_GRAPHS];
     uint64_t clock, last; /* last: the shape of the launches that ran before */
     ferrum_error error;   /* the first, until the next wait */
@@ -157,8 +161,9 @@ size_t fe_cuda_scratch(const fe_op *op);
 size_t fe_cuda_counts(const fe_op *op);
 bool fe_cuda_is_few(const ferrum_kv_span *span);
 cu_address fe_cuda_at(cuda_stream *s, const ferrum_tensor *t);
-void fe_cuda_launch(cuda_stream *s, cuda_kernel kind, ferrum_type type, const void *params, size_t bytes, size_t x,
-                    size_t y, size_t z, size_t threads, size_t shared);
+/* NULL where that failed. */
+cuda_launch *fe_cuda_launch(cuda_stream *s, cuda_kernel kind, ferrum_type type, const void *params, size_t bytes,
+                            size_t x, size_t y, size_t z, size_t threads, size_t shared);
 
 /* run.c: runs the launches. */
 void fe_cuda_run(cuda_stream *s);
@@ -171,7 +176,8 @@ static inline size_t cuda_groups(size_t count, size_t each) { return (count + ea
 /* products.c. `glu` is what follows on two products, or FE_CUDA_NO_GLU; asked for only where fe_cuda_gates allows. */
 void fe_cuda_encode_matmul(cuda_stream *s, const fe_op *op, unsigned glu);
 void fe_cuda_encode_experts(cuda_stream *s, const fe_op *op, const fe_op *up, unsigned glu);
-bool fe_cuda_gates(const ferrum_tensor *a, const ferrum_tensor *gate, const ferrum_tensor *up, size_t rows);
+bool fe_cuda_gates(const cuda_stream *s, const ferrum_tensor *a, const ferrum_tensor *gate, const ferrum_tensor *up,
+                   size_t rows);
 bool fe_cuda_expert_lists(const fe_op *op);
 size_t fe_cuda_product_scratch(const fe_op *op);
 /* Does the op begin with packing x, as integers? Then what makes x can do it: where to, and that it is done. */

@@ -92,6 +92,12 @@ INLINE void copy_async(void *to, const void *from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(bytes) : "memory");
 }
 
+/* The same where what stands behind it is wanted soon: it comes to the second cache. */
+INLINE void copy_ahead(void *to, const void *from) {
+    uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
+}
+
 /* The same of what is read once: it need not stay in the second cache. */
 INLINE uint64_t read_once() {
     uint64_t policy;

@@ -21,24 +21,26 @@ cu_address fe_cuda_at(cuda_stream *s, const ferrum_tensor *t) {
 /* A host array of the stream's. */
 static cu_address kept_at(const cuda_stream *s, size_t at) { return s->kept_address + at; }
 
-void fe_cuda_launch(cuda_stream *s, cuda_kernel kind, ferrum_type type, const void *params, size_t bytes, size_t x,
-                    size_t y, size_t z, size_t threads, size_t shared) {
+cuda_launch *fe_cuda_launch(cuda_stream *s, cuda_kernel kind, ferrum_type type, const void *params, size_t bytes,
+                            size_t x, size_t y, size_t z, size_t threads, size_t shared) {
     enum { MOST_Y = 65535 };
     if (y > MOST_Y || z > MOST_Y)
         fe_cuda_fail(s, FERRUM_EUNSUPPORTED, "a tensor's number of rows", fe_max(y, z), MOST_Y);
     if (s->launches_count == 2 * CUDA_STEPS)
         fe_cuda_fail(s, FERRUM_EUNSUPPORTED, "the number of launches", s->launches_count + 1, 2 * CUDA_STEPS);
-    if (s->failed) return;
+    if (s->failed) return NULL;
     cu_function function = fe_cuda_function(s->device, kind, type, shared, &s->error);
     s->failed = !function;
-    if (!function) return;
+    if (!function) return NULL;
     cuda_launch *l = &s->launches[s->launches_count++];
     *l = (cuda_launch){.function = function,
                        .grid = {(unsigned)x, (unsigned)y, (unsigned)z},
                        .block = (unsigned)threads,
                        .shared = (unsigned)shared,
+                       .cluster = 1,
                        .bytes = (uint32_t)bytes};
     memcpy(l->params, params, bytes);
+    return l;
 }
 
 /* A thread an element of rows × cols. */
@@ -106,7 +108,7 @@ static size_t encode_binary(cuda_stream *s, const cuda_step *at, size_t left) {
     fe_cuda_binary p = {fe_cuda_at(s, &op->a), fe_cuda_at(s, &op->b), fe_cuda_at(s, &op->out),
                         cuda_stride(&op->out), cuda_stride(&op->a),   op->b.rows == 1 ? 0 : cuda_stride(&op->b),
                         (uint32_t)op->out.cols};
-    launch_elements(s, kind, FERRUM_F32, &p, sizeof p, op->out.rows, op->out.cols);
+    launch_elements(s, kind, FERRUM_F32, &p, sizeof p, op->out.rows, cuda_groups(op->out.cols, 4));
     return 1;
 }
 
@@ -307,7 +309,8 @@ static void attend_many(cuda_stream *s, const cuda_step *at, fe_cuda_attention *
     p->spans = kept_at(s, at->spans[1]);
     p->span_count = (uint32_t)at->counts[1];
     fe_cuda_launch(s, CUDA_MANY_64 + size, type, p, sizeof *p, p->heads, cuda_groups(rows, FE_CUDA_FLASH_ROWS),
-                   at->counts[1], FE_CUDA_FLASH_ROWS * 2, 2 * FE_CUDA_FLASH_KEYS * dim * sizeof(uint16_t));
+                   at->counts[1], FE_CUDA_FLASH_ROWS * 2,
+                   fe_cuda_flash_buffers((uint32_t)dim) * 2 * FE_CUDA_FLASH_KEYS * dim * sizeof(uint16_t));
 }
 
 /* fresh: NULL, or how the heads are to be made first. */
@@ -348,16 +351,17 @@ static unsigned glu_of(const fe_op *op, const ferrum_tensor *gate, const ferrum_
 }
 
 /* What follows on gate and up projections. */
-static unsigned glu_behind(const cuda_step *at, size_t left) {
+static unsigned glu_behind(const cuda_stream *s, const cuda_step *at, size_t left) {
     const fe_op *op = &at->op;
     const ferrum_tensor *c = op->u.matmul.c, *w = op->u.matmul.w;
-    if (left < 2 || op->u.matmul.count != 2 || !fe_cuda_gates(&op->a, &w[0], &w[1], op->a.rows)) return FE_CUDA_NO_GLU;
+    if (left < 2 || op->u.matmul.count != 2 || !fe_cuda_gates(s, &op->a, &w[0], &w[1], op->a.rows))
+        return FE_CUDA_NO_GLU;
     return glu_of(&at[1].op, &c[0], &c[1]);
 }
 
 /* With the norm before it, which may be NULL, and the gate or the sum behind it. */
 static size_t encode_token(cuda_stream *s, const cuda_step *at, size_t left, const fe_op *norm) {
-    unsigned glu = glu_behind(at, left);
+    unsigned glu = glu_behind(s, at, left);
     const fe_op *add = left > 1 && fe_cuda_takes_residual(s, &at->op, norm, &at[1].op) ? &at[1].op : NULL;
     fe_cuda_encode_token(s, &at->op, norm, add, glu);
     return add || glu != FE_CUDA_NO_GLU ? 2 : 1;
@@ -365,7 +369,7 @@ static size_t encode_token(cuda_stream *s, const cuda_step *at, size_t left, con
 
 static size_t encode_matmul(cuda_stream *s, const cuda_step *at, size_t left) {
     if (fe_cuda_is_token(s, &at->op)) return encode_token(s, at, left, NULL);
-    unsigned glu = glu_behind(at, left);
+    unsigned glu = glu_behind(s, at, left);
     fe_cuda_encode_matmul(s, &at->op, glu);
     return glu == FE_CUDA_NO_GLU ? 1 : 2;
 }
@@ -374,7 +378,7 @@ static size_t encode_matmul_experts(cuda_stream *s, const cuda_step *at, size_t 
     const fe_op *gate = &at->op, *up = left > 2 && at[1].op.kind == gate->kind ? &at[1].op : NULL;
     unsigned glu = FE_CUDA_NO_GLU;
     if (up && fe_same_view(&up->a, &gate->a) && fe_same_view(&up->c, &gate->c) && !fe_cuda_expert_lists(gate) &&
-        fe_cuda_gates(&gate->a, &gate->b, &up->b, 1) && !fe_overlap(&gate->out, &gate->c) &&
+        fe_cuda_gates(s, &gate->a, &gate->b, &up->b, 1) && !fe_overlap(&gate->out, &gate->c) &&
         !fe_overlap(&gate->out, &up->a))
         glu = glu_of(&at[2].op, &gate->out, &up->out);
     fe_cuda_encode_experts(s, gate, glu == FE_CUDA_NO_GLU ? NULL : up, glu);

@@ -39,6 +39,20 @@ template <> struct eight<F16> {
     }
 };
 
+/* Elements 16c … 16c+15 of a row's piece: of 256, of F16 weights of 64. */
+template <typename T> INLINE void halves16(const uchar *piece, uint32_t c, uint32_t (&h)[8]) {
+    run16 r;
+    T::run(piece, c, r);
+    __half2 scale = __float2half2_rn(r.scale), offset = __float2half2_rn(r.offset);
+    for (int i = 0; i < 4; i++) {
+        h[2 * i] = halves_of(r.q[i], 0x4140, scale, offset);
+        h[2 * i + 1] = halves_of(r.q[i], 0x4342, scale, offset);
+    }
+}
+template <> __device__ __forceinline__ void halves16<F16>(const uchar *piece, uint32_t c, uint32_t (&h)[8]) {
+    load_words<8, 16>(piece + 32 * c, h);
+}
+
 /* Row `index` among those of a product or, of an expert, the pairs on its list: the row of c. */
 INLINE uint32_t row_of_c(const fe_cuda_matmul &p, uint32_t index) {
     return p.list ? p.lists[gridDim.z + (uint64_t)blockIdx.z * p.list + index] : index;

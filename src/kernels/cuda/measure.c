@@ -43,10 +43,10 @@ static int products(measuring *m, ferrum_error *err) {
     if (!function) return FERRUM_EDEVICE;
     fe_cuda_peak p = {.out = m->memory, .rounds = ROUNDS};
     void *params = &p;
+    const cu_launch_config config = {
+        .grid = {BLOCKS, 1, 1}, .block = {PEAK_THREADS, 1, 1}, .shared_bytes = (unsigned)shared, .stream = m->stream};
     cu_result result = 0;
-    for (int i = 0; i < LAUNCHES && !result; i++)
-        result =
-            m->dev->cu->launch(function, BLOCKS, 1, 1, PEAK_THREADS, 1, 1, (unsigned)shared, m->stream, &params, NULL);
+    for (int i = 0; i < LAUNCHES && !result; i++) result = m->dev->cu->launch(&config, function, &params, NULL);
     return fe_cuda_check(m->dev, result, "multiplying", err);
 }
 

@@ -29,9 +29,17 @@ static bool is_fast(const ferrum_tensor *a, const ferrum_tensor *w) {
            a->offset % 16 == 0 && a->row_stride % 16 == 0;
 }
 
-bool fe_cuda_gates(const ferrum_tensor *a, const ferrum_tensor *gate, const ferrum_tensor *up, size_t rows) {
+static size_t wide_piece(ferrum_type type) { return type == FERRUM_F16 ? FE_CUDA_STAGE : FE_CUDA_WIDE_PIECE; }
+
+/* Is it one for the warpgroups, if it has tokens enough? */
+static bool is_wide(const cuda_stream *s, ferrum_type type, size_t k) {
+    return s->device->wide && type != FERRUM_F32 && type != FERRUM_BF16 && k % wide_piece(type) == 0;
+}
+
+bool fe_cuda_gates(const cuda_stream *s, const ferrum_tensor *a, const ferrum_tensor *gate, const ferrum_tensor *up,
+                   size_t rows) {
     return gate->type == up->type && gate->rows == up->rows && gate->slice_stride == up->slice_stride &&
-           is_fast(a, gate) && is_fast(a, up) && rows <= FE_CUDA_GEMV_TOKENS;
+           is_fast(a, gate) && is_fast(a, up) && (rows <= FE_CUDA_GEMV_TOKENS || is_wide(s, gate->type, a->cols));
 }
 
 /* From two rows an expert on, on average. */
@@ -42,7 +50,7 @@ bool fe_cuda_expert_lists(const fe_op *op) {
 
 /* ---- Scratch: packed elements, their scales, lists of experts ---- */
 
-static size_t packed_bytes(const ferrum_tensor *a) { return fe_round_up(a->rows * a->cols * 2, 256); }
+static size_t packed_bytes(const ferrum_tensor *a) { return fe_round_up(fe_round_up(a->rows, 8) * a->cols * 2, 256); }
 static size_t scales_bytes(const ferrum_tensor *a) {
     return fe_round_up(fe_max(a->rows * a->cols / FE_CUDA_CHUNK * 2, a->rows) * sizeof(float), 256);
 }
@@ -68,11 +76,11 @@ void fe_cuda_pack_there(cuda_stream *s, const ferrum_tensor *x, uint64_t *ints, 
     *scales = s->scratch + packed_bytes(x);
     s->packed = x;
     s->packed_kind = CUDA_PACK_INTS;
-    s->packed_turned = false;
+    s->packed_turned = 0;
 }
 
 /* Packs a, unless it is still there from the product before. */
-static void pack(cuda_stream *s, const ferrum_tensor *a, cuda_kernel kind, bool turned, fe_cuda_matmul *p) {
+static void pack(cuda_stream *s, const ferrum_tensor *a, cuda_kernel kind, unsigned turned, fe_cuda_matmul *p) {
     p->a = s->scratch;
     p->scales = s->scratch + packed_bytes(a);
     if (s->packed && s->packed_kind == kind && s->packed_turned == turned) return;
@@ -224,26 +232,58 @@ static void gemv(cuda_stream *s, fe_cuda_matmul *p, const batch *b, const ferrum
     if (is_float(type))
         p->a = fe_cuda_at(s, a);
     else
-        pack(s, a, CUDA_PACK_INTS, false, p);
+        pack(s, a, CUDA_PACK_INTS, 0, p);
     size_t blocks = set_products(s, p, b, one ? FE_CUDA_GEMV_ROWS : FE_CUDA_GEMV_FEW);
     fe_cuda_launch(s, one ? CUDA_GEMV_1 : CUDA_GEMV_4, type, p, sizeof *p, blocks,
                    one ? p->m : cuda_groups(p->m, FE_CUDA_GEMV_TOKENS), 1, warps * FE_CUDA_WARP, 0);
 }
 
+/* Blocks that share k: the fewest that leave an eighth of the multiprocessors' room idle or less, else those that leave the least. */
+static size_t splits_of(const cuda_device *dev, size_t blocks, size_t pieces) {
+    size_t best = 1, room = 2 * dev->multiprocessors, most = fe_min(pieces, FE_CUDA_WIDE_SPLITS);
+    double used = 0;
+    for (size_t splits = 1; splits <= most && used < 0.88; splits++) {
+        size_t all = blocks * splits;
+        double share = (double)all / (double)fe_round_up(all, room);
+        if (share <= used) continue;
+        best = splits;
+        used = share;
+    }
+    return best;
+}
+
 /* rows: most rows of c that one stack of weights has, `usual` as many as it has on average; slices: of the stack. */
+static void gemm_wide(cuda_stream *s, fe_cuda_matmul *p, const batch *b, const ferrum_tensor *a, size_t rows,
+                      size_t usual, size_t slices) {
+    static const struct {
+        size_t tokens;
+        cuda_kernel kernel;
+    } tiles[] = {
+        {16, CUDA_WIDE_16}, {32, CUDA_WIDE_32}, {64, CUDA_WIDE_64}, {128, CUDA_WIDE_128}, {256, CUDA_WIDE_256}};
+    size_t i = 0, last = sizeof tiles / sizeof *tiles - 1;
+    while (i < last && tiles[i].tokens < usual) i++;
+    ferrum_type type = b->w[0]->type;
+    size_t piece = wide_piece(type);
+    uint32_t bytes = (uint32_t)(piece / ferrum_type_block(type) * ferrum_type_bytes(type)),
+             tokens = (uint32_t)tiles[i].tokens;
+    uint32_t shared = fe_cuda_wide_shared(fe_cuda_wide_pitch(bytes, (uint32_t)align_of(type)), tokens);
+    pack(s, a, CUDA_PACK_HALFS, (unsigned)(piece / FE_CUDA_STAGE), p);
+    size_t blocks = set_products(s, p, b, FE_CUDA_WIDE_ROWS), along = cuda_groups(rows, tokens);
+    p->a_rows = (uint32_t)fe_round_up(a->rows, 8);
+    p->splits = p->list || tokens > FE_CUDA_WIDE_FEW ? 1 : (uint32_t)splits_of(s->device, blocks * along, p->k / piece);
+    cuda_launch *l = fe_cuda_launch(s, tiles[i].kernel, type, p, sizeof *p, along, blocks, slices * p->splits,
+                                    fe_cuda_wide_threads(tokens), shared);
+    if (l) l->cluster = p->splits;
+}
+
 static void gemm(cuda_stream *s, fe_cuda_matmul *p, const batch *b, const ferrum_tensor *a, size_t rows, size_t usual,
                  size_t slices) {
     ferrum_type type = b->w[0]->type;
-    bool wide = s->device->wide && usual > 64 && p->k % FE_CUDA_STAGE == 0;
-    pack(s, a, CUDA_PACK_HALFS, wide, p);
-    if (wide) {
-        size_t tile = usual > 128 ? 256 : 128;
-        size_t shared = tile * FE_CUDA_STAGE * FE_CUDA_STAGES * 2 + 1024;
-        size_t blocks = set_products(s, p, b, FE_CUDA_WIDE_ROWS);
-        fe_cuda_launch(s, tile == 256 ? CUDA_GEMM_256 : CUDA_GEMM_128, type, p, sizeof *p, cuda_groups(rows, tile),
-                       blocks, slices, 256, shared);
+    if (is_wide(s, type, p->k)) {
+        gemm_wide(s, p, b, a, rows, usual, slices);
         return;
     }
+    pack(s, a, CUDA_PACK_HALFS, 0, p);
     size_t tile = usual > 16 ? 32 : usual > 8 ? 16 : 8;
     size_t blocks = set_products(s, p, b, tile == 8 ? 16 : 32);
     fe_cuda_launch(s,

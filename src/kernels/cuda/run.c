@@ -13,6 +13,10 @@ static void node_of(cuda_launch *l, void **params, cu_kernel_node *node) {
                              .params = params};
 }
 
+static cu_launch_attribute cluster_of(const cuda_launch *l) {
+    return (cu_launch_attribute){.id = CU_LAUNCH_CLUSTER, .value = {1, 1, l->cluster}};
+}
+
 static void check(cuda_stream *s, cu_result result, const char *what) {
     if (result && !s->failed) s->failed = fe_cuda_check(s->device, result, what, &s->error) != 0;
 }
@@ -21,10 +25,14 @@ static void run_plainly(cuda_stream *s) {
     for (size_t i = 0; i < s->launches_count && !s->failed; i++) {
         cuda_launch *l = &s->launches[i];
         void *params = l->params;
-        check(s,
-              s->device->cu->launch(l->function, l->grid[0], l->grid[1], l->grid[2], l->block, 1, 1, l->shared,
-                                    s->stream, &params, NULL),
-              "a launch");
+        const cu_launch_attribute cluster = cluster_of(l);
+        const cu_launch_config config = {.grid = {l->grid[0], l->grid[1], l->grid[2]},
+                                         .block = {l->block, 1, 1},
+                                         .shared_bytes = l->shared,
+                                         .stream = s->stream,
+                                         .attributes = &cluster,
+                                         .count = l->cluster > 1};
+        check(s, s->device->cu->launch(&config, l->function, &params, NULL), "a launch");
     }
 }
 
@@ -42,17 +50,19 @@ void fe_cuda_graphs_close(cuda_stream *s) {
     for (size_t i = 0; i < CUDA_GRAPHS; i++) graph_close(s, &s->graphs[i]);
 }
 
-/* Which kernels follow on each other: FNV-1a. */
+/* Which kernels follow on each other, in which clusters: FNV-1a. */
 static uint64_t shape_of(const cuda_stream *s) {
     uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < s->launches_count; i++) hash = (hash ^ (uintptr_t)s->launches[i].function) * 0x100000001B3u;
+    for (const cuda_launch *l = s->launches; l < s->launches + s->launches_count; l++)
+        hash = ((hash ^ (uintptr_t)l->function) * 0x100000001B3u ^ l->cluster) * 0x100000001B3u;
     return hash;
 }
 
 static bool same_shape(const cuda_graph *g, const cuda_stream *s) {
     if (!g->exec || g->count != s->launches_count) return false;
     for (size_t i = 0; i < g->count; i++)
-        if (g->launches[i].function != s->launches[i].function) return false;
+        if (g->launches[i].function != s->launches[i].function || g->launches[i].cluster != s->launches[i].cluster)
+            return false;
     return true;
 }
 
@@ -72,6 +82,19 @@ static void graph_update(cuda_stream *s, cuda_graph *g) {
     }
 }
 
+static void graph_add(cuda_stream *s, cuda_graph *g, size_t i) {
+    const fe_cuda_driver *cu = s->device->cu;
+    const cu_graph_edge edge = {.from_port = s->device->early, .type = s->device->early};
+    const cu_launch_attribute cluster = cluster_of(&g->launches[i]);
+    cu_kernel_node node;
+    void *params;
+    node_of(&g->launches[i], &params, &node);
+    check(s, cu->graph_add(&g->nodes[i], g->graph, NULL, 0, &node), "a graph's node");
+    if (g->launches[i].cluster > 1 && !s->failed)
+        check(s, cu->graph_node_set(g->nodes[i], cluster.id, cluster.value), "a graph's node");
+    if (i && !s->failed) check(s, cu->graph_join(g->graph, &g->nodes[i - 1], &g->nodes[i], &edge, 1), "a graph's edge");
+}
+
 /* The one that was used longest ago makes room. */
 static cuda_graph *graph_make(cuda_stream *s) {
     const fe_cuda_driver *cu = s->device->cu;
@@ -87,16 +110,8 @@ static cuda_graph *graph_make(cuda_stream *s) {
         return NULL;
     }
     memcpy(g->launches, s->launches, g->count * sizeof *g->launches);
-    const cu_graph_edge edge = {.from_port = s->device->early, .type = s->device->early};
     check(s, cu->graph_create(&g->graph, 0), "a graph");
-    for (size_t i = 0; i < g->count && !s->failed; i++) {
-        cu_kernel_node node;
-        void *params;
-        node_of(&g->launches[i], &params, &node);
-        check(s, cu->graph_add(&g->nodes[i], g->graph, NULL, 0, &node), "a graph's node");
-        if (i && !s->failed)
-            check(s, cu->graph_join(g->graph, &g->nodes[i - 1], &g->nodes[i], &edge, 1), "a graph's edge");
-    }
+    for (size_t i = 0; i < g->count && !s->failed; i++) graph_add(s, g, i);
     if (!s->failed) check(s, cu->graph_make(&g->exec, g->graph, 0), "a graph");
     return g;
 }

@@ -7,27 +7,32 @@
 
 #ifdef __CUDACC__
 #define FE_CUDA_POINTER(type) type *
+#define FE_CUDA_BOTH          static constexpr __host__ __device__
 #else
 #define FE_CUDA_POINTER(type) uint64_t
+#define FE_CUDA_BOTH          static inline
 #endif
 
 enum {
     FE_CUDA_WARP = 32,
-    FE_CUDA_PRODUCTS = 3,    /* that share their activations */
-    FE_CUDA_WIDE = 256,      /* threads of a block that takes elements */
-    FE_CUDA_NORM = 1024,     /* most threads of a block that takes a row */
-    FE_CUDA_NORM_EACH = 16,  /* most elements that one of them keeps */
-    FE_CUDA_CHUNK = 16,      /* activations that share a scale in the GEMV */
-    FE_CUDA_GEMV_WARPS = 4,  /* most warps of a block of the GEMV, which share a row's k */
-    FE_CUDA_GEMV_ROWS = 4,   /* rows of the weights that a block of the GEMV takes with one token */
-    FE_CUDA_GEMV_FEW = 2,    /* and with 2 to 4 */
-    FE_CUDA_GEMV_TOKENS = 4, /* most tokens of the GEMV */
-    FE_CUDA_TILE_WARPS = 8,  /* warps of a block of the tensor cores' product, which share k */
-    FE_CUDA_WIDE_ROWS = 128, /* rows of the weights that a block of the warpgroups' product takes */
-    FE_CUDA_STAGE = 64,      /* elements of k in one stage of it */
-    FE_CUDA_STAGES = 4,
-    FE_CUDA_PAGE = 64, /* rows of a page of a cache */
-    FE_CUDA_GROUP = 4, /* heads of one KV head that a block of the attention for few rows takes */
+    FE_CUDA_PRODUCTS = 3,     /* that share their activations */
+    FE_CUDA_WIDE = 256,       /* threads of a block that takes elements */
+    FE_CUDA_NORM = 1024,      /* most threads of a block that takes a row */
+    FE_CUDA_NORM_EACH = 16,   /* most elements that one of them keeps */
+    FE_CUDA_CHUNK = 16,       /* activations that share a scale in the GEMV */
+    FE_CUDA_GEMV_WARPS = 4,   /* most warps of a block of the GEMV, which share a row's k */
+    FE_CUDA_GEMV_ROWS = 4,    /* rows of the weights that a block of the GEMV takes with one token */
+    FE_CUDA_GEMV_FEW = 2,     /* and with 2 to 4 */
+    FE_CUDA_GEMV_TOKENS = 4,  /* most tokens of the GEMV */
+    FE_CUDA_TILE_WARPS = 8,   /* warps of a block of the tensor cores' product, which share k */
+    FE_CUDA_WIDE_ROWS = 128,  /* rows of the weights that a block of the warpgroups' product takes */
+    FE_CUDA_WIDE_WARPS = 8,   /* that multiply there; one more fetches */
+    FE_CUDA_STAGE = 64,       /* elements of k in one stage of it */
+    FE_CUDA_WIDE_PIECE = 256, /* and in a piece of its weights, where blocks are; of halves a stage's */
+    FE_CUDA_WIDE_FEW = 64,    /* most tokens of a tile of which two blocks have room on a multiprocessor */
+    FE_CUDA_WIDE_SPLITS = 8,  /* most blocks that share k */
+    FE_CUDA_PAGE = 64,        /* rows of a page of a cache */
+    FE_CUDA_GROUP = 4,        /* heads of one KV head that a block of the attention for few rows takes */
     FE_CUDA_SPLIT_WARPS = 8,
     FE_CUDA_SPLITS = 64,      /* most parts that a row's positions are split into */
     FE_CUDA_FLASH_ROWS = 64,  /* queries that a block of the attention for many rows takes */
@@ -58,7 +63,7 @@ typedef struct fe_cuda_pack {
     FE_CUDA_POINTER(void) out;
     FE_CUDA_POINTER(float) scales; /* ints: [rows][chunks][2]; halfs: [rows] */
     uint32_t a_stride, k, rows;
-    uint32_t turned; /* halfs: in the order that the warpgroups' product reads */
+    uint32_t turned; /* halfs: 0, or as the warpgroups' product reads them, with so many stages in a piece */
 } fe_cuda_pack;
 
 /* c[i][m, n[i]] = a[m, k] · w[i]ᵀ. Where `used` is above 0 the weights are stacks of experts, and a row of c is one of the
@@ -80,6 +85,8 @@ typedef struct fe_cuda_matmul {
     uint32_t used, a_used; /* a has a row for each a_used pairs: `used` or 1 */
     uint32_t list;         /* longest list of an expert; 0: there are none */
     uint32_t glu;          /* c[0] becomes the gated product, w[0] being the gate and w[1] up */
+    uint32_t a_rows;       /* turned halfs: rows there is room for, a multiple of 8 */
+    uint32_t splits;       /* blocks along z that share k, where there are no lists: a cluster */
 } fe_cuda_matmul;
 
 /* c[i][n[i]] = x · w[i]ᵀ, for one token. x: floats, or with `norm` the norm of them, times its weights, which is written to
@@ -248,14 +255,29 @@ typedef struct fe_cuda_peak {
 enum { FE_CUDA_PEAK_OPS = 8 * 8 * 16 * 8 * 16 * 2, FE_CUDA_PEAK_WIDE_OPS = 2 * 4 * 64 * 256 * 16 * 2 };
 
 /* How many positions a part of the attention for few rows has, of so many that a span's last row sees. */
-static inline uint32_t
-#ifdef __CUDACC__
-    __host__ __device__
-#endif
-    fe_cuda_split(uint32_t seen) {
+FE_CUDA_BOTH uint32_t fe_cuda_split(uint32_t seen) {
     uint32_t size = seen <= 2048 ? 64 : 128;
     while ((seen - 1) / size >= FE_CUDA_SPLITS) size *= 2;
     return size;
+}
+
+/* Tiles of keys and values that the attention for many rows has room for. */
+FE_CUDA_BOTH uint32_t fe_cuda_flash_buffers(uint32_t dim) { return dim <= 128 ? 2 : 1; }
+
+/* Shared memory of the warpgroups' product. A row's piece of weights, `bytes` from a multiple of `align` on, lies in a whole number of
+ * 16-byte words, an odd one, lest rows side by side lie in the same banks. */
+FE_CUDA_BOTH uint32_t fe_cuda_wide_pitch(uint32_t bytes, uint32_t align) {
+    return ((bytes + (align < 16 ? 16 - align : 0) + 15) / 16 | 1) * 16;
+}
+FE_CUDA_BOTH uint32_t fe_cuda_wide_pieces(uint32_t pitch) { return pitch <= 208 ? 3 : 2; }
+FE_CUDA_BOTH uint32_t fe_cuda_wide_stages(uint32_t tokens) { return tokens <= 32 ? 8 : 4; }
+/* The warp that fetches is one of a warpgroup where registers go from one to another. */
+FE_CUDA_BOTH uint32_t fe_cuda_wide_threads(uint32_t tokens) {
+    return (FE_CUDA_WIDE_WARPS + (tokens <= FE_CUDA_WIDE_FEW ? 1 : 4)) * FE_CUDA_WARP;
+}
+FE_CUDA_BOTH uint32_t fe_cuda_wide_shared(uint32_t pitch, uint32_t tokens) {
+    return fe_cuda_wide_stages(tokens) * tokens * FE_CUDA_STAGE * 2 +
+           fe_cuda_wide_pieces(pitch) * FE_CUDA_WIDE_ROWS * pitch + 1024;
 }
 
 #endif

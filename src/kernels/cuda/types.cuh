@@ -5,7 +5,8 @@
  *   first_of_two, MATE: units that one thread takes together, having bits or scales in common; JOINED: the runs of both stand one
  *   behind the other and share a scale.
  *   octet: elements 8t … 8t+7 of a block's group g of 32, as bytes. For products of halves on the tensor cores.
- * Both read blocks that stand at multiples of ALIGN bytes. */
+ *   run: elements 16c … 16c+15 of a row's piece of 256, as bytes: the same for warpgroups.
+ * All three read blocks that stand at multiples of ALIGN bytes. */
 #ifndef FE_CUDA_TYPES_CUH
 #define FE_CUDA_TYPES_CUH
 
@@ -20,6 +21,12 @@ struct unit32 {
 /* w[i] = scale · q[i] + offset, q as unsigned bytes */
 struct octet8 {
     uint32_t q[2];
+    float scale, offset;
+};
+
+/* The same of 16. */
+struct run16 {
+    uint32_t q[4];
     float scale, offset;
 };
 
@@ -69,6 +76,12 @@ INLINE uint32_t spread(uint32_t x) { return (x & 15) * 0x00204081 & 0x01010101; 
 template <int ALIGN> INLINE void nibbles8(const uchar *p, bool high, octet8 &o) {
     load_words<2, ALIGN>(p, o.q);
     for (int i = 0; i < 2; i++) o.q[i] = o.q[i] >> (high ? 4 : 0) & 0x0F0F0F0F;
+}
+
+/* 16 bytes of nibbles, the low ones or the high ones. */
+template <int ALIGN> INLINE void nibbles16(const uchar *p, bool high, run16 &r) {
+    load_words<4, ALIGN>(p, r.q);
+    for (int i = 0; i < 4; i++) r.q[i] = r.q[i] >> (high ? 4 : 0) & 0x0F0F0F0F;
 }
 
 struct F16 {
@@ -166,6 +179,16 @@ template <int SIZE, int AT, bool FIFTH, bool MINIMUM, int BIAS> struct legacy {
         nibbles8<ALIGN>(b + QUANTS + t % 2 * 8, t >= 2, o);
         if (FIFTH) add_fifth8<ALIGN>(b + AT, t, o);
     }
+    static __device__ __forceinline__ void run(const uchar *piece, uint32_t c, run16 &r) {
+        const uchar *b = piece + c / 2 * BYTES;
+        r.scale = half_of(b);
+        r.offset = MINIMUM ? half_of(b + 2) : -(float)BIAS * r.scale;
+        nibbles16<ALIGN>(b + QUANTS, c % 2, r);
+        if (!FIFTH) return;
+        uint32_t bits;
+        load_words<1, ALIGN>(b + AT, &bits);
+        for (int i = 0; i < 4; i++) r.q[i] |= spread(bits >> (c % 2 * 16 + 4 * i)) << 4;
+    }
 };
 typedef legacy<18, 2, false, false, 8> Q4_0;
 typedef legacy<20, 4, false, true, 0> Q4_1;
@@ -192,6 +215,13 @@ struct Q8_0 {
         o.q[0] ^= 0x80808080;
         o.q[1] ^= 0x80808080;
     }
+    static __device__ __forceinline__ void run(const uchar *piece, uint32_t c, run16 &r) {
+        const uchar *b = piece + c / 2 * BYTES;
+        r.scale = half_of(b);
+        r.offset = -128.0f * r.scale;
+        load_words<4, ALIGN>(b + 2 + c % 2 * 16, r.q);
+        for (int i = 0; i < 4; i++) r.q[i] ^= 0x80808080;
+    }
 };
 
 /* ---- Super-blocks of 256 ---- */
@@ -205,9 +235,9 @@ INLINE float2 k_scale(const uchar *scales, uint32_t j) {
 
 /* The same of sub-blocks j and j + 1, j even, a byte each, out of the scales' three words. */
 INLINE void k_scales(const uint32_t *w, uint32_t j, uint32_t &scale, uint32_t &min) {
-    bool low = j < 4;
-    uint32_t s = low ? w[0] & 0x3F3F3F3F : (w[2] & 0x0F0F0F0F) | (w[0] >> 2 & 0x30303030);
-    uint32_t m = low ? w[1] & 0x3F3F3F3F : (w[2] >> 4 & 0x0F0F0F0F) | (w[1] >> 2 & 0x30303030);
+    uint32_t kept = j < 4 ? 0x3F3F3F3F : 0x0F0F0F0F, upper = ~kept & 0x30303030;
+    uint32_t s = ((j < 4 ? w[0] : w[2]) & kept) | (w[0] >> 2 & upper);
+    uint32_t m = ((j < 4 ? w[1] : w[2] >> 4) & kept) | (w[1] >> 2 & upper);
     scale = s >> j % 4 * 8;
     min = m >> j % 4 * 8;
 }
@@ -265,6 +295,18 @@ template <bool FIFTH> struct k_4_5 {
         load_words<2, 8>(b + 16 + 8 * t, bits);
         for (int i = 0; i < 2; i++) o.q[i] |= (bits[i] >> g & 0x01010101) << 4;
     }
+    static __device__ __forceinline__ void run(const uchar *b, uint32_t c, run16 &r) {
+        uint32_t head[4], s, m, j = c / 2;
+        load_words<4, 16>(b, head);
+        k_scales(head + 1, j & ~1u, s, m);
+        r.scale = half_bits(head[0] & 0xFFFF) * (float)(s >> j % 2 * 8 & 255);
+        r.offset = -half_bits(head[0] >> 16) * (float)(m >> j % 2 * 8 & 255);
+        nibbles16<16>(b + QUANTS + c / 4 * 32 + c % 2 * 16, j % 2, r);
+        if (!FIFTH) return;
+        uint32_t bits[4];
+        load_words<4, 16>(b + 16 + c % 2 * 16, bits);
+        for (int i = 0; i < 4; i++) r.q[i] |= (bits[i] >> j & 0x01010101) << 4;
+    }
 };
 typedef k_4_5<false> Q4_K;
 typedef k_4_5<true> Q5_K;
@@ -302,6 +344,14 @@ struct Q6_K {
         load_words<2, 2>(b + 128 + g / 4 * 32 + t * 8, bits);
         for (int i = 0; i < 2; i++) o.q[i] |= (bits[i] >> g % 4 * 2 & 0x03030303) << 4;
     }
+    static __device__ __forceinline__ void run(const uchar *b, uint32_t c, run16 &r) {
+        uint32_t bits[4];
+        r.scale = half_of(b + 208) * (float)((const signed char *)b)[192 + c];
+        r.offset = -32.0f * r.scale;
+        nibbles16<2>(b + c / 8 * 64 + c % 4 * 16, c / 4 % 2, r);
+        load_words<4, 2>(b + 128 + c / 8 * 32 + c % 2 * 16, bits);
+        for (int i = 0; i < 4; i++) r.q[i] |= (bits[i] >> c / 2 % 4 * 2 & 0x03030303) << 4;
+    }
 };
 
 struct Q2_K {
@@ -334,6 +384,12 @@ struct Q2_K {
         o.offset = -half_of(b + 82) * (float)(s >> 4);
         load_words<2, 4>(b + 16 + g / 4 * 32 + t * 8, o.q);
         for (int i = 0; i < 2; i++) o.q[i] = o.q[i] >> g % 4 * 2 & 0x03030303;
+    }
+    static __device__ __forceinline__ void run(const uchar *b, uint32_t c, run16 &r) {
+        r.scale = half_of(b + 80) * (float)(b[c] & 15);
+        r.offset = -half_of(b + 82) * (float)(b[c] >> 4);
+        load_words<4, 4>(b + 16 + c / 8 * 32 + c % 2 * 16, r.q);
+        for (int i = 0; i < 4; i++) r.q[i] = r.q[i] >> c / 2 % 4 * 2 & 0x03030303;
     }
 };
 
@@ -375,13 +431,22 @@ struct Q3_K {
         load_words<2, 2>(b + t * 8, high);
         for (int i = 0; i < 2; i++) o.q[i] = (o.q[i] >> g % 4 * 2 & 0x03030303) | (high[i] >> g & 0x01010101) << 2;
     }
+    static __device__ __forceinline__ void run(const uchar *b, uint32_t c, run16 &r) {
+        uint32_t high[4];
+        r.scale = half_of(b + 108) * q3_k_scale(b + 96, c);
+        r.offset = -4.0f * r.scale;
+        load_words<4, 2>(b + 32 + c / 8 * 32 + c % 2 * 16, r.q);
+        load_words<4, 2>(b + c % 2 * 16, high);
+        for (int i = 0; i < 4; i++)
+            r.q[i] = (r.q[i] >> c / 2 % 4 * 2 & 0x03030303) | (high[i] >> c / 2 & 0x01010101) << 2;
+    }
 };
 
 #define FOR_EACH_FLOAT(X) X(f32, F32) X(f16, F16) X(bf16, BF16)
-#define FOR_EACH_QUANT(X)                                                                                           \
-    X(q4_0, Q4_0)                                                                                                   \
-    X(q4_1, Q4_1) X(q5_0, Q5_0) X(q5_1, Q5_1) X(q8_0, Q8_0) X(q2_k, Q2_K) X(q3_k, Q3_K) X(q4_k, Q4_K) X(q5_k, Q5_K) \
-        X(q6_k, Q6_K)
+#define FOR_EACH_QUANT(X) \
+    X(q4_0, Q4_0)         \
+    X(q4_1, Q4_1)         \
+    X(q5_0, Q5_0) X(q5_1, Q5_1) X(q8_0, Q8_0) X(q2_k, Q2_K) X(q3_k, Q3_K) X(q4_k, Q4_K) X(q5_k, Q5_K) X(q6_k, Q6_K)
 #define FOR_EACH_TYPE(X) FOR_EACH_FLOAT(X) FOR_EACH_QUANT(X)
 
 #endif

@@ -105,14 +105,21 @@ KERNEL(FE_CUDA_NORM) argmax(const __grid_constant__ fe_cuda_argmax p) {
     if (threadIdx.x == 0) p.ids[(uint64_t)blockIdx.x * p.ids_stride] = (float)index;
 }
 
-/* One thread an element: x along a row, y the row. */
-#define BINARY(name, result)                                                                                  \
-    KERNEL(FE_CUDA_WIDE) name(const __grid_constant__ fe_cuda_binary p) {                                     \
-        begin();                                                                                              \
-        uint32_t i = blockIdx.x * FE_CUDA_WIDE + threadIdx.x;                                                 \
-        if (i >= p.cols) return;                                                                              \
-        float x = p.a[(uint64_t)blockIdx.y * p.a_stride + i], y = p.b[(uint64_t)blockIdx.y * p.b_stride + i]; \
-        p.out[(uint64_t)blockIdx.y * p.out_stride + i] = result;                                              \
+/* A thread four elements one behind the other: x along a row, y the row. */
+#define BINARY(name, result)                                                                                     \
+    INLINE float name##_of(float x, float y) { return result; }                                                  \
+    KERNEL(FE_CUDA_WIDE) name(const __grid_constant__ fe_cuda_binary p) {                                        \
+        begin();                                                                                                 \
+        uint32_t i = (blockIdx.x * FE_CUDA_WIDE + threadIdx.x) * 4;                                              \
+        const float *a = p.a + (uint64_t)blockIdx.y * p.a_stride, *b = p.b + (uint64_t)blockIdx.y * p.b_stride;  \
+        float *out = p.out + (uint64_t)blockIdx.y * p.out_stride;                                                \
+        if (i + 4 <= p.cols && (((uintptr_t)a | (uintptr_t)b | (uintptr_t)out) & 15) == 0) {                     \
+            float4 x = *(const float4 *)(a + i), y = *(const float4 *)(b + i);                                   \
+            *(float4 *)(out + i) =                                                                               \
+                make_float4(name##_of(x.x, y.x), name##_of(x.y, y.y), name##_of(x.z, y.z), name##_of(x.w, y.w)); \
+            return;                                                                                              \
+        }                                                                                                        \
+        for (uint32_t end = min(i + 4, p.cols); i < end; i++) out[i] = name##_of(a[i], b[i]);                    \
     }
 BINARY(add, x + y)
 BINARY(swiglu, gated(FE_CUDA_SWIGLU, x, y))

@@ -1,7 +1,7 @@
 /* Matmul for NEON with the dot product instructions.
  *
- * GEMV: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; quants are unpacked in registers and
- * multiplied by the activations with sdot, and there is no horizontal sum before the row's end.
+ * GEMV: four rows at a time straight from the mapped blocks; quants are unpacked in registers and multiplied by the activations
+ * with sdot, and the sums of a group come to lanes by row.
  *
  * GEMM: a unit of 16 rows. Panel by panel of 256 columns the blocks are unpacked into scratch with rows in lanes: a word holds 4
  * consecutive k of a row, 4 rows to a vector. The inner kernel takes 8 rows x 4 tokens, whose 4 activations are a lane that
@@ -10,115 +10,138 @@
  * Quants are signed bytes throughout: the largest of those that are stored without a sign is 63. */
 #include "kernels/cpu/simd_neon.h"
 
-enum { STEP = 4, GEMV_AHEAD = 2048 };
+enum { STEP = 4 };
 #include "kernels/cpu/arm/gemm_template.h"
 #include "kernels/cpu/arm/pack.h"
 
 /* ---- GEMV --------------------------------------------------------------------------------------------------------- */
 
-typedef struct sums {
-    float32x4_t product[2], add;
-} sums;
+enum { GEMV_ROWS = 4 };
 
-FE_INLINE float total(const sums *s) { return vaddvq_f32(vaddq_f32(vaddq_f32(s->product[0], s->product[1]), s->add)); }
+/* A panel of four rows, a lane a row: scales and addends by 32, or by 16, as GEMM has them. */
+typedef struct row_panel {
+    float32x4_t scale[16], add[16];
+    int32x4_t sum[FE_PARTS][16];
+} row_panel;
 
-/* One part of a group with one scale. */
-FE_INLINE void gemv_part_32(float32x4_t *sum, int8x16x2_t u, const int8_t *q, float scale) {
-    int32x4_t product = vdotq_s32(vdupq_n_s32(0), u.val[0], vld1q_s8(q));
-    product = vdotq_s32(product, u.val[1], vld1q_s8(q + 16));
-    *sum = vfmaq_n_f32(*sum, vcvtq_f32_s32(product), scale);
-}
-/* One part of a group with two integer scales: at most 4 · 63 · 127 · 128, twice. */
-FE_INLINE void gemv_part_16(float32x4_t *sum, int8x16x2_t u, const int8_t *q, const int32_t by[2], float scale) {
-    int32x4_t low = vdotq_s32(vdupq_n_s32(0), u.val[0], vld1q_s8(q));
-    int32x4_t high = vdotq_s32(vdupq_n_s32(0), u.val[1], vld1q_s8(q + 16));
-    *sum = vfmaq_n_f32(*sum, vcvtq_f32_s32(vmlaq_n_s32(vmulq_n_s32(low, by[0]), high, by[1])), scale);
+/* Of four rows, each one's four integers summed. */
+FE_INLINE int32x4_t sum_rows(const int32x4_t v[GEMV_ROWS]) {
+    return vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3]));
 }
 
-/* The first `groups` groups of a panel at b; of the two sums one is taken, then the other, so that their latencies overlap. */
-FE_INLINE void gemv_panel_32(sums *sum, const uint8_t *b, size_t groups, const fe_act_panel *x, quants_fn quants,
-                             scales_32_fn scales, bool has_add) {
-    float scale[FE_PARTS][8];
-    scales_32 s = scales(b, groups);
-    FE_UNROLL for (size_t i = 0; i < 2; i++) {
-        FE_UNROLL for (size_t part = 0; part < FE_PARTS; part++)
-            vst1q_f32(scale[part] + i * 4, vmulq_f32(s.scale[i], vld1q_f32(x->d[part] + i * 4)));
-        if (has_add) sum->add = vfmaq_f32(sum->add, s.add[i], vld1q_f32(x->ds + i * 4));
+/* One part of a group. */
+FE_INLINE void multiply_group(int32x4_t *sum, const int8x16x2_t u[GEMV_ROWS], const int8_t *q, bool by_16) {
+    const int32x4_t zero = vdupq_n_s32(0);
+    int8x16_t low = vld1q_s8(q), high = vld1q_s8(q + 16);
+    int32x4_t a[GEMV_ROWS], b[GEMV_ROWS];
+    FE_UNROLL for (size_t i = 0; i < GEMV_ROWS; i++) {
+        a[i] = vdotq_s32(zero, u[i].val[0], low);
+        b[i] = vdotq_s32(by_16 ? zero : a[i], u[i].val[1], high);
     }
+    sum[0] = sum_rows(by_16 ? a : b);
+    if (by_16) sum[1] = sum_rows(b);
+}
+
+/* Unrolled, so that a group's place in a block is known. */
+FE_INLINE void multiply_groups(row_panel *w, const uint8_t *const rows[GEMV_ROWS], size_t groups, const fe_act_panel *x,
+                               quants_fn quants, bool by_16) {
     FE_UNROLL for (size_t g = 0; g < 8; g++) {
         if (g >= groups) break;
-        int8x16x2_t u = quants(b, g);
-        gemv_part_32(&sum->product[g % 2], u, x->q[0] + g * 32, scale[0][g]);
-        if (x->rest >> g & 1) gemv_part_32(&sum->product[(g + 1) % 2], u, x->q[1] + g * 32, scale[1][g]);
+        int8x16x2_t u[GEMV_ROWS];
+        FE_UNROLL for (size_t i = 0; i < GEMV_ROWS; i++) u[i] = quants(rows[i], g);
+        multiply_group(w->sum[0] + (by_16 ? 2 * g : g), u, x->q[0] + g * 32, by_16);
+        if (x->rest >> g & 1) multiply_group(w->sum[1] + (by_16 ? 2 * g : g), u, x->q[1] + g * 32, by_16);
     }
 }
 
-FE_INLINE void gemv_panel_16(sums *sum, const uint8_t *b, const fe_act_panel *x, quants_fn quants, scales_16_fn scales,
-                             bool has_min) {
-    float scale[FE_PARTS][8];
-    int32_t by[16];
-    int32x4_t words[4];
-    scales_16 s = scales(b);
-    widen(words, s.scale);
-    FE_UNROLL for (size_t i = 0; i < 4; i++) vst1q_s32(by + i * 4, words[i]);
-    FE_UNROLL for (size_t i = 0; i < 2; i++) {
-        FE_UNROLL for (size_t part = 0; part < FE_PARTS; part++)
-            vst1q_f32(scale[part] + i * 4, vmulq_n_f32(vld1q_f32(x->d[part] + i * 4), s.d));
+/* Scales and adds a panel as GEMM does it, in the same order, so that a token's numbers are the same whatever it comes with:
+ * first parts with the weights' addends, then second ones. */
+FE_INLINE float32x4_t add_panel(float32x4_t f, const row_panel *w, size_t groups, const fe_act_panel *x, bool by_16,
+                                bool has_add) {
+    const size_t per = by_16 ? 2 : 1;
+    const float *sums = by_16 ? x->s16 : x->ds;
+    for (size_t i = 0; i < groups * per; i++) {
+        f = vfmaq_f32(f, vcvtq_f32_s32(w->sum[0][i]), vmulq_n_f32(w->scale[i], x->d[0][i / per]));
+        if (has_add) f = vfmaq_n_f32(f, w->add[i], sums[i]);
     }
-    if (has_min) {
-        widen(words, s.min);
-        FE_UNROLL for (size_t i = 0; i < 4; i++) {
-            float32x4_t min = vmulq_n_f32(vcvtq_f32_s32(words[i]), s.dmin);
-            sum->add = vfmsq_f32(sum->add, min, vld1q_f32(x->s16 + i * 4));
+    for (size_t i = 0; i < groups * per && x->rest; i++)
+        if (x->rest >> i / per & 1)
+            f = vfmaq_f32(f, vcvtq_f32_s32(w->sum[1][i]), vmulq_n_f32(w->scale[i], x->d[1][i / per]));
+    return f;
+}
+
+FE_INLINE void row_scales_32(row_panel *w, const uint8_t *const rows[GEMV_ROWS], size_t groups, scales_32_fn scales) {
+    FE_UNROLL for (size_t i = 0; i < GEMV_ROWS; i++) {
+        scales_32 s = scales(rows[i], groups);
+        FE_UNROLL for (size_t j = 0; j < 2; j++) {
+            w->scale[4 * j + i] = s.scale[j];
+            w->add[4 * j + i] = s.add[j];
         }
     }
-    FE_UNROLL for (size_t g = 0; g < 8; g++) {
-        int8x16x2_t u = quants(b, g);
-        gemv_part_16(&sum->product[g % 2], u, x->q[0] + g * 32, by + 2 * g, scale[0][g]);
-        if (x->rest >> g & 1) gemv_part_16(&sum->product[(g + 1) % 2], u, x->q[1] + g * 32, by + 2 * g, scale[1][g]);
+    FE_UNROLL for (size_t j = 0; j < 2; j++) {
+        transpose(w->scale + 4 * j);
+        transpose(w->add + 4 * j);
     }
 }
-
-FE_INLINE void gemv_32(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
-                       size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add) {
-    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32;
-    for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum = {{vdupq_n_f32(0), vdupq_n_f32(0)}, vdupq_n_f32(0)};
-        for (size_t p = 0; p < panels; p++) {
-            prefetch(w + p * bytes, GEMV_AHEAD, bytes);
-            gemv_panel_32(&sum, w + p * bytes, 8, x + p, quants, scales, has_add);
+FE_INLINE void row_scales_16(row_panel *w, const uint8_t *const rows[GEMV_ROWS], scales_16_fn scales) {
+    FE_UNROLL for (size_t i = 0; i < GEMV_ROWS; i++) {
+        scales_16 s = scales(rows[i]);
+        int32x4_t a[4], b[4];
+        widen(a, s.scale);
+        widen(b, s.min);
+        FE_UNROLL for (size_t j = 0; j < 4; j++) {
+            w->scale[4 * j + i] = vmulq_n_f32(vcvtq_f32_s32(a[j]), s.d);
+            w->add[4 * j + i] = vmulq_n_f32(vcvtq_f32_s32(b[j]), -s.dmin);
         }
-        if (rest) gemv_panel_32(&sum, w + panels * bytes, rest, x + panels, quants, scales, has_add);
-        y[r] = total(&sum);
+    }
+    FE_UNROLL for (size_t j = 0; j < 4; j++) {
+        transpose(w->scale + 4 * j);
+        transpose(w->add + 4 * j);
     }
 }
 
-FE_INLINE void gemv_16(float *y, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, size_t k,
-                       size_t bytes, quants_fn quants, scales_16_fn scales, bool has_min) {
-    for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum = {{vdupq_n_f32(0), vdupq_n_f32(0)}, vdupq_n_f32(0)};
-        for (size_t p = 0; p < k / FE_PANEL; p++) {
-            prefetch(w + p * bytes, GEMV_AHEAD, bytes);
-            gemv_panel_16(&sum, w + p * bytes, x + p, quants, scales, has_min);
-        }
-        y[r] = total(&sum);
-    }
-}
-
-#define GEMV(type, scales, bytes, has_add)                                                                 \
+/* scales: an expression that puts the scales of `rows` into `panel`. While four rows are multiplied, those behind them are
+ * fetched in the order of memory. */
+#define GEMV(type, panel_bytes, by_16, has_add, scales)                                                    \
     static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) { \
-        gemv_##scales(y, w, stride, n, act, k, bytes, quants_##type, scales_##type, has_add);              \
+        const fe_act_panel *x = act;                                                                       \
+        for (size_t r = 0; r < n; r += GEMV_ROWS) {                                                        \
+            const uint8_t *ahead = (const uint8_t *)w + (r + GEMV_ROWS) * stride;                          \
+            float32x4_t f = vdupq_n_f32(0);                                                                \
+            for (size_t p = 0; p < fe_act_panels(k); p++, ahead += GEMV_ROWS * (panel_bytes)) {            \
+                const uint8_t *rows[GEMV_ROWS];                                                            \
+                size_t groups = fe_panel_groups(k, p);                                                     \
+                row_panel panel;                                                                           \
+                FE_UNROLL for (size_t i = 0; i < GEMV_ROWS; i++) {                                         \
+                    rows[i] = (const uint8_t *)w + fe_min(r + i, n - 1) * stride + p * (panel_bytes);      \
+                    prefetch(ahead, i *(panel_bytes), panel_bytes);                                        \
+                }                                                                                          \
+                scales;                                                                                    \
+                if (groups == 8)                                                                           \
+                    multiply_groups(&panel, rows, 8, x + p, quants_##type, by_16);                         \
+                else                                                                                       \
+                    multiply_groups(&panel, rows, groups, x + p, quants_##type, by_16);                    \
+                f = add_panel(f, &panel, groups, x + p, by_16, has_add);                                   \
+            }                                                                                              \
+            float out[GEMV_ROWS];                                                                          \
+            vst1q_f32(out, f);                                                                             \
+            memcpy(y + r, out, fe_min(GEMV_ROWS, n - r) * sizeof *y);                                      \
+        }                                                                                                  \
     }
-GEMV(q4_0, 32, 8 * sizeof(fe_block_q4_0), false)
-GEMV(q4_1, 32, 8 * sizeof(fe_block_q4_1), true)
-GEMV(q5_0, 32, 8 * sizeof(fe_block_q5_0), false)
-GEMV(q5_1, 32, 8 * sizeof(fe_block_q5_1), true)
-GEMV(q8_0, 32, 8 * sizeof(fe_block_q8_0), false)
-GEMV(q4_k, 32, sizeof(fe_block_q4_k), true)
-GEMV(q5_k, 32, sizeof(fe_block_q5_k), true)
-GEMV(q2_k, 16, sizeof(fe_block_q2_k), true)
-GEMV(q3_k, 16, sizeof(fe_block_q3_k), false)
-GEMV(q6_k, 16, sizeof(fe_block_q6_k), false)
+#define GEMV_32(type, bytes, has_add) \
+    GEMV(type, bytes, false, has_add, row_scales_32(&panel, rows, groups, scales_##type))
+#define GEMV_16(type, has_min) \
+    GEMV(type, sizeof(fe_block_##type), true, has_min, row_scales_16(&panel, rows, scales_##type))
+GEMV_32(q4_0, 8 * sizeof(fe_block_q4_0), false)
+GEMV_32(q4_1, 8 * sizeof(fe_block_q4_1), true)
+GEMV_32(q5_0, 8 * sizeof(fe_block_q5_0), false)
+GEMV_32(q5_1, 8 * sizeof(fe_block_q5_1), true)
+GEMV_32(q8_0, 8 * sizeof(fe_block_q8_0), false)
+GEMV_32(q4_k, sizeof(fe_block_q4_k), true)
+GEMV_32(q5_k, sizeof(fe_block_q5_k), true)
+GEMV_16(q2_k, true)
+GEMV_16(q3_k, false)
+GEMV_16(q6_k, false)
 
 /* ---- GEMM: rows in lanes ------------------------------------------------------------------------------------------ */
 

@@ -33,10 +33,11 @@ static void multiply_panel(const problem *a, float *acc, size_t p, inner_fn inne
         float *to = acc + x.first_token * ROWS;
         for (size_t t = 0; t < x.tiles; t++)
             inner(to, a->scratch, x.first + t * x.groups, x.first + (t + 1) * x.groups, x.sums + t);
-        const act_part *end = x.second + x.tiles * x.groups, *full = x.second + x.counts->full;
-        if (x.counts->full) inner(to, a->scratch, x.second, full, NULL);
-        for (const act_part *part = end - x.counts->partial; part < end; part++)
-            inner(to, a->scratch, part, part + 1, NULL);
+        const act_part *end = x.second + *x.seconds, *last;
+        for (const act_part *part = x.second; part < end; part = last) {
+            for (last = part + 1; last < end && last->tokens == part->tokens; last++) {}
+            inner(to, a->scratch, part, last, NULL);
+        }
     }
 }
 
@@ -72,17 +73,3 @@ static void multiply_panel(const problem *a, float *acc, size_t p, inner_fn inne
                unpack_##type(&(unpack_32){scratch, first, {rows + first, &ahead}}, fe_panel_groups(k, p)))
 #define GEMM_16(type, bytes, inner) \
     GEMM_UNITS(type, bytes, inner, unpack_##type(&(unpack_16){scratch, first, {rows + first, &ahead}}))
-
-/* The GEMV of a type for 1 … DIRECT tokens, from the including file's gemv_SCALES, which takes what follows the type. The
- * two counts of tokens are written out, so that each is compiled by itself. */
-#define GEMV(type, scales, ...)                                                                                       \
-    static void direct_##type(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x, \
-                              size_t m, size_t k) {                                                                   \
-        if (m == 1)                                                                                                   \
-            gemv_##scales(y, 0, w, stride, n, x, 1, k, __VA_ARGS__);                                                  \
-        else                                                                                                          \
-            gemv_##scales(y, ldy, w, stride, n, x, DIRECT, k, __VA_ARGS__);                                           \
-    }                                                                                                                 \
-    static void gemv_##type(float *y, const void *w, size_t stride, size_t n, const void *act, size_t k) {            \
-        direct_##type(y, 0, w, stride, n, act, 1, k);                                                                 \
-    }

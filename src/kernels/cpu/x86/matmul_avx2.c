@@ -1,8 +1,7 @@
 /* Matmul for AVX2, FMA and F16C.
  *
- * GEMV, and GEMM of two tokens: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; quants are
- * unpacked in registers and multiplied by the activations with vpmaddubsw, and there is no horizontal sum before the row's
- * end.
+ * GEMV, and GEMM of two tokens: 8 rows at a time straight from the mapped blocks; quants are unpacked in registers and multiplied
+ * by the activations with vpmaddubsw, and the sums of a group come to lanes by row.
  *
  * GEMM: a unit of 16 rows. Panel by panel of 256 columns the blocks are unpacked into scratch with rows in lanes: a dword
  * holds 4 consecutive k of a row, 8 rows to a vector. The inner kernel takes 16 rows x 4 tokens, broadcasting 4 activations
@@ -13,7 +12,7 @@
  * at most 32512. */
 #include "kernels/cpu/simd_avx2.h"
 
-enum { ROWS = 16, TOKENS = 4, GEMV_AHEAD = 2048 };
+enum { ROWS = 16, TOKENS = 4 };
 #include "kernels/cpu/x86/pack.h"
 #include "kernels/cpu/x86/panel_avx2.h"
 
@@ -21,130 +20,99 @@ enum { ROWS = 16, TOKENS = 4, GEMV_AHEAD = 2048 };
 
 typedef __m256i (*quants_fn)(const uint8_t *w, size_t g);
 
-typedef struct sums {
-    __m256 product[2], add;
-} sums;
+enum { CHUNK_GROUPS = 1 };
+#include "kernels/cpu/x86/gemv_template.h"
 
-/* One part of a group. `is_signed`: quants are signed bytes. */
-FE_INLINE void gemv_part_32(__m256 *sum, __m256i u, const int8_t *q, const float *scale, bool is_signed) {
-    __m256i v = load_256(q);
-    if (is_signed) {
-        v = _mm256_sign_epi8(v, u);
-        u = _mm256_abs_epi8(u);
+/* In place of an offset, which AVX2's types leave to the panel: quants are signed bytes. The others are below 64, so that two of
+ * vpmaddubsw's sums fit 16 bits. */
+enum { SIGNED = -1 };
+
+/* Of four rows' products with one part of group g, the sum of each 16 bytes' : row by row in the 16 bytes. */
+FE_INLINE __m256i multiply_4(const __m256i u[4], const int8_t *q, bool is_signed) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i v = load_256(q), p[4], pair[2];
+    FE_UNROLL for (size_t i = 0; i < 4; i++) {
+        if (is_signed)
+            p[i] = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(u[i]), _mm256_sign_epi8(v, u[i])), ones);
+        else
+            p[i] = _mm256_maddubs_epi16(u[i], v);
     }
-    __m256i product = _mm256_madd_epi16(_mm256_maddubs_epi16(u, v), _mm256_set1_epi16(1));
-    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_broadcast_ss(scale), *sum);
+    FE_UNROLL for (size_t i = 0; i < 2; i++) {
+        __m256i low = _mm256_unpacklo_epi32(p[2 * i], p[2 * i + 1]),
+                high = _mm256_unpackhi_epi32(p[2 * i], p[2 * i + 1]);
+        pair[i] = is_signed ? _mm256_add_epi32(low, high) : _mm256_madd_epi16(_mm256_add_epi16(low, high), ones);
+    }
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(pair[0], pair[1]), _mm256_unpackhi_epi64(pair[0], pair[1]));
 }
 
-/* Group g of a panel; of the two sums one is taken, then the other, so that their latencies overlap. */
-FE_INLINE void gemv_group_32(sums *sum, __m256i u, const fe_act_panel *x, size_t g, float (*scale)[8], bool is_signed) {
-    gemv_part_32(&sum->product[g % 2], u, x->q[0] + g * 32, scale[0] + g, is_signed);
-    if (x->rest >> g & 1) gemv_part_32(&sum->product[(g + 1) % 2], u, x->q[1] + g * 32, scale[1] + g, is_signed);
+/* v[j] has both sixteens' sums for rows 4·j …: they are put sixteen by sixteen, or as one, a lane a row. */
+FE_INLINE void to_lanes(__m256i *to, const __m256i v[2], bool by_16) {
+    __m256i low = _mm256_permute2x128_si256(v[0], v[1], 0x20), high = _mm256_permute2x128_si256(v[0], v[1], 0x31);
+    to[0] = by_16 ? low : _mm256_add_epi32(low, high);
+    if (by_16) to[1] = high;
 }
 
-/* A panel's scales times the activations', and the sum of its addends; `has_add`: they are not always 0. */
-FE_INLINE void gemv_scales_32(float (*scale)[8], sums *sum, const scales_32 *s, const fe_act_panel *x, bool has_add) {
-    FE_UNROLL for (size_t i = 0; i < FE_PARTS; i++)
-        _mm256_store_ps(scale[i], _mm256_mul_ps(s->scale, _mm256_load_ps(x->d[i])));
-    if (has_add) sum->add = _mm256_fmadd_ps(s->add, _mm256_load_ps(x->ds), sum->add);
-}
-
-FE_INLINE void clear_sums(sums sum[DIRECT], size_t tokens) {
-    FE_UNROLL for (size_t t = 0; t < tokens; t++) sum[t].product[0] = sum[t].product[1] = sum[t].add =
-        _mm256_setzero_ps();
-}
-FE_INLINE void store_sums(float *y, size_t ldy, const sums sum[DIRECT], size_t tokens) {
-    FE_UNROLL for (size_t t = 0; t < tokens; t++) y[t * ldy] =
-        vf_sum(_mm256_add_ps(_mm256_add_ps(sum[t].product[0], sum[t].product[1]), sum[t].add));
-}
-
-/* y[t·ldy + r] for `tokens` rows of activations. */
-FE_INLINE void gemv_32(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
-                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add,
-                       bool is_signed) {
-    float scale[DIRECT][FE_PARTS][8] __attribute__((aligned(32)));
-    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32, ldx = fe_act_panels(k);
-    for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum[DIRECT];
-        clear_sums(sum, tokens);
-        for (size_t p = 0; p < panels; p++) {
-            const uint8_t *b = w + p * bytes;
-            prefetch(b, GEMV_AHEAD, bytes);
-            scales_32 s = scales(b, 8);
-            FE_UNROLL for (size_t t = 0; t < tokens; t++)
-                gemv_scales_32(scale[t], sum + t, &s, x + t * ldx + p, has_add);
-            FE_UNROLL for (size_t g = 0; g < 8; g++) {
-                __m256i u = quants(b, g);
-                FE_UNROLL for (size_t t = 0; t < tokens; t++)
-                    gemv_group_32(sum + t, u, x + t * ldx + p, g, scale[t], is_signed);
-            }
+FE_INLINE void multiply_chunk(gemv_sums sums[DIRECT], gemv_rows *rows, const fe_act_panel *x, size_t ldx, size_t tokens,
+                              size_t g, size_t groups, gemv_type type) {
+    const bool is_signed = type.offset == SIGNED;
+    __m256i v[DIRECT][FE_PARTS][2];
+    (void)groups;
+    fetch_row(rows);
+    FE_UNROLL for (size_t j = 0; j < 2; j++) {
+        __m256i u[4];
+        FE_UNROLL for (size_t i = 0; i < 4; i++) u[i] = type.quants(rows->row[4 * j + i], g);
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+            v[t][0][j] = multiply_4(u, x[t * ldx].q[0] + g * 32, is_signed);
+            v[t][1][j] =
+                x[t * ldx].rest >> g & 1 ? multiply_4(u, x[t * ldx].q[1] + g * 32, is_signed) : _mm256_setzero_si256();
         }
-        if (rest) {
-            const uint8_t *b = w + panels * bytes;
-            prefetch(b, GEMV_AHEAD, bytes / 8 * rest);
-            scales_32 s = scales(b, rest);
-            FE_UNROLL for (size_t t = 0; t < tokens; t++)
-                gemv_scales_32(scale[t], sum + t, &s, x + t * ldx + panels, has_add);
-            for (size_t g = 0; g < rest; g++) {
-                __m256i u = quants(b, g);
-                FE_UNROLL for (size_t t = 0; t < tokens; t++)
-                    gemv_group_32(sum + t, u, x + t * ldx + panels, g, scale[t], is_signed);
-            }
-        }
-        store_sums(y + r, ldy, sum, tokens);
+    }
+    FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+        size_t at = type.by_16 ? 2 * g : g;
+        to_lanes(sums[t].of[0] + at, v[t][0], type.by_16);
+        if (x[t * ldx].rest >> g & 1) to_lanes(sums[t].of[1] + at, v[t][1], type.by_16);
     }
 }
 
-/* The even scales of 16 in the low, the odd ones in the high half, as 16-bit integers: word j of both halves belongs to
- * group j's two sixteens. */
-FE_INLINE __m256i spread_scales(__m128i scale) {
-    __m128i even_odd = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
-    return _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scale, even_odd));
+FE_INLINE vf add_part_32(vf f, const panel_32 *w, const gemv_sums *s, const fe_act_panel *x, size_t part, size_t g) {
+    vf by = _mm256_mul_ps(_mm256_load_ps(w->scale[g]), _mm256_broadcast_ss(&x->d[part][g]));
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(s->of[part][g]), by, f);
+}
+FE_INLINE vf add_panel_32(vf f, const panel_32 *w, const gemv_sums *s, const fe_act_panel *x, size_t groups,
+                          gemv_type type) {
+    for (size_t g = 0; g < groups && type.added; g++)
+        f = _mm256_fmadd_ps(_mm256_load_ps(w->add[g]), _mm256_broadcast_ss(x->ds + g), f);
+    for (size_t g = 0; g < groups; g++) f = add_part_32(f, w, s, x, 0, g);
+    for (uint32_t rest = x->rest; rest; rest &= rest - 1) f = add_part_32(f, w, s, x, 1, (size_t)__builtin_ctz(rest));
+    return f;
 }
 
-/* One part of a group with two scales, the words of `by`. The integer scales are multiplied in by the vpmaddwd that has to
- * widen the products anyhow: at most 2 · 16002 · 128. */
-FE_INLINE void gemv_part_16(__m256 *sum, __m256i u, const int8_t *q, __m256i by, const float *scale) {
-    __m256i product = _mm256_madd_epi16(_mm256_maddubs_epi16(u, load_256(q)), by);
-    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_broadcast_ss(scale), *sum);
-}
-
-/* Super-blocks with a scale per 16; w = d · scale · (q - offset) - dmin · min. */
-FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
-                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_16_fn scales, int offset,
-                       size_t ahead) {
-    float scale[DIRECT][FE_PARTS][8] __attribute__((aligned(32)));
-    size_t ldx = fe_act_panels(k);
-    for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum[DIRECT];
-        clear_sums(sum, tokens);
-        for (size_t p = 0; p < ldx; p++) {
-            const uint8_t *b = w + p * bytes;
-            prefetch(b, ahead, bytes);
-            scales_16 s = scales(b);
-            __m256i spread = spread_scales(s.scale);
-            __m256 d = _mm256_set1_ps(s.d), off[2];
-            taken_off(off, &s, offset);
-            FE_UNROLL for (size_t t = 0; t < tokens; t++) {
-                const fe_act_panel *v = x + t * ldx + p;
-                FE_UNROLL for (size_t i = 0; i < FE_PARTS; i++)
-                    _mm256_store_ps(scale[t][i], _mm256_mul_ps(d, _mm256_load_ps(v->d[i])));
-                FE_UNROLL for (size_t i = 0; i < 2; i++) sum[t].add =
-                    _mm256_fnmadd_ps(off[i], _mm256_load_ps(v->s16 + i * 8), sum[t].add);
-            }
-            FE_UNROLL for (size_t g = 0; g < 8; g++) {
-                __m256i words = _mm256_set1_epi16((short)(g * 2 | (g * 2 + 1) << 8));
-                __m256i u = quants(b, g), by = _mm256_shuffle_epi8(spread, words);
-                FE_UNROLL for (size_t t = 0; t < tokens; t++) {
-                    const fe_act_panel *v = x + t * ldx + p;
-                    gemv_part_16(&sum[t].product[g % 2], u, v->q[0] + g * 32, by, scale[t][0] + g);
-                    if (v->rest >> g & 1)
-                        gemv_part_16(&sum[t].product[(g + 1) % 2], u, v->q[1] + g * 32, by, scale[t][1] + g);
-                }
-            }
-        }
-        store_sums(y + r, ldy, sum, tokens);
+/* The sums are multiplied by the integer scales: at most 2 · 16 · 63 · 127 · 128. */
+FE_INLINE vf add_part_16(vf f, const panel_16 *w, const gemv_sums *s, const fe_act_panel *x, size_t part, size_t g,
+                         bool has_min) {
+    __m256i s16 = _mm256_set1_epi32((int)load_u32(x->sums[part][g]));
+    __m256i taken = _mm256_madd_epi16(load_256(w->pair[g]), s16), sum = has_min ? _mm256_setzero_si256() : taken;
+    FE_UNROLL for (size_t h = 0; h < 2; h++) {
+        __m256i scale = _mm256_srai_epi32(load_256(w->scale[g][h]), 16);
+        sum = _mm256_add_epi32(sum, _mm256_mullo_epi32(s->of[part][2 * g + h], scale));
     }
+    vf d = _mm256_broadcast_ss(&x->d[part][g]);
+    f = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(_mm256_load_ps(w->d), d), f);
+    if (!has_min) return f;
+    return _mm256_fnmadd_ps(_mm256_cvtepi32_ps(taken), _mm256_mul_ps(_mm256_load_ps(w->dmin), d), f);
+}
+FE_INLINE vf add_panel_16(vf f, const panel_16 *w, const gemv_sums *s, const fe_act_panel *x, gemv_type type) {
+    for (size_t g = 0; g < 8; g++) f = add_part_16(f, w, s, x, 0, g, type.added);
+    for (uint32_t rest = x->rest; rest; rest &= rest - 1)
+        f = add_part_16(f, w, s, x, 1, (size_t)__builtin_ctz(rest), type.added);
+    return f;
+}
+
+FE_INLINE void store_rows(float *y, vf f, size_t n) {
+    if (n == LANES)
+        _mm256_storeu_ps(y, f);
+    else
+        vf_store_n(y, f, n);
 }
 
 /* ---- GEMM: the inner kernels, for `tokens` tokens ----------------------------------------------------------------- */
@@ -262,23 +230,23 @@ static size_t gemm_scratch(size_t m, size_t k) {
 
 #include "kernels/cpu/x86/gemm_template.h"
 
-#define SCALE_32(type, bytes, has_add, is_signed, inner)                    \
-    GEMV(type, 32, bytes, quants_##type, scales_##type, has_add, is_signed) \
+#define SCALE_32(type, bytes, offset, added, super, inner)    \
+    GEMV_32(type, bytes, quants_##type, offset, added, super) \
     GEMM_32(type, bytes, inner)
-#define SCALE_16(type, bytes, offset, ahead, inner)                    \
-    GEMV(type, 16, bytes, quants_##type, scales_##type, offset, ahead) \
+#define SCALE_16(type, bytes, has_min, inner)       \
+    GEMV_16(type, bytes, quants_##type, 0, has_min) \
     GEMM_16(type, bytes, inner)
 
-SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), true, false, inner_u4)
-SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), true, false, inner_u4)
-SCALE_32(q5_0, 8 * sizeof(fe_block_q5_0), true, false, inner_u5)
-SCALE_32(q5_1, 8 * sizeof(fe_block_q5_1), true, false, inner_u5)
-SCALE_32(q8_0, 8 * sizeof(fe_block_q8_0), false, true, inner_s8)
-SCALE_32(q4_k, sizeof(fe_block_q4_k), true, false, inner_u4)
-SCALE_32(q5_k, sizeof(fe_block_q5_k), true, false, inner_u5)
-SCALE_16(q2_k, sizeof(fe_block_q2_k), 0, GEMV_AHEAD, inner_k16_min)
-SCALE_16(q3_k, sizeof(fe_block_q3_k), 4, GEMV_AHEAD, inner_k16)
-SCALE_16(q6_k, sizeof(fe_block_q6_k), 32, 1536, inner_k16)
+SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), 0, true, false, inner_u4)
+SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), 0, true, false, inner_u4)
+SCALE_32(q5_0, 8 * sizeof(fe_block_q5_0), 0, true, false, inner_u5)
+SCALE_32(q5_1, 8 * sizeof(fe_block_q5_1), 0, true, false, inner_u5)
+SCALE_32(q8_0, 8 * sizeof(fe_block_q8_0), SIGNED, false, false, inner_s8)
+SCALE_32(q4_k, sizeof(fe_block_q4_k), 0, true, true, inner_u4)
+SCALE_32(q5_k, sizeof(fe_block_q5_k), 0, true, true, inner_u5)
+SCALE_16(q2_k, sizeof(fe_block_q2_k), true, inner_k16_min)
+SCALE_16(q3_k, sizeof(fe_block_q3_k), false, inner_k16)
+SCALE_16(q6_k, sizeof(fe_block_q6_k), false, inner_k16)
 
 /* ---- Float weights ------------------------------------------------------------------------------------------------ */
 

@@ -1,8 +1,7 @@
 /* Matmul for AVX-512 with VNNI: F, BW, DQ, VL, VNNI.
  *
- * GEMV, and GEMM of two tokens: a row at a time straight from the mapped blocks, prefetched about 2 KB ahead; 64 quants
- * are unpacked in registers and multiplied by the activations with vpdpbusd, and there is no horizontal sum before the
- * row's end.
+ * GEMV, and GEMM of two tokens: 16 rows at a time straight from the mapped blocks; 64 quants of a row are unpacked in registers
+ * and multiplied by the activations with vpdpbusd, and the sums of a group come to lanes by row.
  *
  * GEMM: a unit of 32 rows. Panel by panel of 256 columns the blocks are unpacked into scratch with rows in lanes: a dword
  * holds 4 consecutive k of a row, 16 rows to a vector. The inner kernel takes 32 rows x 6 tokens, broadcasting 4 activations
@@ -12,7 +11,7 @@
  * -offset · Σ q. */
 #include "kernels/cpu/simd_avx512.h"
 
-enum { ROWS = 32, TOKENS = 6, GEMV_AHEAD = 2048 };
+enum { ROWS = 32, TOKENS = 6 };
 #include "kernels/cpu/x86/pack.h"
 #include "kernels/cpu/x86/panel_avx512.h"
 
@@ -55,9 +54,9 @@ FE_INLINE __m512i wide_q5_1(const uint8_t *w, size_t c, size_t groups) {
     const uint8_t *a = w + c * 48, *b = block_at(w, 24, 2 * c + 1, groups);
     return add_fifth_bits(nibbles_2(a + 8, b + 8), a + 4, b + 4);
 }
-FE_INLINE __m512i wide_q8_0(const uint8_t *w, size_t c, size_t groups) { /* signed */
+FE_INLINE __m512i wide_q8_0(const uint8_t *w, size_t c, size_t groups) { /* with 128 more */
     const uint8_t *b = block_at(w, 34, 2 * c + 1, groups);
-    return _mm512_inserti64x4(_mm512_castsi256_si512(load_256(w + c * 68 + 2)), load_256(b + 2), 1);
+    return from_signed(_mm512_inserti64x4(_mm512_castsi256_si512(load_256(w + c * 68 + 2)), load_256(b + 2), 1));
 }
 FE_INLINE __m512i wide_q4_k(const uint8_t *w, size_t c, size_t groups) {
     (void)groups;
@@ -97,130 +96,92 @@ FE_INLINE __m512i wide_q2_k(const uint8_t *w, size_t c, size_t groups) {
 
 /* ---- GEMV --------------------------------------------------------------------------------------------------------- */
 
-typedef struct sums {
-    __m512 product[2];
-    __m256 add;
-} sums;
+enum { CHUNK_GROUPS = 2 };
+#include "kernels/cpu/x86/gemv_template.h"
 
-FE_INLINE float total(const sums *s) {
-    __m512 v = _mm512_add_ps(s->product[0], s->product[1]);
-    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-    half = _mm256_add_ps(half, s->add);
-    __m128 q = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
-    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
-    return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+/* Of four rows' dwords, the sum of each 16 bytes' four: row by row in the 16 bytes. */
+FE_INLINE __m512i sum_fours(const __m512i v[4]) {
+    __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+    __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
 }
 
-FE_INLINE void clear_sums(sums sum[DIRECT], size_t tokens) {
+/* v[j] has the sums of four sixteens for rows 4·j …: they are put sixteen by sixteen, or by 32, a lane a row. */
+FE_INLINE void to_lanes(__m512i *to, const __m512i v[4], bool by_16) {
+    __m512i even[2], odd[2]; /* sixteens of two v each */
+    FE_UNROLL for (size_t i = 0; i < 2; i++) {
+        even[i] = _mm512_shuffle_i32x4(v[2 * i], v[2 * i + 1], 0x88);
+        odd[i] = _mm512_shuffle_i32x4(v[2 * i], v[2 * i + 1], 0xDD);
+        if (!by_16) even[i] = _mm512_add_epi32(even[i], odd[i]);
+    }
+    to[0] = _mm512_shuffle_i32x4(even[0], even[1], 0x88);
+    to[by_16 ? 2 : 1] = _mm512_shuffle_i32x4(even[0], even[1], 0xDD);
+    if (!by_16) return;
+    to[1] = _mm512_shuffle_i32x4(odd[0], odd[1], 0x88);
+    to[3] = _mm512_shuffle_i32x4(odd[0], odd[1], 0xDD);
+}
+
+/* Of four rows, with one part of chunk c. */
+FE_INLINE __m512i multiply_4(const __m512i u[4], const int8_t *q, size_t c, int offset) {
+    __m512i v = _mm512_load_si512(q + c * 64), start = _mm512_setzero_si512(), product[4];
+    if (offset) start = _mm512_sub_epi32(start, _mm512_dpbusd_epi32(start, _mm512_set1_epi8((char)offset), v));
+    FE_UNROLL for (size_t i = 0; i < 4; i++) product[i] = _mm512_dpbusd_epi32(start, u[i], v);
+    return sum_fours(product);
+}
+
+FE_INLINE void multiply_chunk(gemv_sums sums[DIRECT], gemv_rows *rows, const fe_act_panel *x, size_t ldx, size_t tokens,
+                              size_t c, size_t groups, gemv_type type) {
+    __m512i v[DIRECT][FE_PARTS][4];
+    FE_UNROLL for (size_t j = 0; j < 4; j++) {
+        __m512i u[4];
+        fetch_row(rows);
+        FE_UNROLL for (size_t i = 0; i < 4; i++) u[i] = type.quants(rows->row[4 * j + i], c, groups);
+        FE_UNROLL for (size_t t = 0; t < tokens; t++) {
+            v[t][0][j] = multiply_4(u, x[t * ldx].q[0], c, type.offset);
+            v[t][1][j] =
+                x[t * ldx].rest >> 2 * c & 3 ? multiply_4(u, x[t * ldx].q[1], c, type.offset) : _mm512_setzero_si512();
+        }
+    }
     FE_UNROLL for (size_t t = 0; t < tokens; t++) {
-        sum[t].product[0] = sum[t].product[1] = _mm512_setzero_ps();
-        sum[t].add = _mm256_setzero_ps();
-    }
-}
-FE_INLINE void store_totals(float *y, size_t ldy, const sums sum[DIRECT], size_t tokens) {
-    FE_UNROLL for (size_t t = 0; t < tokens; t++) y[t * ldy] = total(sum + t);
-}
-
-/* One part of chunk c of a panel; `scale` holds a scale per 32 in its low half, or per 16. `is_signed`: quants are signed
- * bytes. */
-FE_INLINE void gemv_part(__m512 *sum, __m512i u, const int8_t *q, size_t c, __m512 scale, int per, bool is_signed) {
-    __m512i v = _mm512_load_si512(q + c * 64);
-    if (is_signed) {
-        v = _mm512_mask_sub_epi8(v, _mm512_movepi8_mask(u), _mm512_setzero_si512(), v);
-        u = _mm512_abs_epi8(u);
-    }
-    __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m512i index =
-        _mm512_add_epi32(_mm512_srli_epi32(lane, per == 32 ? 3 : 2), _mm512_set1_epi32((int)(c * 64) / per));
-    __m512 product = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(_mm512_setzero_si512(), u, v));
-    *sum = _mm512_fmadd_ps(product, _mm512_permutexvar_ps(index, scale), *sum);
-}
-FE_INLINE void gemv_chunk(sums *sum, __m512i u, const fe_act_panel *x, size_t c, const __m512 scale[FE_PARTS], int per,
-                          bool is_signed) {
-    gemv_part(&sum->product[c % 2], u, x->q[0], c, scale[0], per, is_signed);
-    if (x->rest >> 2 * c & 3) gemv_part(&sum->product[(c + 1) % 2], u, x->q[1], c, scale[1], per, is_signed);
-}
-
-/* A panel's scales times the activations', and the sum of its addends; `has_add`: they are not always 0. */
-FE_INLINE void gemv_scales_32(__m512 scale[FE_PARTS], sums *sum, const scales_32 *s, const fe_act_panel *x,
-                              bool has_add) {
-    FE_UNROLL for (size_t i = 0; i < FE_PARTS; i++) scale[i] =
-        _mm512_castps256_ps512(_mm256_mul_ps(s->scale, _mm256_load_ps(x->d[i])));
-    if (has_add) sum->add = _mm256_fmadd_ps(s->add, _mm256_load_ps(x->ds), sum->add);
-}
-
-/* y[t·ldy + r] for `tokens` rows of activations. */
-FE_INLINE void gemv_32(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
-                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_32_fn scales, bool has_add,
-                       bool is_signed) {
-    size_t panels = k / FE_PANEL, rest = k % FE_PANEL / 32, ldx = fe_act_panels(k);
-    for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum[DIRECT];
-        __m512 scale[DIRECT][FE_PARTS];
-        clear_sums(sum, tokens);
-        for (size_t p = 0; p < panels; p++) {
-            const uint8_t *b = w + p * bytes;
-            prefetch(b, GEMV_AHEAD, bytes);
-            scales_32 s = scales(b, 8);
-            FE_UNROLL for (size_t t = 0; t < tokens; t++)
-                gemv_scales_32(scale[t], sum + t, &s, x + t * ldx + p, has_add);
-            FE_UNROLL for (size_t c = 0; c < 4; c++) {
-                __m512i u = quants(b, c, 8);
-                FE_UNROLL for (size_t t = 0; t < tokens; t++)
-                    gemv_chunk(sum + t, u, x + t * ldx + p, c, scale[t], 32, is_signed);
-            }
-        }
-        if (rest) {
-            const uint8_t *b = w + panels * bytes;
-            prefetch(b, GEMV_AHEAD, bytes / 8 * rest);
-            scales_32 s = scales(b, rest);
-            FE_UNROLL for (size_t t = 0; t < tokens; t++)
-                gemv_scales_32(scale[t], sum + t, &s, x + t * ldx + panels, has_add);
-            for (size_t c = 0; c < (rest + 1) / 2; c++) {
-                __m512i u = quants(b, c, rest);
-                FE_UNROLL for (size_t t = 0; t < tokens; t++)
-                    gemv_chunk(sum + t, u, x + t * ldx + panels, c, scale[t], 32, is_signed);
-            }
-        }
-        store_totals(y + r, ldy, sum, tokens);
+        size_t at = c * (type.by_16 ? 4 : 2);
+        to_lanes(sums[t].of[0] + at, v[t][0], type.by_16);
+        if (x[t * ldx].rest >> 2 * c & 3) to_lanes(sums[t].of[1] + at, v[t][1], type.by_16);
     }
 }
 
-/* Super-blocks with a scale per 16; w = d · scale · (q - offset) - dmin · min. */
-FE_INLINE void gemv_16(float *y, size_t ldy, const uint8_t *w, size_t stride, size_t n, const fe_act_panel *x,
-                       size_t tokens, size_t k, size_t bytes, quants_fn quants, scales_16_fn scales, int offset,
-                       size_t ahead) {
-    const __m512i pairs = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-    size_t ldx = fe_act_panels(k);
-    for (size_t r = 0; r < n; r++, w += stride) {
-        sums sum[DIRECT];
-        __m512 scale[DIRECT][FE_PARTS];
-        clear_sums(sum, tokens);
-        for (size_t p = 0; p < ldx; p++) {
-            const uint8_t *b = w + p * bytes;
-            prefetch(b, ahead, bytes);
-            scales_16 s = scales(b);
-            __m512 by = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(s.scale)), _mm512_set1_ps(s.d));
-            __m256 off[2];
-            taken_off(off, &s, offset);
-            FE_UNROLL for (size_t t = 0; t < tokens; t++) {
-                const fe_act_panel *v = x + t * ldx + p;
-                FE_UNROLL for (size_t i = 0; i < FE_PARTS; i++) {
-                    __m512 d = _mm512_castps256_ps512(_mm256_load_ps(v->d[i]));
-                    scale[t][i] = _mm512_mul_ps(by, _mm512_permutexvar_ps(pairs, d));
-                }
-                FE_UNROLL for (size_t i = 0; i < 2; i++) sum[t].add =
-                    _mm256_fnmadd_ps(off[i], _mm256_load_ps(v->s16 + i * 8), sum[t].add);
-            }
-            FE_UNROLL for (size_t c = 0; c < 4; c++) {
-                __m512i u = quants(b, c, 8);
-                FE_UNROLL for (size_t t = 0; t < tokens; t++)
-                    gemv_chunk(sum + t, u, x + t * ldx + p, c, scale[t], 16, false);
-            }
-        }
-        store_totals(y + r, ldy, sum, tokens);
-    }
+FE_INLINE vf add_part_32(vf f, const panel_32 *w, const gemv_sums *s, const fe_act_panel *x, size_t part, size_t g) {
+    vf by = _mm512_mul_ps(_mm512_load_ps(w->scale[g]), _mm512_set1_ps(x->d[part][g]));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(s->of[part][g]), by, f);
 }
+FE_INLINE vf add_panel_32(vf f, const panel_32 *w, const gemv_sums *s, const fe_act_panel *x, size_t groups,
+                          gemv_type type) {
+    for (size_t g = 0; g < groups; g++) {
+        f = add_part_32(f, w, s, x, 0, g);
+        if (type.added) f = _mm512_fmadd_ps(_mm512_load_ps(w->add[g]), _mm512_set1_ps(x->ds[g]), f);
+    }
+    for (uint32_t rest = x->rest; rest; rest &= rest - 1) f = add_part_32(f, w, s, x, 1, (size_t)__builtin_ctz(rest));
+    return f;
+}
+
+FE_INLINE vf add_part_16(vf f, const panel_16 *w, const gemv_sums *s, const fe_act_panel *x, size_t part, size_t g,
+                         bool has_min) {
+    vf d = _mm512_set1_ps(x->d[part][g]);
+    FE_UNROLL for (size_t h = 2 * g; h < 2 * g + 2; h++) {
+        vf by = _mm512_mul_ps(_mm512_load_ps(w->scale[h]), d);
+        f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s->of[part][h]), by, f);
+    }
+    if (!has_min) return f;
+    __m512i m = _mm512_madd_epi16(_mm512_load_si512(w->min[g]), _mm512_set1_epi32((int)load_u32(x->sums[part][g])));
+    return _mm512_fnmadd_ps(_mm512_cvtepi32_ps(m), _mm512_mul_ps(_mm512_load_ps(w->dmin), d), f);
+}
+FE_INLINE vf add_panel_16(vf f, const panel_16 *w, const gemv_sums *s, const fe_act_panel *x, gemv_type type) {
+    for (size_t g = 0; g < 8; g++) f = add_part_16(f, w, s, x, 0, g, type.added);
+    for (uint32_t rest = x->rest; rest; rest &= rest - 1)
+        f = add_part_16(f, w, s, x, 1, (size_t)__builtin_ctz(rest), type.added);
+    return f;
+}
+
+FE_INLINE void store_rows(float *y, vf f, size_t n) { _mm512_mask_storeu_ps(y, (__mmask16)((1u << n) - 1), f); }
 
 /* ---- GEMM: the inner kernels, acc[token][row] += panel · tile for `tokens` tokens --------------------------------- */
 
@@ -373,23 +334,23 @@ static void store_unit(float *c, size_t ldc, const float *acc, size_t m, size_t 
 
 #include "kernels/cpu/x86/gemm_template.h"
 
-#define SCALE_32(type, bytes, has_add, is_signed, inner)                  \
-    GEMV(type, 32, bytes, wide_##type, scales_##type, has_add, is_signed) \
+#define SCALE_32(type, bytes, offset, added, super, inner)  \
+    GEMV_32(type, bytes, wide_##type, offset, added, super) \
     GEMM_32(type, bytes, inner)
-#define SCALE_16(type, bytes, offset, ahead, inner)                  \
-    GEMV(type, 16, bytes, wide_##type, scales_##type, offset, ahead) \
+#define SCALE_16(type, bytes, offset, has_min, inner)  \
+    GEMV_16(type, bytes, wide_##type, offset, has_min) \
     GEMM_16(type, bytes, inner)
 
-SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), true, false, inner_q4_0)
-SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), true, false, inner_add)
-SCALE_32(q5_0, 8 * sizeof(fe_block_q5_0), true, false, inner_q5_0)
-SCALE_32(q5_1, 8 * sizeof(fe_block_q5_1), true, false, inner_add)
-SCALE_32(q8_0, 8 * sizeof(fe_block_q8_0), false, true, inner_q8_0)
-SCALE_32(q4_k, sizeof(fe_block_q4_k), true, false, inner_add)
-SCALE_32(q5_k, sizeof(fe_block_q5_k), true, false, inner_add)
-SCALE_16(q2_k, sizeof(fe_block_q2_k), 0, GEMV_AHEAD, inner_q2_k)
-SCALE_16(q3_k, sizeof(fe_block_q3_k), 4, GEMV_AHEAD, inner_q3_k)
-SCALE_16(q6_k, sizeof(fe_block_q6_k), 32, 1536, inner_q6_k)
+SCALE_32(q4_0, 8 * sizeof(fe_block_q4_0), 8, false, false, inner_q4_0)
+SCALE_32(q4_1, 8 * sizeof(fe_block_q4_1), 0, true, false, inner_add)
+SCALE_32(q5_0, 8 * sizeof(fe_block_q5_0), 16, false, false, inner_q5_0)
+SCALE_32(q5_1, 8 * sizeof(fe_block_q5_1), 0, true, false, inner_add)
+SCALE_32(q8_0, 8 * sizeof(fe_block_q8_0), 128, false, false, inner_q8_0)
+SCALE_32(q4_k, sizeof(fe_block_q4_k), 0, true, true, inner_add)
+SCALE_32(q5_k, sizeof(fe_block_q5_k), 0, true, true, inner_add)
+SCALE_16(q2_k, sizeof(fe_block_q2_k), 0, true, inner_q2_k)
+SCALE_16(q3_k, sizeof(fe_block_q3_k), 4, false, inner_q3_k)
+SCALE_16(q6_k, sizeof(fe_block_q6_k), 32, false, inner_q6_k)
 
 /* ---- Float weights ------------------------------------------------------------------------------------------------ */
 

@@ -85,11 +85,10 @@ FE_INLINE void left_over(float rest[32], const float *x, const int8_t *q, float 
 
 /* ---- Single rows, in panels ---- */
 
-/* Adds what group g has in sum to its panel's sums. */
-FE_INLINE void add_sums(fe_act_panel *panel, size_t g, float d, const int16_t s[2]) {
+/* Puts one part of group g's sums. */
+FE_INLINE void put_sums(fe_act_panel *panel, size_t part, size_t g, float d, const int16_t s[2]) {
     panel->ds[g] += d * (float)(s[0] + s[1]);
-    panel->s16[2 * g] += d * (float)s[0];
-    panel->s16[2 * g + 1] += d * (float)s[1];
+    memcpy(panel->sums[part][g], s, sizeof panel->sums[part][g]);
 }
 
 static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups, float above) {
@@ -102,7 +101,7 @@ static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups, fl
         memcpy(panel->q[0], v.q, count * 32);
         memcpy(panel->d[0], v.d, sizeof v.d);
         for (size_t i = 0; i < count; i++) {
-            add_sums(panel, i, v.d[i], v.s16[i]);
+            put_sums(panel, 0, i, v.d[i], v.s16[i]);
             energy += v.energy[i];
         }
     }
@@ -115,7 +114,7 @@ static void pack_stretch(fe_act_panel *panels, const float *x, size_t groups, fl
         quantize_groups(&v, rest, 1);
         memcpy(panel->q[1] + i * 32, v.q, 32);
         panel->d[1][i] = v.d[0];
-        add_sums(panel, i, v.d[0], v.s16[0]);
+        put_sums(panel, 1, i, v.d[0], v.s16[0]);
         panel->rest |= 1u << i;
     }
 }
@@ -162,29 +161,29 @@ static void head_first(const act_chunk *a, size_t per_tile) {
 static void pack_second(const act_chunk *a, size_t per_tile, const float *x, size_t ldx, const float *limit) {
     float rest[32];
     quantised v;
-    act_part *full = a->second, *end = a->second + a->tiles * a->groups, *partial = end;
+    act_part *part = a->second;
     for (size_t g = 0; g < a->groups; g++) {
-        uint32_t n = 0; /* tokens in *full */
+        uint32_t n = 0; /* tokens in *part */
         for (size_t j = 0; j < a->tokens; j++) {
             const act_part *first = a->first + j / per_tile * a->groups + g;
             size_t t = j % per_tile;
             float d = first->d[t];
             if (!(d * d > limit[j])) continue;
+            if (n == TOKENS) {
+                part++;
+                n = 0;
+            }
             left_over(rest, x + j * ldx + g * 32, first->q[t], d);
             quantize_groups(&v, rest, 1);
-            put_token(full, n, &v, 0);
+            put_token(part, n, &v, 0);
             a->sums[j / per_tile].ds[g][t] += v.d[0] * (float)(v.s16[0][0] + v.s16[0][1]);
-            full->at[n] = (uint32_t)(j * ROWS);
-            full->group = (uint32_t)g;
-            full->tokens = ++n;
-            if (n < TOKENS) continue;
-            full++;
-            n = 0;
+            part->at[n] = (uint32_t)(j * ROWS);
+            part->group = (uint32_t)g;
+            part->tokens = ++n;
         }
-        if (n && --partial != full) *partial = *full;
+        part += n > 0;
     }
-    a->counts->full = (uint32_t)(full - a->second);
-    a->counts->partial = (uint32_t)(end - partial);
+    *a->seconds = (uint32_t)(part - a->second);
 }
 
 static void pack_chunk(void *act, const act_cut *cut, const float *x, size_t ldx, size_t m, size_t k, size_t i,

@@ -60,45 +60,68 @@ FE_INLINE void unpack_5_bits(const unpack_32 *u, size_t g, size_t at, vi high) {
     }
 }
 
+/* The first dwords of the blocks of group g, the scales of which are put. */
+typedef struct block_heads {
+    vi v[2];
+} block_heads;
+
+/* Blocks of `bytes` bytes with a scale and nothing added but `offset` times it. */
+FE_INLINE block_heads put_scale(const unpack_32 *u, size_t g, size_t bytes, float offset) {
+    block_heads head;
+    columns_2(head.v, &u->from, g * bytes);
+    vf d = low_half(head.v[0]);
+    put_scale_32(u, g, d, vf_mul(d, vf_set(offset)));
+    return head;
+}
+/* And with a minimum. */
+FE_INLINE block_heads put_scale_min(const unpack_32 *u, size_t g, size_t bytes) {
+    block_heads head;
+    columns_2(head.v, &u->from, g * bytes);
+    put_scale_32(u, g, low_half(head.v[0]), high_half(head.v[0]));
+    return head;
+}
+FE_INLINE block_heads head_q4_0(const unpack_32 *u, size_t g) { return put_scale(u, g, 18, -8); }
+FE_INLINE block_heads head_q4_1(const unpack_32 *u, size_t g) { return put_scale_min(u, g, 20); }
+FE_INLINE block_heads head_q5_0(const unpack_32 *u, size_t g) { return put_scale(u, g, 22, -16); }
+FE_INLINE block_heads head_q5_1(const unpack_32 *u, size_t g) { return put_scale_min(u, g, 24); }
+FE_INLINE block_heads head_q8_0(const unpack_32 *u, size_t g) { return put_scale(u, g, 34, 0); }
+
+/* The scales alone. */
+#define SCALES_OF_BLOCKS(type)                                        \
+    FE_INLINE void scales_##type(const unpack_32 *u, size_t groups) { \
+        for (size_t g = 0; g < groups; g++) head_##type(u, g);        \
+    }
+SCALES_OF_BLOCKS(q4_0)
+SCALES_OF_BLOCKS(q4_1)
+SCALES_OF_BLOCKS(q5_0)
+SCALES_OF_BLOCKS(q5_1)
+SCALES_OF_BLOCKS(q8_0)
+
 FE_INLINE void unpack_q4_0(const unpack_32 *u, size_t groups) {
     for (size_t g = 0; g < groups; g++) {
-        vi head[2];
-        columns_2(head, &u->from, g * 18);
-        vf d = low_half(head[0]);
-        put_scale_32(u, g, d, vf_mul(d, vf_set(-8)));
+        head_q4_0(u, g);
         unpack_nibbles(u, g, g * 18 + 2);
     }
 }
 FE_INLINE void unpack_q4_1(const unpack_32 *u, size_t groups) {
     for (size_t g = 0; g < groups; g++) {
-        vi head[2];
-        columns_2(head, &u->from, g * 20);
-        put_scale_32(u, g, low_half(head[0]), high_half(head[0]));
+        head_q4_1(u, g);
         unpack_nibbles(u, g, g * 20 + 4);
     }
 }
 FE_INLINE void unpack_q5_0(const unpack_32 *u, size_t groups) {
     for (size_t g = 0; g < groups; g++) {
-        vi head[2];
-        columns_2(head, &u->from, g * 22);
-        vf d = low_half(head[0]);
-        put_scale_32(u, g, d, vf_mul(d, vf_set(-16)));
-        unpack_5_bits(u, g, g * 22 + 6, vi_or(vi_srl(head[0], 16), vi_sll(head[1], 16)));
+        block_heads head = head_q5_0(u, g);
+        unpack_5_bits(u, g, g * 22 + 6, vi_or(vi_srl(head.v[0], 16), vi_sll(head.v[1], 16)));
     }
 }
 FE_INLINE void unpack_q5_1(const unpack_32 *u, size_t groups) {
-    for (size_t g = 0; g < groups; g++) {
-        vi head[2];
-        columns_2(head, &u->from, g * 24);
-        put_scale_32(u, g, low_half(head[0]), high_half(head[0]));
-        unpack_5_bits(u, g, g * 24 + 8, head[1]);
-    }
+    for (size_t g = 0; g < groups; g++) unpack_5_bits(u, g, g * 24 + 8, head_q5_1(u, g).v[1]);
 }
 FE_INLINE void unpack_q8_0(const unpack_32 *u, size_t groups) {
     for (size_t g = 0; g < groups; g++) {
         vi v[4];
-        columns_2(v, &u->from, g * 34);
-        put_scale_32(u, g, low_half(v[0]), vf_set(0));
+        head_q8_0(u, g);
         FE_UNROLL for (size_t h = 0; h < 2; h++) {
             columns_4(v, &u->from, g * 34 + 2 + h * 16);
             FE_UNROLL for (size_t j = 0; j < 4; j++) PUT(u, g, h * 4 + j, from_signed(v[j]));
@@ -109,7 +132,8 @@ FE_INLINE void unpack_q8_0(const unpack_32 *u, size_t groups) {
 /* ---- Super-blocks of 256 with a scale per 32 ---------------------------------------------------------------------- */
 
 /* Q4_K's and Q5_K's first 16 bytes; see spread_6_bit. */
-FE_INLINE void unpack_6_bit_scales(const unpack_32 *u) {
+FE_INLINE void scales_q4_k(const unpack_32 *u, size_t groups) {
+    (void)groups;
     const vi six = vi_set_dwords(63), four = vi_set_dwords(15);
     vi h[4], scale, min;
     columns_4(h, &u->from, 0);
@@ -129,8 +153,7 @@ FE_INLINE void unpack_6_bit_scales(const unpack_32 *u) {
 }
 
 FE_INLINE void unpack_q4_k(const unpack_32 *u, size_t groups) {
-    (void)groups;
-    unpack_6_bit_scales(u);
+    scales_q4_k(u, groups);
     for (size_t c = 0; c < 8; c++) {
         vi v[4];
         columns_4(v, &u->from, 16 + c * 16);
@@ -140,9 +163,9 @@ FE_INLINE void unpack_q4_k(const unpack_32 *u, size_t groups) {
         }
     }
 }
+FE_INLINE void scales_q5_k(const unpack_32 *u, size_t groups) { scales_q4_k(u, groups); }
 FE_INLINE void unpack_q5_k(const unpack_32 *u, size_t groups) {
-    (void)groups;
-    unpack_6_bit_scales(u);
+    scales_q5_k(u, groups);
     FE_UNROLL for (size_t half = 0; half < 2; half++) {
         vi high[4], v[4];
         columns_4(high, &u->from, 16 + half * 16);
@@ -162,8 +185,8 @@ FE_INLINE void unpack_q5_k(const unpack_32 *u, size_t groups) {
 FE_INLINE vi byte_of(vi x, size_t j) { return vi_and(vi_srl(x, (int)j * 8), vi_set_dwords(255)); }
 FE_INLINE vi signed_byte_of(vi x, size_t j) { return vi_sra(vi_sll(x, 24 - (int)j * 8), 24); }
 
-FE_INLINE void unpack_q6_k(const unpack_16 *u) {
-    vi v[4], high[4];
+FE_INLINE void scales_q6_k(const unpack_16 *u) {
+    vi v[4];
     columns_4(v, &u->from, 194); /* ends in d */
     vf d = high_half(v[3]);
     put_super(u, d, vf_set(0));
@@ -173,6 +196,10 @@ FE_INLINE void unpack_q6_k(const unpack_16 *u) {
         put_scales(u, g, a, b, d);
         put_offset(u, g, a, b, 32);
     }
+}
+FE_INLINE void unpack_q6_k(const unpack_16 *u) {
+    vi v[4], high[4];
+    scales_q6_k(u);
     for (size_t i = 0; i < 4; i++) { /* half of 128 columns i / 2, 16 columns of each group of 32: i % 2 */
         size_t g = i / 2 * 4, s = i % 2 * 4;
         columns_4(high, &u->from, 128 + i * 16);
@@ -189,9 +216,9 @@ FE_INLINE void unpack_q6_k(const unpack_16 *u) {
     }
 }
 
-/* The scales: see spread_q3_k. */
-FE_INLINE void unpack_q3_k(const unpack_16 *u) {
-    vi v[4], mask[2][4];
+/* See spread_q3_k. */
+FE_INLINE void scales_q3_k(const unpack_16 *u) {
+    vi v[4];
     columns_4(v, &u->from, 94); /* ends in the scales and d */
     vf d = high_half(v[3]);
     put_super(u, d, vf_set(0));
@@ -203,6 +230,10 @@ FE_INLINE void unpack_q3_k(const unpack_16 *u) {
         put_scales(u, g, a, b, d);
         put_offset(u, g, a, b, 4);
     }
+}
+FE_INLINE void unpack_q3_k(const unpack_16 *u) {
+    vi v[4], mask[2][4];
+    scales_q3_k(u);
     columns_4(mask[0], &u->from, 0);
     columns_4(mask[1], &u->from, 16);
     FE_UNROLL for (size_t i = 0; i < 4; i++) {
@@ -217,7 +248,7 @@ FE_INLINE void unpack_q3_k(const unpack_16 *u) {
     }
 }
 
-FE_INLINE void unpack_q2_k(const unpack_16 *u) {
+FE_INLINE void scales_q2_k(const unpack_16 *u) {
     vi v[4];
     columns_4(v, &u->from, 68); /* ends in d and dmin */
     vf d = low_half(v[3]);
@@ -228,6 +259,10 @@ FE_INLINE void unpack_q2_k(const unpack_16 *u) {
         put_scales(u, g, byte_of(scale, g % 2 * 2), byte_of(scale, g % 2 * 2 + 1), d);
         put_mins(u, g, byte_of(min, g % 2 * 2), byte_of(min, g % 2 * 2 + 1));
     }
+}
+FE_INLINE void unpack_q2_k(const unpack_16 *u) {
+    vi v[4];
+    scales_q2_k(u);
     for (size_t i = 0; i < 4; i++) {
         columns_4(v, &u->from, 16 + i * 16);
         FE_UNROLL for (size_t j = 0; j < 4; j++) {

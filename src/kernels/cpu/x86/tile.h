@@ -35,16 +35,14 @@ typedef struct act_sums {
     }
 
 /* Tiles of a panel that are packed together. First stand their tokens' first parts, tile by tile, group by group. Second parts,
- * which only some tokens have, are gathered: TOKENS of a group to a part, whatever tiles they come from, and those parts that
- * a group's end leaves with fewer stand behind them, backwards from the end. */
+ * which only some tokens have, are gathered, group by group: TOKENS to a part, whatever tiles they come from, and what is left of
+ * a group to one more. A token's are added in the order of their groups, whatever other tokens there are. */
 typedef struct act_chunk {
     size_t tiles, tokens, first_token, groups;
-    act_sums *sums;   /* [tiles] */
-    act_part *first;  /* [tiles][groups] */
-    act_part *second; /* room for [tiles][groups] */
-    struct act_counts {
-        uint32_t full, partial;
-    } * counts; /* of the second parts */
+    act_sums *sums;    /* [tiles] */
+    act_part *first;   /* [tiles][groups] */
+    act_part *second;  /* room for [tiles][groups] */
+    uint32_t *seconds; /* how many of those there are */
 } act_chunk;
 
 /* How m tokens are cut up. */
@@ -62,10 +60,10 @@ FE_INLINE act_cut cut_tokens(size_t m) {
     return c;
 }
 
-/* Bytes of so many tiles of a panel of `groups` groups, and of a chunk's counts. */
+/* Bytes of so many tiles of a panel of `groups` groups, and of all chunks of a panel. */
 FE_INLINE size_t tile_bytes(size_t groups) { return sizeof(act_sums) + FE_PARTS * groups * sizeof(act_part); }
 FE_INLINE size_t panel_bytes(const act_cut *c, size_t groups) {
-    return fe_round_up(c->chunks * sizeof(struct act_counts) + c->tiles * tile_bytes(groups), 64);
+    return fe_round_up(c->chunks * sizeof(uint32_t) + c->tiles * tile_bytes(groups), 64);
 }
 
 /* Chunk i of panel p of the activations of m tokens with rows of k. */
@@ -74,8 +72,8 @@ FE_INLINE act_chunk chunk_at(const void *act, const act_cut *c, size_t m, size_t
     a.tiles = fe_min(c->per_chunk, c->tiles - i * c->per_chunk);
     a.tokens = fe_min(a.tiles * c->per_tile, m - a.first_token);
     char *panel = (char *)(uintptr_t)act + p * panel_bytes(c, FE_PANEL_GROUPS);
-    a.counts = (struct act_counts *)panel + i;
-    panel += c->chunks * sizeof *a.counts + i * c->per_chunk * tile_bytes(a.groups);
+    a.seconds = (uint32_t *)panel + i;
+    panel += c->chunks * sizeof *a.seconds + i * c->per_chunk * tile_bytes(a.groups);
     a.sums = (act_sums *)panel;
     a.first = (act_part *)(a.sums + a.tiles);
     a.second = a.first + a.tiles * a.groups;
