@@ -64,6 +64,7 @@ static bool take(parser *p, const char *word) {
 
 static uint32_t next_char(parser *p) {
     uint32_t c = 0;
+    if (p->at >= p->len) return wrong(p, "the pattern ends where a character has to come");
     size_t n = fe_utf8_decode(p->text + p->at, p->len - p->at, &c);
     if (!n) wrong(p, "not UTF-8");
     p->at += n ? n : 1;
