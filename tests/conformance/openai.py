@@ -29,7 +29,9 @@ DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../data")
 MODEL = "smollm2"
 GREEDY = {"model": MODEL, "temperature": 0}
 SEA = [{"role": "user", "content": "Tell me about the sea."}]
-FRANCE, PARIS = [{"role": "user", "content": "What is the capital of France?"}], "The capital of France is Paris."
+# The turn before leaves no doubt of the next one's form, whatever a CPU's kernels round.
+FRANCE, PARIS = [{"role": "user", "content": "What is the capital of Italy?"}, {"role": "assistant", "content": "The capital of Italy is Rome."},
+                 {"role": "user", "content": "What is the capital of France?"}], "The capital of France is Paris."
 WEATHER = {"type": "function", "function": {"name": "get_weather", "description": "The weather at a place.", "parameters": {
     "type": "object", "properties": {"city": {"type": "string", "maxLength": 20}, "unit": {"enum": ["celsius", "fahrenheit"]}},
     "required": ["city", "unit"], "additionalProperties": False}}}
