@@ -1,5 +1,6 @@
 /* Schemas (S), patterns (R) and grammars (G) told by the first byte, compiled and walked: at every step the mask has to hold exactly
  * what the parse takes, for a few tokens at least, and nothing may be taken that leads nowhere. */
+#include "../byte_tokens.h"
 #include "text/grammar/gbnf.h"
 #include "text/grammar/schema.h"
 
@@ -11,14 +12,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static fe_tokens *open_tokens(void) {
     static const char *const words[WORDS] = {"\":", "\",", "{\"", "\"}", "[]", "],", "ab", "12", "\",\"", "\xC3\xA9"};
-    static unsigned char bytes[256];
     static fe_tokens *tokens;
-    ferrum_str list[VOCABULARY];
     if (tokens) return tokens;
-    for (int i = 0; i < 256; i++) bytes[i] = (unsigned char)i, list[i] = (ferrum_str){(char *)&bytes[i], 1};
-    for (int i = 0; i < WORDS; i++) list[256 + i] = (ferrum_str){words[i], __builtin_strlen(words[i])};
-    list[VOCABULARY - 1] = (ferrum_str){"", 0};
-    if (fe_tokens_open(&tokens, list, VOCABULARY, &(int32_t){VOCABULARY - 1}, 1, NULL)) abort();
+    if (open_byte_tokens(&tokens, words, WORDS)) abort();
     return tokens;
 }
 

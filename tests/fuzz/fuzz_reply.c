@@ -1,21 +1,11 @@
 /* Replies: the first byte picks the form of calls, the second the size of the pieces. However it is cut, the same is told. */
+#include "reply_templates.h"
 #include "text/reply.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static const char *const templates[] = {
-    "<tool_call> arguments <think> </think>",
-    "[TOOL_CALLS] [ARGS] [/THINK]",
-    "[TOOL_CALLS]",
-    "<｜tool▁calls▁begin｜> ```json </think>",
-    "<|start_header_id|> \"parameters\": ",
-    "<tool_call> <function= </think>",
-    "<|START_ACTION|> tool_name <|END_THINKING|>",
-    "<function= </function>",
-};
 
 static void tell(void *user, ferrum_part part, size_t call, const char *text, size_t len) {
     fe_text *t = user;

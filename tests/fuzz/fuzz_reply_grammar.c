@@ -1,5 +1,7 @@
 /* Tools as grammars of replies: the first byte picks the form of calls, the second the choice, the rest is the list of tools, or with the
  * high bit the schema of the text. What compiles is walked, and what it takes is taken apart again by the same form. */
+#include "../byte_tokens.h"
+#include "reply_templates.h"
 #include "text/grammar/grammar.h"
 #include "text/grammar/replies.h"
 #include "text/reply.h"
@@ -11,28 +13,12 @@ enum { WORDS = 8, VOCABULARY = 256 + WORDS + 1, STEPS = 60 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char *const templates[] = {
-    "<tool_call> arguments <think> </think>",
-    "[TOOL_CALLS] [ARGS] [/THINK]",
-    "[TOOL_CALLS]",
-    "<｜tool▁calls▁begin｜> ```json </think>",
-    "<|start_header_id|> \"parameters\": ",
-    "<tool_call> <function= </think>",
-    "<|START_ACTION|> tool_name <|END_THINKING|>",
-    "<function= </function>",
-};
-
 static fe_tokens *open_tokens(void) {
     static const char *const words[WORDS] = {"<tool_call>", "</",  "\xFF<tool_call>", "{\"",
                                              "\":",         "\"}", "[TOOL_CALLS]",    "<function="};
-    static unsigned char bytes[256];
     static fe_tokens *tokens;
-    ferrum_str list[VOCABULARY];
     if (tokens) return tokens;
-    for (int i = 0; i < 256; i++) bytes[i] = (unsigned char)i, list[i] = (ferrum_str){(char *)&bytes[i], 1};
-    for (int i = 0; i < WORDS; i++) list[256 + i] = (ferrum_str){words[i], strlen(words[i])};
-    list[VOCABULARY - 1] = (ferrum_str){"", 0};
-    if (fe_tokens_open(&tokens, list, VOCABULARY, &(int32_t){VOCABULARY - 1}, 1, NULL)) abort();
+    if (open_byte_tokens(&tokens, words, WORDS)) abort();
     return tokens;
 }
 

@@ -1,5 +1,6 @@
 /* Grammars: patterns beside Python's re, schemas beside the package jsonschema (tests/data/grammar), masks beside the parse of every
  * token by itself. */
+#include "../byte_tokens.h"
 #include "core/json.h"
 #include "text/grammar/gbnf.h"
 #include "text/grammar/schema.h"
@@ -24,13 +25,8 @@ static fe_tokens *tokens;
 static uint64_t mask[64];
 
 static int open_vocabulary(void **state) {
-    static unsigned char bytes[256];
-    ferrum_str list[VOCABULARY];
     (void)state;
-    for (int i = 0; i < 256; i++) bytes[i] = (unsigned char)i, list[i] = (ferrum_str){(char *)&bytes[i], 1};
-    for (int i = 0; i < WORDS; i++) list[256 + i] = (ferrum_str){words[i], strlen(words[i])};
-    list[END] = (ferrum_str){"", 0};
-    return fe_tokens_open(&tokens, list, VOCABULARY, &(int32_t){END}, 1, NULL);
+    return open_byte_tokens(&tokens, words, WORDS);
 }
 
 static int close_vocabulary(void **state) {

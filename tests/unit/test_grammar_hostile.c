@@ -1,5 +1,6 @@
 /* Schemas, patterns, grammars and tools made to take for ever, or all memory, or the stack: each is answered, by a grammar whose masks
  * can be made or by one sentence. */
+#include "../byte_tokens.h"
 #include "core/json.h"
 #include "text/grammar/gbnf.h"
 #include "text/grammar/replies.h"
@@ -17,12 +18,8 @@ enum { VOCABULARY = 257, END = 256, STEPS = 20, DEEP = 60000 };
 static fe_tokens *tokens;
 
 static int open_vocabulary(void **state) {
-    static unsigned char bytes[256];
-    ferrum_str list[VOCABULARY];
     (void)state;
-    for (int i = 0; i < 256; i++) bytes[i] = (unsigned char)i, list[i] = (ferrum_str){(char *)&bytes[i], 1};
-    list[END] = (ferrum_str){"", 0};
-    return fe_tokens_open(&tokens, list, VOCABULARY, &(int32_t){END}, 1, NULL);
+    return open_byte_tokens(&tokens, NULL, 0);
 }
 
 static int close_vocabulary(void **state) {
