@@ -9,8 +9,8 @@
 enum { FE_DRAFT_MOST = 14 }; /* tokens that are guessed at once: with the one before them, a pass of 15 rows */
 
 typedef struct fe_lookup {
-    uint32_t *
-        behind; /* by the hash of a few tokens in a row, where the token behind them stands; NULL: nothing is guessed */
+    /* By the hash of a few tokens in a row, where the token behind them stands; NULL: nothing is guessed. */
+    uint32_t *behind;
     uint32_t mask;
     size_t indexed;  /* tokens of the timeline that are in it */
     size_t seen;     /* tokens of which the credit knows */
