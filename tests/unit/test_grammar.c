@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "masks.h"
+
 /* Every byte is a token; so are some words that cross the borders of JSON's own. */
 static const char *const words[] = {
     "\"",    "\":",   "\",",  "{\"",   "\"}",      "[]",       "{}", "],",   "},",   "\",\"", "\": \"", "ab",   "abc",
@@ -22,7 +24,6 @@ static const char *const words[] = {
 enum { WORDS = sizeof words / sizeof *words, VOCABULARY = 256 + WORDS + 1, END = 256 + WORDS };
 
 static fe_tokens *tokens;
-static uint64_t mask[64];
 
 static int open_vocabulary(void **state) {
     (void)state;
@@ -76,8 +77,6 @@ static void put_value(fe_text *out, const fe_json *v, bool loose) {
     }
 }
 
-static bool in_mask(uint32_t id) { return mask[id >> 6] >> (id & 63) & 1; }
-
 /* ---- Patterns ---------------------------------------------------------------------------------------------------- */
 
 static void check_pattern(const fe_json *line) {
@@ -129,21 +128,6 @@ static void test_bad_patterns(void **state) {
 }
 
 /* ---- Schemas ----------------------------------------------------------------------------------------------------- */
-
-/* The mask is what the parse says of each token. */
-static void check_mask(fe_constraint *c) {
-    ferrum_error err;
-    assert_int_equal(fe_constraint_mask(c, mask, &err), 0);
-    uint32_t count = fe_grammar_tokens(fe_constraint_grammar(c))->count;
-    for (uint32_t id = 0; id < count; id++) {
-        size_t steps = fe_constraint_steps(c);
-        bool may = fe_constraint_accept(c, id, NULL) == 0;
-        if (may != in_mask(id)) fail_msg("token %u: the mask says %d, the parse %d", id, in_mask(id), may);
-        if (may) assert_int_equal(fe_constraint_rollback(c, 1, NULL), 0);
-        if (fe_constraint_steps(c) != steps)
-            fail_msg("token %u: %zu steps, %zu before", id, fe_constraint_steps(c), steps);
-    }
-}
 
 /* Byte by byte, with the mask looked at before each. */
 static bool takes(fe_grammar *g, const char *text, size_t len, bool every_mask) {
@@ -245,93 +229,6 @@ static void test_refused(void **state) {
         if (rc != bad[i].code || !strstr(err.message, bad[i].says))
             fail_msg("%s: %d, %s", bad[i].schema, rc, rc ? err.message : "");
     }
-}
-
-/* ---- Masks of many tokens ---------------------------------------------------------------------------------------- */
-
-enum { MANY_MOST = 64 * 64 };
-typedef struct many {
-    ferrum_str list[MANY_MOST];
-    uint32_t count;
-    char text[1 << 16];
-    size_t used;
-} many;
-
-static void add_word(many *m, const char *text, size_t len) {
-    assert_true(m->count < MANY_MOST && m->used + len < sizeof m->text);
-    memcpy(m->text + m->used, text, len);
-    m->list[m->count++] = (ferrum_str){m->text + m->used, len};
-    m->used += len;
-}
-
-/* All texts of up to `most` of the characters. */
-static void add_words(many *m, const char *const *characters, size_t most, const char *before) {
-    for (size_t i = 0; characters[i] && most; i++) {
-        char text[64];
-        int len = snprintf(text, sizeof text, "%s%s", before, characters[i]);
-        add_word(m, text, (size_t)len);
-        add_words(m, characters, most - 1, text);
-    }
-}
-
-/* Tokens by hundreds that are made of one class of characters, of which whole branches are taken at once, and some that are not. */
-static fe_tokens *open_many(void) {
-    static const char *const lower[] = {"a", "b", "c", NULL}, *const digits[] = {"0", "7", NULL},
-                             *const mixed[] = {"A", " ", "_", "-", ".", "b", NULL}, *const beyond[] = {"é", "日", NULL};
-    static const char *const odd[] = {"a\"b", "b\xE2\x80\xA8", "cc\xC2\xA0", "a\\",       "\\u0",
-                                      "\"",   "\",\"",         "\xC3",       "c\xE6\x97", "\n"};
-    static many m;
-    fe_tokens *t;
-    m.count = 0, m.used = 0;
-    add_words(&m, lower, 5, "");
-    add_words(&m, digits, 5, "");
-    add_words(&m, mixed, 3, "");
-    add_words(&m, beyond, 4, "");
-    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) add_word(&m, odd[i], strlen(odd[i]));
-    for (unsigned b = 0; b < 256; b++) add_word(&m, &(char){(char)b}, 1);
-    for (size_t n = 30; n < 60; n++) add_word(&m, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", n);
-    assert_int_equal(fe_tokens_open(&t, m.list, m.count, NULL, 0, NULL), 0);
-    return t;
-}
-
-/* From one place to the next by tokens at random, as far as the grammar goes. */
-static void wander(fe_grammar *g, unsigned steps, uint64_t seed) {
-    fe_constraint *c;
-    uint32_t count = fe_grammar_tokens(g)->count;
-    assert_int_equal(fe_constraint_open(&c, g, NULL), 0);
-    for (unsigned i = 0; i < steps; i++) {
-        check_mask(c);
-        uint32_t id = (uint32_t)(fe_splitmix64(&seed) % count), tries = 0;
-        while (!in_mask(id) && tries++ < count) id = (id + 1) % count;
-        if (!in_mask(id)) break;
-        assert_int_equal(fe_constraint_accept(c, id, NULL), 0);
-    }
-    fe_constraint_close(c);
-}
-
-static void test_many_tokens(void **state) {
-    static const char *const patterns[] = {"^[a-c]+$", "^[a-z]{2,7}$",   "b.*7", "^\\\\S+( \\\\S+){0,3}$", "^\\\\w+$",
-                                           "^[^b]*$",  "^(a|bb|c7)*-?$", ".+",   "^[a-zA-Z_ -]*é?$",       "(ab){2}|c$",
-                                           "^日"};
-    static const char *const lengths[] = {"",
-                                          ",\"maxLength\":9",
-                                          ",\"minLength\":4,\"maxLength\":45",
-                                          ",\"maxLength\":3",
-                                          ",\"maxLength\":40",
-                                          ",\"maxLength\":47"};
-    (void)state;
-    fe_tokens *t = open_many(), *before = tokens;
-    tokens = t;
-    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
-        for (size_t k = 0; k < sizeof lengths / sizeof *lengths; k++) {
-            char schema[200];
-            snprintf(schema, sizeof schema, "{\"type\":\"string\",\"pattern\":\"%s\"%s}", patterns[i], lengths[k]);
-            fe_grammar *g = compile(schema, false, FE_SPACE_ANY);
-            wander(g, 12, i * 10 + k);
-            fe_grammar_close(g);
-        }
-    tokens = before;
-    fe_tokens_close(t);
 }
 
 static void test_order_and_space(void **state) {
@@ -604,7 +501,6 @@ int main(void) {
         cmocka_unit_test(test_recursive_branches),
         cmocka_unit_test(test_forced_and_rollback),
         cmocka_unit_test(test_collection),
-        cmocka_unit_test(test_many_tokens),
         cmocka_unit_test(test_gbnf),
         cmocka_unit_test(test_bad_gbnf),
         cmocka_unit_test(test_regex),

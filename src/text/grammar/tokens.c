@@ -155,7 +155,8 @@ fe_lexmask *fe_lexmask_make(const fe_tokens *t, fe_res *s, fe_absorbing *memo, f
     const fe_lexmask *body = t->masks ? t->masks[t->string_body] : NULL;
     if (!m.bits || !stack)
         m.failed = true;
-    else if (body && near_body(&m, r)) {
+    else if (body && body->crossing_count == 0 &&
+             near_body(&m, r)) { /* what crosses is in its `after`, if anything is */
         shared = true;
         memcpy(m.bits, body->bits, t->words * sizeof *m.bits);
         walk_differences(&m, r, t->string_body, stack);
@@ -170,7 +171,7 @@ fe_lexmask *fe_lexmask_make(const fe_tokens *t, fe_res *s, fe_absorbing *memo, f
     }
     free(stack);
     fe_lexmask *x = finish(&m);
-    if (x && shared) x->after = &t->body_after;
+    if (x && shared) x->after = body->after;
     return x;
 }
 
