@@ -94,6 +94,9 @@ FERRUM_API int ferrum_grammar_from_reply(ferrum_grammar **out, const ferrum_voca
  * in any thread and any order, and the last sets it free. Gives g back. */
 FERRUM_API ferrum_grammar *ferrum_grammar_keep(ferrum_grammar *g);
 FERRUM_API void ferrum_grammar_close(ferrum_grammar *g);
+/* What its constraints have met is kept in the grammar and shared, up to the limit, behind which none of them goes on (FERRUM_ELIMIT).
+ * true: it has grown by 32 MiB, or has met the limit: who keeps a grammar for long compiles it again, for constraints to come. */
+FERRUM_API bool ferrum_grammar_is_spent(ferrum_grammar *g);
 
 FERRUM_API int ferrum_constraint_open(ferrum_constraint **out, ferrum_grammar *g, ferrum_error *err);
 FERRUM_API int ferrum_constraint_clone(ferrum_constraint **out, const ferrum_constraint *c, ferrum_error *err);

@@ -102,12 +102,13 @@ static char *key_of(const serve_request *r, const ferrum_reply *reply) {
     return key.data;
 }
 
-/* Waits where another worker compiles it. */
+/* Waits where another worker compiles it. One that use has filled is let go of: running answers hold it. */
 static entry *find(serve_grammars *g, const char *key) {
     for (;;) {
         entry *found = NULL;
         for (size_t i = 0; i < MOST_KEPT && !found; i++)
             if (g->entries[i].key && strcmp(g->entries[i].key, key) == 0) found = &g->entries[i];
+        if (found && found->grammar && ferrum_grammar_is_spent(found->grammar)) empty(found), found = NULL;
         if (!found || found->grammar) return found;
         pthread_cond_wait(&g->compiled, &g->lock);
     }

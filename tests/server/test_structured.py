@@ -155,6 +155,15 @@ class Formats(Held):
         self.chat(response_format=schema)
         self.assertEqual(self.server.metric("grammars_compiled_total"), before + 42)
 
+    def test_a_grammar_that_use_has_filled_is_made_anew(self):
+        pattern = "^[a-z]*[a-m][a-z]{10}$"  # each text leads through states of its own, of which there are 2,048 times 400
+        schema = strict({"type": "string", "pattern": pattern, "maxLength": 400})
+        before = self.server.metric("grammars_compiled_total")
+        for seed in range(6):
+            choice = self.chat(response_format=schema, seed=10 * seed, n=8, temperature=2, top_k=0, top_p=1, min_p=0)
+            self.assertRegex(json.loads(choice["message"]["content"]), pattern)
+        self.assertGreater(self.server.metric("grammars_compiled_total"), before + 1)
+
     def test_what_is_refused(self):
         body = {"messages": user("x"), "max_tokens": 4}
         for bad, words in (({"type": "xml"}, ["xml", "json_schema"]), ({}, ["type"]), ({"type": "json_schema"}, ["json_schema"]),

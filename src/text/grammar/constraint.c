@@ -21,6 +21,13 @@ static int end(fe_grammar *g, ferrum_error *err) {
     return rc;
 }
 
+bool fe_grammar_is_spent(fe_grammar *g) {
+    pthread_mutex_lock(&g->lock);
+    bool spent = fe_res_failed(g->res, NULL) || fe_grammar_bytes(g) > g->made_bytes + FE_SPENT_BYTES;
+    pthread_mutex_unlock(&g->lock);
+    return spent;
+}
+
 static void join(fe_constraint *c, fe_grammar *g) {
     c->grammar = fe_grammar_keep(g);
     c->previous = NULL;

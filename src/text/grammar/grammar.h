@@ -97,6 +97,9 @@ int fe_grammar_finish(fe_grammar *g, fe_node root, const char *(*name)(void *use
 /* Behind finishing: has the node a finite sentence? */
 bool fe_node_ends(const fe_grammar *g, fe_node n);
 
+/* Has use added so much to the grammar, or met a limit, that it is better made anew? */
+bool fe_grammar_is_spent(fe_grammar *g);
+
 /* ---- Using ------------------------------------------------------------------------------------------------------- */
 
 int fe_constraint_open(fe_constraint **out, fe_grammar *g, ferrum_error *err);

@@ -20,6 +20,7 @@ enum {
 #define FE_BUILD_LIMIT   ((size_t)64 << 20) /* of expressions until the grammar is finished; then: */
 #define FE_RES_LIMIT     ((size_t)256 << 20)
 #define FE_LEXMASK_LIMIT ((size_t)64 << 20)
+#define FE_SPENT_BYTES   ((size_t)32 << 20) /* that use adds, until a grammar is better made anew */
 
 typedef enum node_kind { N_NEVER, N_EMPTY, N_TERM, N_SEQUENCE, N_CHOICE, N_REPEAT, N_OBJECT, N_ARRAY } node_kind;
 
@@ -132,7 +133,8 @@ struct fe_grammar {
     size_t array_count, array_capacity;
     uint64_t table_size; /* of all arrays' `ends` */
     fe_node root;
-    int failed; /* FERRUM_ENOMEM or FERRUM_ELIMIT */
+    int failed;        /* FERRUM_ENOMEM or FERRUM_ELIMIT */
+    size_t made_bytes; /* of what use adds to, when the grammar was finished */
 
     pthread_mutex_t lock; /* guards all below, and res once the grammar is finished */
     stack *stacks;
@@ -208,6 +210,9 @@ bool fe_array_enough(const array *a, uint32_t count);
 static inline fe_node fe_array_item(const array *a, uint32_t index, uint32_t set) {
     return a->items[(size_t)(index < a->count ? index : a->count) << a->contains | set];
 }
+
+/* Bytes of what use adds to, without masks, which have a bound of their own. */
+size_t fe_grammar_bytes(const fe_grammar *g);
 
 /* walk.c */
 bool fe_place_mask(fe_grammar *g, uint32_t p, uint64_t *mask);

@@ -66,6 +66,13 @@ void fe_grammar_close(fe_grammar *g) {
     free(g);
 }
 
+size_t fe_grammar_bytes(const fe_grammar *g) {
+    return fe_res_bytes(g->res) + g->stack_capacity * sizeof *g->stacks + g->list_capacity * sizeof *g->lists +
+           g->set_capacity * sizeof *g->sets + g->set_index_capacity * sizeof *g->set_index +
+           g->pool_capacity * sizeof *g->pool + g->place_capacity * sizeof *g->places +
+           g->place_pair_capacity * sizeof *g->place_pairs;
+}
+
 fe_res *fe_grammar_res(fe_grammar *g) { return g->res; }
 const fe_tokens *fe_grammar_tokens(const fe_grammar *g) { return g->tokens; }
 
@@ -513,5 +520,6 @@ int fe_grammar_finish(fe_grammar *g, fe_node root, const char *(*name)(void *use
     g->root = root;
     fe_stack_push(g, F_END, 0, 0, 0, 0, 0);
     fe_place_intern(g, &(pairs){0}); /* FE_ENDED */
+    g->made_bytes = fe_grammar_bytes(g);
     return g->failed ? fe_fail(err, g->failed, "out of memory for a grammar") : fe_res_failed(g->res, err);
 }

@@ -57,6 +57,8 @@ ferrum_grammar *ferrum_grammar_keep(ferrum_grammar *g) { return fe_grammar_keep(
 
 void ferrum_grammar_close(ferrum_grammar *g) { fe_grammar_close(g); }
 
+bool ferrum_grammar_is_spent(ferrum_grammar *g) { return fe_grammar_is_spent(g); }
+
 int ferrum_constraint_open(ferrum_constraint **out, ferrum_grammar *g, ferrum_error *err) {
     return fe_constraint_open(out, g, err);
 }
