@@ -256,8 +256,8 @@ static void on_part(void *user, ferrum_part part, size_t index, const char *text
     }
 }
 
-static void feed(serve_choice *c, const char *text, size_t len, bool last) {
-    if (ferrum_reply_feed(c->reply, text, len, last, on_part, c, NULL) != 0) serve_exchange_leave(c->job->exchange);
+static void check_fed(serve_choice *c, int rc) {
+    if (rc) serve_exchange_leave(c->job->exchange);
 }
 
 /* ---- What the engine tells ---- */
@@ -297,7 +297,7 @@ static void open_choice(serve_choice *c) {
 void serve_answer_text(serve_choice *c, const char *text, size_t len) {
     if (!c->opened) open_choice(c);
     if (c->reply)
-        feed(c, text, len, false);
+        check_fed(c, ferrum_reply_feed(c->reply, text, len, false, on_part, c, NULL));
     else if (c->job->request.stream)
         send_piece(c, json_stringn(text, len), NULL);
     else
@@ -337,8 +337,11 @@ static void record_end(const serve_choice *c) {
 void serve_answer_end(serve_choice *c) {
     ferrum_timings t;
     ferrum_session_timings(c->session, &t);
-    if (c->reply) feed(c, "", 0, true);
     c->finish = ferrum_session_finish(c->session);
+    if (c->reply && c->finish == FERRUM_FINISH_LENGTH)
+        check_fed(c, ferrum_reply_cut(c->reply, on_part, c, NULL));
+    else if (c->reply)
+        check_fed(c, ferrum_reply_feed(c->reply, "", 0, true, on_part, c, NULL));
     c->answer_tokens = t.answer_tokens;
     c->prompt_seconds = t.prompt_seconds;
     c->answer_seconds = t.answer_seconds;

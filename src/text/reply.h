@@ -33,7 +33,7 @@ typedef struct fe_think_format {
 /* A tool of OpenAI's list: what is in "function", or the tool itself. */
 const fe_json *fe_tool_function(const fe_json *tool);
 
-/* Does a reply to the prompt begin inside reasoning, which it has opened? */
+/* Does a reply to the prompt begin inside reasoning, which it has opened? With its last mark: one that a message quotes says nothing. */
 bool fe_prompt_opens_reasoning(const fe_think_format *think, const char *prompt);
 
 /* NULL: the template writes neither in a known way. */

@@ -247,6 +247,18 @@ class Tools(Held):
         self.assertEqual(calls, [[c["function"]["name"], c["function"]["arguments"]] for c in whole["message"]["tool_calls"]])
         self.assertGreater(sum("tool_calls" in c["delta"] for c in deltas), 2 * len(calls))
 
+    def test_a_call_that_is_cut_off_is_no_text(self):
+        body = {"tools": [function("f", {"a": {"const": 1}}, ["a"])], "tool_choice": "required", "parallel_tool_calls": False}
+        whole = self.chat(**body)
+        self.assertEqual(json.loads(whole["message"]["tool_calls"][0]["function"]["arguments"]), {"a": 1})
+        for most in range(1, 40):
+            cut = self.chat(max_tokens=most, **body)
+            if cut["finish_reason"] != "length":
+                break
+            self.assertFalse(cut["message"]["content"], most)
+        self.assertEqual(cut["message"]["tool_calls"][0]["function"], whole["message"]["tool_calls"][0]["function"])
+        self.assertGreater(most, 10)
+
     def test_a_schema_beside_tools(self):
         """Text fits the schema, or there are calls."""
         for seed in SEEDS:

@@ -303,6 +303,20 @@ static bool draw_reply(ferrum_grammar *g, uint64_t *seed, char *text, size_t siz
     return ended;
 }
 
+/* A call that is cut off is no text. */
+static void check_prefixes(const char *template_text, const char *text, size_t len) {
+    for (size_t n = 1; n <= len; n++) {
+        heard h = {.calls = 0};
+        ferrum_reply *r;
+        assert_int_equal(
+            fe_reply_open(&r, template_text, strlen(template_text), &(ferrum_reply_options){.tools = tools}, &err), 0);
+        assert_int_equal(ferrum_reply_feed(r, text, n, false, hear, &h, &err), 0);
+        assert_int_equal(ferrum_reply_cut(r, hear, &h, &err), 0);
+        ferrum_reply_close(r);
+        if (h.text) fail_msg("%s: %zu bytes of text: %.*s", template_text, h.text, (int)n, text);
+    }
+}
+
 static void test_at_random(void **state) {
     (void)state;
     static const char *const templates[] = {HERMES, PLAIN, MISTRAL, DEVSTRAL, R1, KIMI, LLAMA, PHI4, CODER, COMMAND};
@@ -325,6 +339,7 @@ static void test_at_random(void **state) {
             if (h.calls == 0 || h.text)
                 fail_msg("%s: %zu calls, %zu bytes of text: %s", templates[t], h.calls, h.text, text);
             check_call(&h);
+            if (ended < 12) check_prefixes(templates[t], text, len);
         }
         if (ended < 10) fail_msg("%s: %zu ended", templates[t], ended);
         ferrum_grammar_close(g);

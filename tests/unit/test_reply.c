@@ -88,6 +88,7 @@ static void test_reasoning(void **state) {
     check(HERMES, NULL, false, "\n\n<think>\n\n</think>\n\nYes.", "T:Yes.");
     check(HERMES, "<|im_start|>assistant\n<think>\n", false, "Hm.</think>Yes.", "R:Hm.|T:Yes.");
     check(HERMES, "<think>old</think> user: <think></think>", false, "Yes.", "T:Yes.");
+    check(HERMES, "user: what is <think>?\nassistant:\n", false, "A mark.", "T:A mark.");
     check(DEVSTRAL, NULL, false, "[THINK]Hm.[/THINK]Yes.", "R:Hm.|T:Yes.");
     /* Cut off inside, and spoken of later. */
     check(HERMES, NULL, false, "<think>Hm. </thi", "R:Hm. </thi");
@@ -156,6 +157,41 @@ static void test_what_is_no_call_stays_text(void **state) {
     check(HERMES, NULL, true, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"b", "C0:f|A0:{\"a\": \"b");
 }
 
+/* What was told of the text, whose end is missing. */
+static void check_cut(const char *template_text, const char *prompt, const char *text, const char *expected) {
+    for (size_t step = 1; step < 64; step += 21) {
+        ferrum_reply *reply;
+        told got = {.text = ""};
+        ferrum_reply_options options = {.tools = tools, .prompt = prompt};
+        assert_int_equal(fe_reply_open(&reply, template_text, strlen(template_text), &options, NULL), 0);
+        for (size_t at = 0, len = strlen(text); at < len; at += step)
+            assert_int_equal(
+                ferrum_reply_feed(reply, text + at, len - at < step ? len - at : step, false, tell, &got, NULL), 0);
+        assert_int_equal(ferrum_reply_cut(reply, tell, &got, NULL), 0);
+        ferrum_reply_close(reply);
+        assert_string_equal(got.text, expected);
+    }
+}
+
+static void test_cut_off(void **state) {
+    static const char call[] =
+        "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>\n<tool_call>\n{\"name\": \"g\"";
+    (void)state;
+    for (size_t n = 1; n < sizeof call; n++) { /* wherever: no part of it is text */
+        char text[sizeof call];
+        snprintf(text, n + 1, "%s", call);
+        size_t arguments = (size_t)(strstr(call, "{}") - call);
+        check_cut(HERMES, NULL, text, n <= arguments ? "" : n == arguments + 1 ? "C0:f|A0:{" : "C0:f|A0:{}");
+    }
+    check_cut(HERMES, NULL, "One. <tool_", "T:One.");
+    check_cut(HERMES, NULL, "a < b", "T:a < b");
+    check_cut(HERMES, NULL, "<tool_call>\nnot JSON", "T:<tool_call>\nnot JSON");
+    check_cut(HERMES, "<think>", "so </thi", "R:so");
+    check_cut(HERMES, NULL, "<thi", "");
+    check_cut(CODER, NULL, "<tool_call>\n<function=f>\n<parameter=x>\n1", "");
+    check_cut("plain", NULL, "\n", "T:\n");
+}
+
 static void test_tools_that_are_none(void **state) {
     (void)state;
     ferrum_reply *reply;
@@ -175,6 +211,7 @@ int main(void) {
         cmocka_unit_test(test_calls),
         cmocka_unit_test(test_calls_in_xml),
         cmocka_unit_test(test_what_is_no_call_stays_text),
+        cmocka_unit_test(test_cut_off),
         cmocka_unit_test(test_tools_that_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
