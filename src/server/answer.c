@@ -25,15 +25,33 @@ static json_t *token_name(const char *text, size_t len, bool chat) {
     return whole;
 }
 
-static json_t *token_text(const serve_choice *c, int32_t id, json_t **bytes) {
-    char small[256], *text = small;
+enum { MOST_SMALL = 256 };
+
+/* In `small`, or, where it is longer, to be freed; NULL: out of memory. */
+static char *token_bytes(const serve_choice *c, int32_t id, char *small, size_t *len) {
     const ferrum_tokenizer *t = c->job->exchange->server->tokenizer;
-    size_t len = ferrum_token_bytes(t, id, small, sizeof small);
-    if (len > sizeof small) {
-        text = malloc(len);
-        if (!text) return NULL;
-        ferrum_token_bytes(t, id, text, len);
-    }
+    *len = ferrum_token_bytes(t, id, small, MOST_SMALL);
+    if (*len <= MOST_SMALL) return small;
+    char *text = malloc(*len);
+    if (text) ferrum_token_bytes(t, id, text, *len);
+    return text;
+}
+
+/* Characters that begin in the token. */
+static size_t token_characters(const serve_choice *c, int32_t id) {
+    char small[MOST_SMALL];
+    size_t len, count = 0;
+    char *text = token_bytes(c, id, small, &len);
+    for (size_t i = 0; text && i < len; i++) count += ((unsigned char)text[i] & 0xC0) != 0x80;
+    if (text != small) free(text);
+    return count;
+}
+
+static json_t *token_text(const serve_choice *c, int32_t id, json_t **bytes) {
+    char small[MOST_SMALL];
+    size_t len;
+    char *text = token_bytes(c, id, small, &len);
+    if (!text) return NULL;
     json_t *string = token_name(text, len, c->job->request.chat);
     if (bytes) *bytes = json_array();
     for (size_t i = 0; bytes && i < len; i++) json_array_append_new(*bytes, json_integer((unsigned char)text[i]));
@@ -71,7 +89,7 @@ static json_t *completion_entry(const serve_choice *c, size_t index) {
         json_decref(text);
     }
     return json_pack("[o o o I]", token_text(c, drawn.id, NULL), probability(drawn.logprob), likeliest,
-                     (json_int_t)c->text_bytes);
+                     (json_int_t)c->text_characters);
 }
 
 /* Entries of the tokens that were not told yet: appended to `list`. The token that ends an answer has no place in its text. */
@@ -82,7 +100,7 @@ static void add_entries(serve_choice *c, json_t *list) {
     for (; c->told < count; c->told++) {
         if (!r->ignore_eos && ferrum_token_is_end(c->job->exchange->server->tokenizer, ids[c->told])) continue;
         json_array_append_new(list, r->chat ? chat_entry(c, c->told) : completion_entry(c, c->told));
-        if (!r->chat) c->text_bytes += ferrum_token_bytes(c->job->exchange->server->tokenizer, ids[c->told], NULL, 0);
+        if (!r->chat) c->text_characters += token_characters(c, ids[c->told]);
     }
 }
 

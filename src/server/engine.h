@@ -37,8 +37,8 @@ typedef struct serve_choice {
     serve_text text, reasoning; /* of an answer that is told as a whole */
     serve_call *calls;
     size_t call_count;
-    json_t *logprobs;  /* an array; NULL: none */
-    size_t text_bytes; /* handed out, for the offsets of a completion's tokens */
+    json_t *logprobs;       /* an array; NULL: none */
+    size_t text_characters; /* of tokens told, for the offsets of a completion's */
 } serve_choice;
 
 /* A request that draws answers: the worker's that makes it, then the engine's. */

@@ -93,6 +93,16 @@ static ssize_t read_stream(void *user, uint64_t position, char *out, size_t size
 
 static void release_stream(void *user) { serve_exchange_release(user); }
 
+/* Clients send headers of their own (OpenAI's has a dozen), which say nothing here: any may come. */
+static void add_cors(const serve_exchange *x, struct MHD_Response *r) {
+    const char *asked = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, "Access-Control-Request-Headers");
+    MHD_add_response_header(r, "Access-Control-Allow-Origin", x->server->options->cors);
+    MHD_add_response_header(r, "Access-Control-Allow-Methods", "GET, POST");
+    MHD_add_response_header(r, "Access-Control-Allow-Headers", asked ? asked : "Authorization, Content-Type");
+    MHD_add_response_header(r, "Access-Control-Expose-Headers", MHD_HTTP_HEADER_RETRY_AFTER);
+    MHD_add_response_header(r, MHD_HTTP_HEADER_VARY, "Origin, Access-Control-Request-Headers");
+}
+
 static void add_headers(const serve_exchange *x, struct MHD_Response *r) {
     const serve_options *o = x->server->options;
     MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, x->type);
@@ -100,15 +110,12 @@ static void add_headers(const serve_exchange *x, struct MHD_Response *r) {
     if (x->stream) MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     if (x->status == MHD_HTTP_UNAUTHORIZED) MHD_add_response_header(r, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     if (x->status == MHD_HTTP_METHOD_NOT_ALLOWED && x->route)
-        MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, x->route->method);
+        MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW,
+                                strcmp(x->route->method, "GET") == 0 ? "GET, HEAD" : x->route->method);
     if (x->retry) MHD_add_response_header(r, MHD_HTTP_HEADER_RETRY_AFTER, "1");
     if (atomic_load(&x->server->state) == SERVE_DRAINING)
         MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close");
-    if (!o->cors) return;
-    MHD_add_response_header(r, "Access-Control-Allow-Origin", o->cors);
-    MHD_add_response_header(r, "Access-Control-Allow-Methods", "GET, POST");
-    MHD_add_response_header(r, "Access-Control-Allow-Headers", "Authorization, Content-Type");
-    MHD_add_response_header(r, MHD_HTTP_HEADER_VARY, "Origin");
+    if (o->cors) add_cors(x, r);
 }
 
 /* The lock is held. */

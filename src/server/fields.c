@@ -4,9 +4,22 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What the parser cannot take though it is JSON; NULL: it is none. */
+static const char *limit_of(const json_error_t *why) {
+    switch (json_error_code(why)) {
+    case json_error_numeric_overflow: return "holds a number beyond 64 bits";
+    case json_error_null_character:
+    case json_error_null_byte_in_key: return "holds \\u0000 in a string, which is not supported";
+    case json_error_stack_overflow: return "nests too deep";
+    default: return NULL;
+    }
+}
+
 int serve_parse_body(const char *body, size_t len, json_t **out, serve_error *err) {
     json_error_t why;
     *out = json_loadb(body, len, JSON_REJECT_DUPLICATES, &why);
+    const char *limit = *out ? NULL : limit_of(&why);
+    if (limit) return serve_refuse(err, 400, NULL, "the body %s: line %d, column %d", limit, why.line, why.column);
     if (!*out)
         return serve_refuse(err, 400, NULL, "the body is not valid JSON: line %d, column %d: %s", why.line, why.column,
                             why.text);

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_KEPT = 32 }; /* each may grow to some MiB */
+enum {
+    MOST_KEPT = 32, /* each may grow to some MiB */
+    MOST_NOTES = 8, /* that are told of one */
+};
 
 typedef struct entry {
     char *key;               /* NULL: free */
@@ -68,6 +71,13 @@ static int make_first_mask(const ferrum_vocabulary *v, ferrum_grammar *g, ferrum
     return rc;
 }
 
+/* What says nothing in a schema: a line each, for who runs the server. */
+static void tell_notes(char *notes, const char *what) {
+    char *rest = notes;
+    for (int i = 0; i < MOST_NOTES && rest && *rest; i++) serve_say("%s: %s", what, strsep(&rest, "\n"));
+    ferrum_free(notes);
+}
+
 static int compile(serve_server *s, const serve_request *r, const char *prompt, ferrum_grammar **out,
                    serve_error *err) {
     const ferrum_vocabulary *v = s->grammars->vocabulary;
@@ -83,11 +93,14 @@ static int compile(serve_server *s, const serve_request *r, const char *prompt, 
     ferrum_error why;
     serve_metrics_add(&s->metrics, SERVE_GRAMMARS_COMPILED, 1);
     if (r->schema && check_schema(v, r, &options, err) != 0) return -1;
-    int rc = ferrum_grammar_from_reply(out, v, s->model, &rules, NULL, &why);
+    const char *what = r->tools ? "tools" : "response_format";
+    char *notes = NULL;
+    int rc = ferrum_grammar_from_reply(out, v, s->model, &rules, &notes, &why);
+    tell_notes(notes, what);
     if (!rc && (rc = make_first_mask(v, *out, &why)) != 0) ferrum_grammar_close(*out);
     if (!rc) return 0;
     *out = NULL;
-    return serve_refuse_library(err, r->tools ? "tools" : "response_format", &why);
+    return serve_refuse_library(err, what, &why);
 }
 
 /* ---- Keeping ---- */

@@ -37,7 +37,7 @@ struct serve_exchange {
     serve_server *server;
     const serve_route *route;
     struct MHD_Connection *connection;
-    char method[8], path[96], client[64];
+    char method[8], path[512], client[64]; /* a path holds a model's name */
     double started;
     atomic_uint users;
     serve_text body;

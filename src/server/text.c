@@ -53,28 +53,50 @@ void serve_text_json(serve_text *t, json_t *value) {
     json_decref(value);
 }
 
-/* Is there a number that 15 digits do not carry? 17 carry any. */
-static bool has_long_number(const json_t *value) {
+/* A leaf: a number with 15 digits, as it was written by people, where these carry it; 17 carry any. */
+static void put_leaf(serve_text *t, const json_t *value) {
     char text[32];
-    const char *key;
-    size_t i;
-    json_t *part;
+    size_t digits = 15;
     if (json_is_real(value)) {
         snprintf(text, sizeof text, "%.15g", json_real_value(value));
-        return strtod(text, NULL) != json_real_value(value);
+        if (strtod(text, NULL) != json_real_value(value)) digits = 17;
     }
-    json_array_foreach(value, i, part) {
-        if (has_long_number(part)) return true;
+    if (json_dump_callback(value, dump, t, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits)) != 0)
+        t->failed = true;
+}
+
+static void put_value(serve_text *t, const json_t *value) {
+    const char *key, *between = "";
+    size_t i;
+    json_t *part;
+    if (json_is_array(value)) {
+        serve_text_puts(t, "[");
+        json_array_foreach(value, i, part) {
+            serve_text_puts(t, between);
+            put_value(t, part);
+            between = ",";
+        }
+        serve_text_puts(t, "]");
+    } else if (json_is_object(value)) {
+        serve_text_puts(t, "{");
+        json_object_foreach((json_t *)value, key, part) {
+            serve_text_puts(t, between);
+            serve_text_json(t, json_string(key));
+            serve_text_puts(t, ":");
+            put_value(t, part);
+            between = ",";
+        }
+        serve_text_puts(t, "}");
+    } else {
+        put_leaf(t, value);
     }
-    json_object_foreach((json_t *)value, key, part) {
-        if (has_long_number(part)) return true;
-    }
-    return false;
 }
 
 char *serve_json_dump(const json_t *value) {
-    size_t digits = has_long_number(value) ? 17 : 15;
-    return json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
+    serve_text t = {0};
+    if (value) put_value(&t, value);
+    if (!value || t.failed) serve_text_free(&t);
+    return t.data;
 }
 
 void serve_text_free(serve_text *t) {

@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import urllib.parse
 
 from server import CHATML, COMPLETIONS, PROGRAM, TIMEOUT, Case, Server, main, model, with_string_key
 
@@ -82,6 +83,9 @@ class Life(Case):
         self.assertEqual((status, headers["Access-Control-Allow-Origin"]), (204, "https://example.com"))
         self.assertIn("POST", headers["Access-Control-Allow-Methods"])
         self.assertIn("Authorization", headers["Access-Control-Allow-Headers"])
+        asked = {"Origin": "https://example.com", "Access-Control-Request-Headers": "authorization,x-stainless-os"}
+        _, headers, _ = server.request("OPTIONS", COMPLETIONS, headers=asked)
+        self.assertEqual(headers["Access-Control-Allow-Headers"], "authorization,x-stainless-os")
         for key, wanted in ("k", 200), ("x", 401):
             status, headers, _ = server.request("POST", COMPLETIONS, SHORT, {"Authorization": "Bearer " + key})
             self.assertEqual((status, headers["Access-Control-Allow-Origin"]), (wanted, "https://example.com"))
@@ -186,11 +190,13 @@ class Life(Case):
     def test_names_and_templates(self):
         plain = with_string_key(model("tiny-qwen3"), "tokenizer.chat_template", CHATML, self.folder)
         other = self.file("other.jinja", "{% for m in messages %}[{{ m.content }}]{% endfor %}{{ mood }}")
-        server = Server(plain, "--alias", "one", "--alias", "two", "--chat-template", other)
+        long = "org/" + 200 * "n" + ":Q4_K_M"
+        server = Server(plain, "--alias", "one", "--alias", "two", "--alias", long, "--chat-template", other)
         self.addCleanup(lambda: self.assertEqual(server.stop(), 0))
         self.assertEqual([m["id"] for m in server.request("GET", "/v1/models")[2]["data"]], ["one"])
-        for name, status in ("one", 200), ("two", 200), ("tiny-qwen3", 404):
+        for name, status in ("one", 200), ("two", 200), (long, 200), ("tiny-qwen3", 404):
             self.assertEqual(server.request("POST", COMPLETIONS, dict(SHORT, model=name))[0], status)
+            self.assertEqual(server.request("GET", "/v1/models/" + urllib.parse.quote(name, safe=""))[0], status)
         chat = {"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"mood": "!"}}
         prompt = server.post("/apply-template", chat)
         self.assertEqual(prompt, {"prompt": "[x]!"})

@@ -1,5 +1,6 @@
 """Each parameter does what it says: seen in what a tiny model answers, with and without it."""
 import base64
+import concurrent.futures
 import json
 import math
 import struct
@@ -66,6 +67,14 @@ class Parameters(ServerCase):
                 self.assertAlmostEqual(ours, theirs, 4)
         self.assertEqual(got["text_offset"][0], 0)
         self.assertEqual(self.complete(max_tokens=2)["choices"][0]["logprobs"], None)
+
+    def test_offsets_count_characters(self):
+        got = self.complete(max_tokens=60, logprobs=0, temperature=1, seed=2)["choices"][0]["logprobs"]
+        parts = [self.bytes_of(t) for t in got["tokens"]]
+        inside = [bytes(b for b in part if b & 0xC0 == 0x80) for part in parts]
+        self.assertTrue(any(inside))
+        lengths = [len(part) - len(rest) for part, rest in zip(parts, inside)]
+        self.assertEqual(got["text_offset"], [sum(lengths[:i]) for i in range(len(parts))])
 
     @staticmethod
     def bytes_of(token):
@@ -194,6 +203,14 @@ class Parameters(ServerCase):
                 self.assertEqual((status, answer["error"]["param"]), (400, None), (path, body))
                 self.assertEqual(answer["error"]["type"], "invalid_request_error")
 
+    def test_what_is_json_and_not_taken(self):
+        for body, words in ((b'{"prompt": "a\\u0000"}', ("u0000", "line 1")), (b'{"seed": 18446744073709551615}', ("64 bits",)),
+                            (b'{"a":' * 3000, ("too deep",))):
+            error = self.server.request("POST", COMPLETIONS, body)[2]["error"]
+            for word in words:
+                self.assertIn(word, error["message"])
+            self.assertNotIn("valid", error["message"])
+
     def test_tokens(self):
         self.refused("/tokenize", {}, "content")
         self.refused("/tokenize", {"content": "x", "more": 1}, "more")
@@ -245,6 +262,25 @@ class Lookup(ServerCase):
         self.assertEqual(answer["choices"][0]["text"], json.loads(out.stdout)["text"])
         self.assertGreater(answer["timings"]["draft_n_accepted"], 0)
         self.assertGreaterEqual(answer["timings"]["draft_n"], answer["timings"]["draft_n_accepted"])
+
+
+class Preempted(ServerCase):
+    OPTIONS = "--memory", "1M", "--context", 512, "--parallel", 4  # 512 positions for all four
+
+    def test_who_gives_positions_up_draws_the_same(self):
+        schema = {"type": "array", "items": {"type": "integer"}, "minItems": 100}
+        bodies = [{"messages": user("hello %d" % i), "max_tokens": 300, "temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "seed": i,
+                   "logprobs": True, "frequency_penalty": i / 10, "stop": ["never"],
+                   "response_format": {"type": "json_schema", "json_schema": {"schema": schema}} if i % 2 else None} for i in range(6)]
+
+        def draw(body):
+            return self.server.post(CHAT, body)["choices"]
+
+        alone = [draw(body) for body in bodies]
+        self.assertEqual(self.server.metric("preemptions_total"), 0)
+        with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
+            self.assertEqual(list(pool.map(draw, bodies)), alone)
+        self.assertGreater(self.server.metric("preemptions_total"), 0)
 
 
 main()

@@ -123,7 +123,8 @@ class Formats(Held):
     def test_numbers_are_taken_as_they_were_written(self):
         """0.1 as a double of 17 digits would be the multiple of nothing that is written with one."""
         for seed in SEEDS:
-            tenths = strict({"type": "number", "multipleOf": 0.1, "minimum": 0, "maximum": 0.9})
+            long = {"const": 0.12345678901234568}  # which needs 17 digits, and alters no other
+            tenths = strict({"type": "number", "multipleOf": 0.1, "minimum": 0, "maximum": 0.9, "not": long})
             text = self.chat(response_format=tenths, seed=seed)["message"]["content"]
             self.assertRegex(text, r"^0(\.[0-9]0*)?$")
 
@@ -163,6 +164,10 @@ class Formats(Held):
             choice = self.chat(response_format=schema, seed=10 * seed, n=8, temperature=2, top_k=0, top_p=1, min_p=0)
             self.assertRegex(json.loads(choice["message"]["content"]), pattern)
         self.assertGreater(self.server.metric("grammars_compiled_total"), before + 1)
+
+    def test_what_says_nothing_is_told_in_the_log(self):
+        self.chat(response_format=strict({"type": "integer", "nullable": True}), max_tokens=4)
+        self.assertIn("response_format: nullable is no keyword that is known", self.server.line("nullable"))
 
     def test_what_is_refused(self):
         body = {"messages": user("x"), "max_tokens": 4}

@@ -214,6 +214,12 @@ static void test_refused(void **state) {
          FERRUM_TOOL_AUTO, FERRUM_EUNSUPPORTED, "tools[0] (f): parameters: #/properties/x: $ref"},
         {PLAIN, "[{\"name\": \"g\"}, {\"name\": \"f\", \"parameters\": {\"type\": \"string\"}}]", FERRUM_TOOL_AUTO,
          FERRUM_EINVAL, "tools[1] (f): parameters: no finite value"},
+        {PLAIN, "[{\"name\": \"f\", \"parameters\": {\"type\": \"array\"}}]", FERRUM_TOOL_REQUIRED, FERRUM_EINVAL,
+         "tools[0] (f): parameters: no finite value"},
+        {CODER,
+         "[{\"name\": \"f\", \"parameters\": {\"type\": \"object\", \"properties\": {\"x\": {\"not\": {}}, \"y\": {}}, "
+         "\"required\": [\"x\", \"y\"]}}]",
+         FERRUM_TOOL_REQUIRED, FERRUM_EINVAL, "tools[0] (f): parameters: no finite value"},
         {CODER, "[{\"name\": \"f\", \"parameters\": {\"anyOf\": []}}]", FERRUM_TOOL_AUTO, FERRUM_EUNSUPPORTED,
          "anyOf: not held"},
         {CODER,

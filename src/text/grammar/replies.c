@@ -13,8 +13,8 @@ enum { TOOLS_MOST = 4096, GAP_MOST = 8 };
 typedef struct tool {
     ferrum_str name;
     const fe_json *parameters; /* NULL: it has none */
-    fe_node arguments;
-    char label[120]; /* for messages */
+    fe_node arguments;         /* those without which there is no call */
+    char label[120];           /* for messages */
 } tool;
 
 typedef struct builder {
@@ -108,6 +108,7 @@ static int read_tool(builder *b, const fe_json *v, size_t index) {
     t->name = name;
     t->parameters = fe_json_get(function, "parameters");
     if (t->parameters && t->parameters->type == FE_JSON_NULL) t->parameters = NULL;
+    t->arguments = FE_NODE_EMPTY;
     snprintf(t->label, sizeof t->label, "tools[%zu] (%.80s): parameters", index, name.data);
     return 0;
 }
@@ -249,7 +250,7 @@ static fe_node argument(builder *b, tool *t, const fe_json *property, bool requi
     fe_node value = argument_value(b, t, property);
     fe_re close = fe_re_text(b->res, "\n</parameter>\n");
     fe_node all = fe_node_sequence(b->site.g, (fe_node[]){term(b, open), value, term(b, close)}, 3);
-    if (required) t->arguments = value; /* one of those without which there are no arguments */
+    if (required) t->arguments = pair_of(b, t->arguments, value);
     return required ? all : fe_node_repeat(b->site.g, all, 0, 1);
 }
 
@@ -428,12 +429,12 @@ static fe_node reply(builder *b) {
 static int check_ends(builder *b, fe_node root) {
     ferrum_error why;
     int rc = fe_res_failed(b->res, b->err);
-    if (!rc && (rc = fe_grammar_finish(b->site.g, root, NULL, NULL, &why)) != 0)
-        rc = fe_fail(b->err, rc, "the reply's grammar: %s", why.message);
-    for (size_t i = 0; i < b->tool_count && b->format && !rc; i++)
-        if (b->tools[i].arguments && !fe_node_ends(b->site.g, b->tools[i].arguments))
-            rc = fe_fail(b->err, FERRUM_EINVAL, "%s: no finite value fits the schema", b->tools[i].label);
-    return rc;
+    if (rc) return rc;
+    rc = fe_grammar_finish(b->site.g, root, NULL, NULL, &why);
+    for (size_t i = 0; i < b->tool_count && b->format && (!rc || rc == FERRUM_EINVAL); i++)
+        if (!fe_node_ends(b->site.g, b->tools[i].arguments))
+            return fe_fail(b->err, FERRUM_EINVAL, "%s: no finite value fits the schema", b->tools[i].label);
+    return rc ? fe_fail(b->err, rc, "the reply's grammar: %s", why.message) : 0;
 }
 
 static int build(builder *b, const char *template_text, size_t len) {
