@@ -133,6 +133,8 @@ FERRUM_API int ferrum_device_open(ferrum_device **out, const char *name, const f
 FERRUM_API void ferrum_device_close(ferrum_device *dev);              /* after its buffers and streams */
 FERRUM_API const char *ferrum_device_name(const ferrum_device *dev);  /* "cpu" */
 FERRUM_API const char *ferrum_device_about(const ferrum_device *dev); /* "cpu: avx512, 2 threads" */
+/* Bytes of the device's own memory that buffers can have now; UINT64_MAX where its memory is the host's. */
+FERRUM_API uint64_t ferrum_device_memory_left(const ferrum_device *dev);
 
 /* What the device's threads reach together, measured now, in about a second: what a product can at best take. */
 typedef struct ferrum_device_limits {

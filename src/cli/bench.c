@@ -468,11 +468,19 @@ static void close_model(bench *b) {
         ferrum_model_close(b->model);
 }
 
+static uint64_t mapped_bytes(const bench *b) {
+    ferrum_memory memory;
+    ferrum_model_memory(b->model, 1, cli_kv(&b->o->model), &memory);
+    return memory.mapped;
+}
+
 static int bench_model(bench *b) {
     ferrum_error err; /* a device without limits is measured all the same */
     int status = CLI_GO_ON;
     ferrum_model_get_info(b->model, &b->info);
-    b->available = cli_memory_available();
+    uint64_t left = ferrum_device_memory_left(ferrum_model_device(b->model));
+    b->available =
+        left == UINT64_MAX ? cli_memory_available() : left + mapped_bytes(b); /* they have their place already */
     if (b->shape.model && !b->o->estimate) status = all(b, check_fit);
     if (status != CLI_GO_ON) return status;
     if (ferrum_device_measure(ferrum_model_device(b->model), &b->limits, &err) == 0) tell_limits(b);

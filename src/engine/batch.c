@@ -29,6 +29,9 @@ int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferru
     ferrum_batch_options_init(&defaults);
     if (!options) options = &defaults;
     uint32_t rows = options->rows ? options->rows : FE_PASS_ROWS;
+    uint64_t kv = fe_cache_memory(model, options->positions, options->kv);
+    rc = fe_model_must_hold(model, options->positions, kv, fe_pass_memory(model, rows), err);
+    if (rc) return rc;
     ferrum_batch *b = fe_alloc(1, sizeof *b);
     if (!b) return fe_fail_memory(err, sizeof *b, "a batch");
     b->model = model;

@@ -45,6 +45,15 @@ static int choose_context(ferrum_session *s, ferrum_error *err) {
                    b->pages.count * FERRUM_KV_PAGE);
 }
 
+/* What the session takes for itself, before it takes any of it. */
+static int check_memory(const ferrum_session *s, ferrum_error *err) {
+    const ferrum_batch *b = s->options.batch;
+    if (b && b->paged) return 0;
+    ferrum_memory m;
+    ferrum_model_memory(s->model, s->context, s->options.kv, &m);
+    return fe_model_must_hold(s->model, s->context, m.kv, b ? 0 : m.scratch, err);
+}
+
 static int open_cache(ferrum_session *s, ferrum_error *err) {
     const ferrum_batch *b = s->options.batch;
     if (!b || !b->paged) return fe_cache_open(&s->cache, s->model, s->context, s->options.kv, err);
@@ -103,6 +112,7 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
     if (!rc) rc = copy_stops(s, options, err);
     if (!rc) rc = fe_sampler_open(&s->sampler, &options->sampling, model->h.vocab, err);
     if (!rc && options->grammar) rc = fe_guide_open(&s->guide, options->grammar, model->tokenizer, model->h.vocab, err);
+    if (!rc) rc = check_memory(s, err);
     if (!rc) rc = open_cache(s, err);
     if (!rc) rc = open_scratch(s, err);
     if (!rc) rc = open_lookup(s, err);

@@ -79,6 +79,10 @@ bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type) {
 bool fe_device_has_pages(const ferrum_device *dev) { return dev->backend->kv_pages; }
 uint32_t fe_device_even_rows(const ferrum_device *dev) { return dev->backend->even_rows; }
 
+uint64_t ferrum_device_memory_left(const ferrum_device *dev) {
+    return dev->backend->memory_left ? dev->backend->memory_left(dev) : UINT64_MAX;
+}
+
 int ferrum_device_measure(ferrum_device *dev, ferrum_device_limits *out, ferrum_error *err) {
     if (dev->backend->measure) return dev->backend->measure(dev, out, err);
     return fe_fail(err, FERRUM_EUNSUPPORTED, "the device \"%s\" has no limits that are worth measuring",

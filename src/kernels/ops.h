@@ -81,6 +81,7 @@ typedef struct fe_backend {
     void (*stream_close)(ferrum_stream *s);
     void (*submit)(ferrum_stream *s, const fe_op *op); /* copies ints and spans if it does not run at once */
     int (*wait)(ferrum_stream *s, ferrum_error *err);
+    uint64_t (*memory_left)(const ferrum_device *dev); /* of its own; NULL: its memory is the host's */
     int (*measure)(ferrum_device *dev, ferrum_device_limits *out, ferrum_error *err); /* NULL: it has no limits */
 } fe_backend;
 

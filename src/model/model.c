@@ -6,6 +6,35 @@
 
 void ferrum_model_options_init(ferrum_model_options *options) { *options = (ferrum_model_options){.device = "cpu"}; }
 
+static uint64_t file_bytes(const ferrum_model *m) {
+    uint64_t all = 0;
+    for (uint32_t i = 0; i < ferrum_gguf_parts(m->gguf); i++) {
+        uint64_t bytes;
+        ferrum_gguf_part(m->gguf, i, &bytes);
+        all += bytes;
+    }
+    return all;
+}
+
+static int file_must_fit(const ferrum_model *m, ferrum_error *err) {
+    uint64_t bytes = file_bytes(m), left = ferrum_device_memory_left(m->device);
+    if (bytes <= left) return 0;
+    return fe_fail(err, FERRUM_ENOMEM,
+                   "%s: the model takes %.2f GB, and of the memory of the device \"%s\" %.2f GB are free",
+                   ferrum_gguf_path(m->gguf), (double)bytes * 1e-9, ferrum_device_name(m->device), (double)left * 1e-9);
+}
+
+int fe_model_must_hold(const ferrum_model *m, uint32_t positions, uint64_t kv, uint64_t scratch, ferrum_error *err) {
+    uint64_t left = ferrum_device_memory_left(m->device);
+    if (left == UINT64_MAX || (kv <= left && scratch <= left - kv)) return 0;
+    return fe_fail(
+        err, FERRUM_ENOMEM,
+        "%s: a KV cache of %u positions takes %.2f GB and activations take %.2f GB, and of the memory of the device "
+        "\"%s\" the model leaves %.2f GB",
+        ferrum_gguf_path(m->gguf), positions, (double)kv * 1e-9, (double)scratch * 1e-9, ferrum_device_name(m->device),
+        (double)left * 1e-9);
+}
+
 static int wrap_parts(ferrum_model *m, ferrum_error *err) {
     uint32_t parts = ferrum_gguf_parts(m->gguf);
     m->buffers = fe_alloc(parts, sizeof *m->buffers);
@@ -75,6 +104,7 @@ static int open_over(ferrum_model **out, ferrum_gguf *gguf, const ferrum_model_o
     }
     m->gguf = gguf;
     int rc = ferrum_device_open(&m->device, options->device ? options->device : "cpu", &options->cpu, err);
+    if (!rc) rc = file_must_fit(m, err);
     if (!rc) rc = wrap_parts(m, err);
     if (!rc) rc = read_arch(m, err);
     if (!rc) rc = read_vocab(m, options->pre, err);
@@ -148,14 +178,9 @@ ferrum_device *ferrum_model_device(const ferrum_model *m) { return m->device; }
 const ferrum_gguf *ferrum_model_gguf(const ferrum_model *m) { return m->gguf; }
 
 void ferrum_model_memory(const ferrum_model *m, uint32_t context, ferrum_kv kv, ferrum_memory *out) {
-    *out = (ferrum_memory){0};
-    for (uint32_t i = 0; i < ferrum_gguf_parts(m->gguf); i++) {
-        uint64_t bytes;
-        ferrum_gguf_part(m->gguf, i, &bytes);
-        out->mapped += bytes;
-    }
-    out->kv = m->arch->encoder ? 0 : fe_cache_memory(m, context, kv);
-    out->scratch = fe_pass_memory(m, fe_pass_rows(m, context));
+    *out = (ferrum_memory){.mapped = file_bytes(m),
+                           .kv = m->arch->encoder ? 0 : fe_cache_memory(m, context, kv),
+                           .scratch = fe_pass_memory(m, fe_pass_rows(m, context))};
 }
 
 const ferrum_tokenizer *ferrum_model_tokenizer(const ferrum_model *m) { return m->tokenizer; }

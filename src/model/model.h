@@ -101,6 +101,10 @@ struct ferrum_model {
 /* Fails, by a sentence, where the model gives embeddings alone. */
 int fe_model_must_generate(const ferrum_model *model, ferrum_error *err);
 
+/* FERRUM_ENOMEM where the device has memory of its own, and less of it left than so many bytes for a KV cache and for
+ * passes. To be asked before any of it is taken. */
+int fe_model_must_hold(const ferrum_model *model, uint32_t positions, uint64_t kv, uint64_t scratch, ferrum_error *err);
+
 /* Binds every tensor that the architecture needs, checking shape and type. fe_weights_free is called either way. */
 int fe_weights_bind(fe_weights *w, const ferrum_model *model, ferrum_error *err);
 void fe_weights_free(fe_weights *w);

@@ -51,7 +51,9 @@ static int choose_positions(const serve_server *s, uint32_t *out, char *why, siz
     ferrum_memory m;
     ferrum_model_memory(s->model, s->context, o->kv, &m);
     double each = (double)m.kv / s->context;
-    double most = (double)(o->memory ? o->memory : o->memory_available / 2) / each;
+    uint64_t left = ferrum_device_memory_left(ferrum_model_device(s->model));
+    uint64_t available = left == UINT64_MAX ? o->memory_available : left;
+    double most = (double)(o->memory ? o->memory : available / 2) / each;
     double wanted = o->memory ? most : (double)s->context * o->parallel;
     if (wanted > most) wanted = most;
     if (wanted > INT32_MAX) wanted = INT32_MAX;

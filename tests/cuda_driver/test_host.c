@@ -91,6 +91,46 @@ static void prompt(void **state) {
     assert_clean();
 }
 
+/* Bytes that a step of two sequences brings over, where they share a cache of so many positions; 0: each has its own. */
+static size_t step_uploads(const ferrum_model *model, uint32_t positions) {
+    enum { COUNT = 2, STEPS = 6, SETTLED = 3 };
+    ferrum_batch *batch;
+    ferrum_session *s[COUNT];
+    ferrum_error err = {0};
+    ferrum_batch_options batch_options;
+    ferrum_batch_options_init(&batch_options);
+    batch_options.positions = positions;
+    if (ferrum_batch_open(&batch, model, &batch_options, &err)) fail_msg("%s", err.message);
+    ferrum_session_options options;
+    ferrum_session_options_init(&options);
+    options.batch = batch;
+    for (size_t i = 0; i < COUNT; i++)
+        if (ferrum_session_open(&s[i], model, &options, &err)) fail_msg("%s", err.message);
+    for (int32_t step = 0; step < STEPS; step++) {
+        driver->count = (standin_counts){0};
+        for (size_t i = 0; i < COUNT; i++) append(s[i], &step, 1);
+        if (ferrum_batch_step(batch, s, COUNT, &err) != COUNT) fail_msg("%s", err.message);
+        if (step < SETTLED) continue;
+        assert_nothing_made();
+        assert_int_equal(driver->count.graph_launches, 1);
+    }
+    for (size_t i = 0; i < COUNT; i++) ferrum_session_close(s[i]);
+    ferrum_batch_close(batch);
+    return driver->count.uploaded;
+}
+
+/* A table of pages is brought over once for all layers: two of them, in room for 16 numbers each. */
+static void pages(void **state) {
+    (void)state;
+    model_memory m;
+    ferrum_model *model = make_model(&m, "cuda");
+    size_t apart = step_uploads(model, 0), shared = step_uploads(model, 4 * FERRUM_KV_PAGE);
+    assert_int_equal(shared, apart + 2 * 16 * sizeof(uint32_t));
+    ferrum_model_close(model);
+    munmap(m.data, m.bytes);
+    assert_clean();
+}
+
 /* ---- Failures ---- */
 
 static void assert_no_device(const char *words) {
@@ -134,6 +174,40 @@ static void memory(void **state) {
     assert_clean();
 }
 
+/* What does not fit is refused before anything is brought over. */
+static void planning(void **state) {
+    (void)state;
+    enum { SET_ASIDE = 256 << 20, BATCH = 1 << 20 };
+    const standin_state whole = *driver;
+    model_memory m;
+    ferrum_model *model = make_model(&m, "cuda");
+    ferrum_session *s;
+    ferrum_batch *batch;
+    ferrum_error err = {0};
+    driver->count = (standin_counts){0};
+    driver->memory = m.bytes + SET_ASIDE + (1 << 20);
+    assert_int_equal(ferrum_session_open(&s, model, NULL, &err), FERRUM_ENOMEM);
+    if (!strstr(err.message, "a KV cache of 256 positions takes")) fail_msg("%s", err.message);
+    ferrum_batch_options options;
+    ferrum_batch_options_init(&options);
+    options.positions = BATCH;
+    assert_int_equal(ferrum_batch_open(&batch, model, &options, &err), FERRUM_ENOMEM);
+    if (!strstr(err.message, "a KV cache of 1048576 positions takes 8.59 GB")) fail_msg("%s", err.message);
+    assert_int_equal(driver->count.allocations, 0);
+    ferrum_model_close(model);
+    driver->memory = m.bytes + SET_ASIDE - 1;
+    ferrum_model_options model_options;
+    ferrum_model_options_init(&model_options);
+    model_options.device = "cuda";
+    assert_int_equal(ferrum_model_open_memory(&model, m.data, m.bytes, "large.gguf", &model_options, &err),
+                     FERRUM_ENOMEM);
+    if (!strstr(err.message, "large.gguf: the model takes")) fail_msg("%s", err.message);
+    assert_int_equal(driver->count.uploaded, 0);
+    munmap(m.data, m.bytes);
+    *driver = whole;
+    assert_clean();
+}
+
 /* The stream says so, once, and works again. */
 static void running(void **state) {
     (void)state;
@@ -166,7 +240,8 @@ int main(void) {
         fprintf(stderr, "test_host: libcuda.so.1 is not the stand-in\n");
         return 1;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test(opening), cmocka_unit_test(memory), cmocka_unit_test(running),
-                                       cmocka_unit_test(token), cmocka_unit_test(prompt)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(opening), cmocka_unit_test(memory), cmocka_unit_test(planning),
+                                       cmocka_unit_test(running), cmocka_unit_test(token),  cmocka_unit_test(prompt),
+                                       cmocka_unit_test(pages)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,6 +77,7 @@ typedef struct cuda_device {
 
 int fe_cuda_open(ferrum_device *owner, const ferrum_device_options *options, ferrum_error *err);
 void fe_cuda_close(ferrum_device *owner);
+uint64_t fe_cuda_memory_left(const ferrum_device *owner);
 int fe_cuda_measure(ferrum_device *owner, ferrum_device_limits *out, ferrum_error *err);
 /* Everything that calls the driver does so between these two: the caller's own context is its affair. */
 void fe_cuda_enter(const cuda_device *dev);
@@ -126,6 +127,13 @@ typedef struct cuda_graph {
     uint64_t used; /* when */
 } cuda_graph;
 
+/* The pages of a span, kept once for all layers: the caller's array stays as it is until the wait. */
+typedef struct cuda_pages {
+    const uint32_t *array;
+    size_t count;
+    cu_address address;
+} cuda_pages;
+
 typedef struct cuda_stream {
     cuda_device *device;
     ferrum_device *owner; /* of the same */
@@ -143,6 +151,8 @@ typedef struct cuda_stream {
     size_t counts_bytes;
     fe_angles angles[CUDA_ANGLES]; /* in `kept` */
     size_t angles_count;
+    cuda_pages *pages; /* in `kept` */
+    size_t pages_count, pages_room;
     const ferrum_tensor *packed; /* whose packed form scratch still holds, in which kind of packing */
     cuda_kernel packed_kind;
     unsigned packed_turned;

@@ -175,6 +175,16 @@ void fe_cuda_close(ferrum_device *owner) {
 
 /* ---- Buffers ---- */
 
+uint64_t fe_cuda_memory_left(const ferrum_device *owner) {
+    const size_t set_aside = (size_t)256 << 20; /* for the kernels' code, and what streams pack */
+    const cuda_device *dev = owner->state;
+    size_t left = 0, total = 0;
+    fe_cuda_enter(dev);
+    cu_result result = dev->cu->memory_info(&left, &total);
+    fe_cuda_leave(dev);
+    return result || left < set_aside ? 0 : left - set_aside;
+}
+
 /* The kernels read words of four bytes that hold one byte of a tensor at least. */
 static size_t padded(size_t bytes) { return fe_round_up(fe_max(bytes, 1), 64); }
 

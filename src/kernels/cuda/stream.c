@@ -6,6 +6,8 @@
 
 enum { KEPT_LEAST = 4 << 20 };
 
+_Static_assert((int)FERRUM_KV_PAGE == (int)FE_CUDA_PAGE, "the kernels' pages are the caches'");
+
 static bool note(cuda_stream *s, int rc) {
     s->failed |= rc != 0;
     return rc == 0;
@@ -55,6 +57,7 @@ static void cuda_stream_close(ferrum_stream *owner) {
     if (s->counts) s->device->cu->memory_free(s->counts);
     s->device->cu->stream_destroy(s->stream);
     fe_cuda_leave(s->device);
+    free(s->pages);
     free(s->steps);
     free(s->launches);
     free(s);
@@ -71,7 +74,7 @@ static void flush(cuda_stream *s) {
         check(s, cu->stream_wait(s->stream), "the GPU");
     }
     fe_cuda_leave(s->device);
-    s->launches_count = s->kept_bytes = s->angles_count = 0;
+    s->launches_count = s->kept_bytes = s->angles_count = s->pages_count = 0;
 }
 
 /* A new piece for the ops' host arrays, of so many bytes at least; nothing is in the old one. */
@@ -125,6 +128,43 @@ static bool keep_angles(cuda_stream *s, const fe_op *op, size_t *at) {
     return true;
 }
 
+static size_t count_pages(const ferrum_kv_span *span) {
+    return ((size_t)span->first + span->rows + FERRUM_KV_PAGE - 1) / FERRUM_KV_PAGE;
+}
+
+static bool same_pages(const cuda_pages *kept, const ferrum_kv_span *span) {
+    return kept->array == span->pages && kept->count == count_pages(span);
+}
+
+static cuda_pages *new_pages(cuda_stream *s) {
+    enum { LEAST = 64 };
+    if (s->pages_count == s->pages_room) {
+        size_t room = fe_max(2 * s->pages_room, LEAST);
+        cuda_pages *pages = realloc(s->pages, room * sizeof *pages);
+        if (!pages) return note(s, fe_fail_memory(&s->error, room * sizeof *pages, "tables of pages")), NULL;
+        s->pages = pages;
+        s->pages_room = room;
+    }
+    return &s->pages[s->pages_count++];
+}
+
+/* *address: 0 where the span has none. The ops of all layers have the same spans in the same order: its pages are as a rule number
+ * `index` of those that are kept. */
+static bool keep_pages(cuda_stream *s, const ferrum_kv_span *span, size_t index, cu_address *address) {
+    *address = 0;
+    if (!span->pages) return true;
+    if (index >= s->pages_count || !same_pages(&s->pages[index], span))
+        for (index = 0; index < s->pages_count && !same_pages(&s->pages[index], span);) index++;
+    if (index == s->pages_count) {
+        size_t at, count = count_pages(span);
+        cuda_pages *fresh = new_pages(s);
+        if (!fresh || !keep(s, span->pages, count * sizeof *span->pages, &at)) return false;
+        *fresh = (cuda_pages){span->pages, count, s->kept_address + at};
+    }
+    *address = s->pages[index].address;
+    return true;
+}
+
 /* Those of few rows (or of any, where `any`), or those of many, as the kernels read them. */
 static bool keep_spans(cuda_stream *s, const fe_op *op, bool any, bool few, size_t *at, size_t *count) {
     size_t room;
@@ -134,9 +174,12 @@ static bool keep_spans(cuda_stream *s, const fe_op *op, bool any, bool few, size
     *at = room;
     fe_cuda_span *to = (fe_cuda_span *)(void *)(s->kept + room);
     for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; row += span++->rows) {
+        cu_address pages;
         if (!any && fe_cuda_is_few(span) != few) continue;
+        if (!keep_pages(s, span, (size_t)(span - op->spans), &pages)) return false;
         to[(*count)++] = (fe_cuda_span){.k = fe_cuda_at(s, &span->k_cache),
                                         .v = fe_cuda_at(s, &span->v_cache),
+                                        .pages = pages,
                                         .slice = span->k_cache.slice_stride,
                                         .row = row,
                                         .rows = span->rows,
@@ -163,8 +206,10 @@ static bool keep_arrays(cuda_stream *s, const fe_op *op, cuda_step *step) {
 static size_t arrays_bytes(const fe_op *op) {
     enum { SLACK = 256 };
     size_t spans = 2 * op->span_count * sizeof(fe_cuda_span), ints = op->ints ? op->out.rows * sizeof *op->ints : 0;
-    size_t angles = op->kind == FE_OP_ROPE ? op->out.rows * op->u.rope.params.dims * sizeof(float) : 0;
-    return spans + ints + angles + SLACK;
+    size_t angles = op->kind == FE_OP_ROPE ? op->out.rows * op->u.rope.params.dims * sizeof(float) : 0, pages = 0;
+    for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; span++)
+        if (span->pages) pages += fe_round_up(count_pages(span) * sizeof *span->pages, 64);
+    return spans + ints + angles + pages + SLACK;
 }
 
 /* Memory of the stream's own, of so many bytes at least: zeros, where it is a new piece. */
@@ -220,6 +265,7 @@ const fe_backend fe_backend_cuda = {
     .pass_rows = 2048,
     .kv_type = FERRUM_F16,
     .kv_q8_0 = true,
+    .kv_pages = true,
     .open = fe_cuda_open,
     .close = fe_cuda_close,
     .buffer_open = fe_cuda_buffer_open,
@@ -228,5 +274,6 @@ const fe_backend fe_backend_cuda = {
     .stream_close = cuda_stream_close,
     .submit = cuda_submit,
     .wait = cuda_wait,
+    .memory_left = fe_cuda_memory_left,
     .measure = fe_cuda_measure,
 };
