@@ -239,7 +239,7 @@ FERRUM_API int ferrum_reply_open(ferrum_reply **out, const ferrum_model *model, 
 /* Takes more of the text, `last` where none follows, and tells what is decided. FERRUM_ENOMEM. */
 FERRUM_API int ferrum_reply_feed(ferrum_reply *r, const char *text, size_t len, bool last, ferrum_reply_fn fn,
                                  void *user, ferrum_error *err);
-/* In place of the last feed where the answer broke off (FERRUM_FINISH_LENGTH): what may have been the beginning of a mark, or of a call
+/* In place of the last feed where the answer broke off (FERRUM_FINISH_LENGTH, _CONTEXT): what may have been the beginning of a mark, or of a call
  * whose name or arguments have not begun, is not told as text, nor as anything. FERRUM_ENOMEM. */
 FERRUM_API int ferrum_reply_cut(ferrum_reply *r, ferrum_reply_fn fn, void *user, ferrum_error *err);
 /* Is what comes next reasoning? Of a reply that has not begun: has the prompt opened it? */

@@ -240,7 +240,17 @@ static int print_json(const cli_answerer *a, const run_options *o, const int32_t
     return cli_print_json(object, 9);
 }
 
-static int complete(cli_answerer *a, const run_options *o, const char *prompt, size_t prompt_len, double load_seconds) {
+/* An answer that was to be held to something, and is only the beginning of one: whoever reads it has to know. */
+static int check_whole(const cli_answerer *a, const run_options *o) {
+    ferrum_finish finish = ferrum_session_finish(a->session);
+    if (finish == FERRUM_FINISH_CONTEXT) return CLI_FAILED; /* that is told already */
+    if (finish != FERRUM_FINISH_LENGTH) return CLI_OK;
+    return cli_fail(CLI_FAILED, "the answer is cut off: it has the %u tokens of --max-tokens", o->max_tokens);
+}
+
+/* held: to a grammar. */
+static int complete(cli_answerer *a, const run_options *o, const char *prompt, size_t prompt_len, double load_seconds,
+                    bool held) {
     int32_t *ids = NULL;
     size_t count = 0, len = 0;
     int status = tokenize_prompt(a, prompt, prompt_len, &ids, &count);
@@ -251,6 +261,7 @@ static int complete(cli_answerer *a, const run_options *o, const char *prompt, s
     if (status == CLI_OK && o->json) status = print_json(a, o, ids, count, text, len, load_seconds);
     if (status == CLI_OK && a->verbose) cli_print_timings(a->session);
     if (status == CLI_OK && cli_interrupted()) status = CLI_INTERRUPTED;
+    if (status == CLI_OK && held && !o->json) status = check_whole(a, o);
     free(text);
     ferrum_free(ids);
     return status;
@@ -304,7 +315,7 @@ static int with_model(const char *model, const run_options *o, const char *promp
     if (status == CLI_GO_ON) status = open_session(&a, o, held.grammar);
     if (status == CLI_GO_ON) {
         if (a.verbose) print_start(&a, o, load_seconds);
-        status = prompt ? complete(&a, o, prompt, len, load_seconds) : cli_chat(&a);
+        status = prompt ? complete(&a, o, prompt, len, load_seconds, held.grammar) : cli_chat(&a);
         if (a.verbose) print_memory(&a, cli_kv(&o->model));
     }
     cli_interrupt_watch(NULL);
@@ -347,7 +358,8 @@ const cli_command cli_run_command = {
                "standard output as it comes, everything else to standard error. What a\n"
                "conversation becomes is told by ferrum template. With --json-schema, --regex or\n"
                "--grammar an answer can be nothing else, unless it is cut off (--max-tokens, the\n"
-               "context, Ctrl-C); what cannot be held is refused: ferrum grammar check.\n",
+               "context: the status is 1; or Ctrl-C). What cannot be held is refused: ferrum\n"
+               "grammar check.\n",
     .options = options,
     .min_args = 1,
     .max_args = 2,

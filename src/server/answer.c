@@ -356,7 +356,7 @@ void serve_answer_end(serve_choice *c) {
     ferrum_timings t;
     ferrum_session_timings(c->session, &t);
     c->finish = ferrum_session_finish(c->session);
-    if (c->reply && c->finish == FERRUM_FINISH_LENGTH)
+    if (c->reply && c->finish != FERRUM_FINISH_STOP)
         check_fed(c, ferrum_reply_cut(c->reply, on_part, c, NULL));
     else if (c->reply)
         check_fed(c, ferrum_reply_feed(c->reply, "", 0, true, on_part, c, NULL));

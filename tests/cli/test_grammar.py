@@ -73,6 +73,16 @@ class Grammar(Case):
             text, finish = self.answer(seed, "--grammar", rows, "-n", "30")
             self.assertTrue(re.match(r"(- [a-z]{1,8}\n)*(-( ([a-z]{1,8})?)?)?$", text), text)
 
+    def test_an_answer_that_is_cut_off(self):
+        held = "--regex", "[a-z]{500}"
+        for says, *options in ("cut off", "-n", "3"), ("context of 64 tokens is full", "-c", "64"):
+            result = ferrum("run", "--raw", *options, *held, LLAMA, "The")
+            self.assertEqual((result.returncode, result.stderr.count("\n")), (1, 1), result.stderr)
+            self.assertIn(says, result.stderr)
+            self.assertRegex(result.stdout, "^[a-z]+\n$")
+        self.assertEqual(self.answer(1, "-n", "3", *held)[1], "length")
+        self.assertEqual(ferrum("run", "--raw", "-n", "3", LLAMA, "The").returncode, 0)
+
     def test_usage(self):
         person = self.write("person.json", PERSON)
         self.fails(2, "exclude each other", arguments=["run", "--json-schema", person, "--regex", "a", LLAMA, "x"])

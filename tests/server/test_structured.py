@@ -263,6 +263,10 @@ class Tools(Held):
             self.assertFalse(cut["message"]["content"], most)
         self.assertEqual(cut["message"]["tool_calls"][0]["function"], whole["message"]["tool_calls"][0]["function"])
         self.assertGreater(most, 10)
+        size = self.server.post("/tokenize", {"content": self.server.post("/apply-template", dict(body, messages=user("")))["prompt"]})
+        fill = user("!" * (512 - len(size["tokens"]) - 6))
+        cut = self.chat(max_tokens=None, messages=fill, **body)
+        self.assertEqual((cut["finish_reason"], cut["message"]["content"]), ("length", ""))
 
     def test_a_schema_beside_tools(self):
         """Text fits the schema, or there are calls."""
