@@ -29,10 +29,19 @@ int serve_refuse_as(serve_error *err, int status, const char *code, const char *
     return -1;
 }
 
+/* Where the model lies is nothing for clients: the library's sentences begin with the file that they speak of. */
+static const char *without_file(const char *message) {
+    const char *end = strstr(message, ": ");
+    if (!end || *message == '#') return message;
+    size_t len = (size_t)(end - message);
+    bool file = memchr(message, '/', len) || (len > 5 && memcmp(end - 5, ".gguf", 5) == 0);
+    return file ? end + 2 : message;
+}
+
 int serve_refuse_library(serve_error *err, const char *param, const ferrum_error *why) {
     bool request = why->code == FERRUM_EINVAL || why->code == FERRUM_EUNSUPPORTED || why->code == FERRUM_EFORMAT ||
                    why->code == FERRUM_ELIMIT;
-    return serve_refuse(err, request ? 400 : 500, request ? param : NULL, "%s", why->message);
+    return serve_refuse(err, request ? 400 : 500, request ? param : NULL, "%s", without_file(why->message));
 }
 
 int serve_refuse_memory(serve_error *err) { return serve_refuse(err, 500, NULL, "out of memory"); }

@@ -195,6 +195,11 @@ class Parameters(ServerCase):
         error = self.refused(CHAT, {"messages": user("x " * 600)}, "messages", words=["512", "511"])
         self.assertEqual(error["code"], "context_length_exceeded")
 
+    def test_where_the_model_lies_is_not_told(self):
+        error = self.refused(EMBEDDINGS, {"input": "x"}, "model", words=["the file names no pooling"])
+        self.assertNotIn("/", error["message"])
+        self.assertNotIn("gguf", error["message"])
+
     def test_what_is_no_body(self):
         for body in (b"", b"{", b"[]", b"null", b"\xff", b'{"prompt": "\xc3"}', b'{"a":' * 3000, b'{"prompt": "a", "prompt": "b"}',
                      b"{} {}"):
