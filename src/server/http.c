@@ -61,8 +61,25 @@ static bool is_method(const serve_exchange *x, const char *method) {
     return strcmp(x->method, method) == 0 || (strcmp(x->method, "HEAD") == 0 && strcmp(method, "GET") == 0);
 }
 
+static enum MHD_Result count_lengths(void *user, enum MHD_ValueKind kind, const char *name, const char *value) {
+    (void)kind, (void)value;
+    unsigned *count = user;
+    *count += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0 ||
+              strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
+    return MHD_YES;
+}
+
+/* Where two headers tell where the body ends, a proxy in front may have gone by the other one, and take the body's rest for another
+ * client's request. */
+static bool is_ambiguous(const serve_exchange *x) {
+    unsigned count = 0;
+    MHD_get_connection_values(x->connection, MHD_HEADER_KIND, count_lengths, &count);
+    return count > 1;
+}
+
 /* What can be said before the body has come. */
 static int check_head(serve_exchange *x, serve_error *err) {
+    if (is_ambiguous(x)) return serve_refuse(err, 400, NULL, "the length of the body is told twice");
     if (!x->route) return serve_refuse(err, 404, NULL, "there is no route %s", x->path);
     if (!is_method(x, x->route->method))
         return serve_refuse(err, 405, NULL, "%s takes %s, not %s", x->path, x->route->method, x->method);
@@ -198,7 +215,7 @@ int serve_http_open(serve_server *s, int listener, char *why, size_t size) {
                                  MHD_OPTION_LISTEN_SOCKET, listener, MHD_OPTION_NOTIFY_COMPLETED, on_complete, NULL,
                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MOST_HEADERS, MHD_OPTION_CONNECTION_LIMIT,
                                  (unsigned)MOST_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)o->timeout,
-                                 MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+                                 MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
     if (s->daemon) return 0;
     snprintf(why, size,
              o->tls_cert ? "the server cannot be started: are %s and %s a certificate and its key?"

@@ -177,6 +177,15 @@ class Connections(ServerCase):
 
     # ---- Too large, too slow ----
 
+    def test_a_length_that_is_told_twice(self):
+        for two in (b"Content-Length: 2\r\nContent-Length: 3", b"Content-Length: 2\r\nContent-Length: 2",
+                    b"Content-Length: 2\r\nTransfer-Encoding: chunked", b"Transfer-Encoding: chunked\r\nContent-Length: 2"):
+            plain = self.socket()
+            plain.sendall(b"POST /tokenize HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n2\r\n{}\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n" % two)
+            answer = b"".join(iter(lambda: plain.recv(4096), b""))  # and hangs up: what follows is nobody's
+            self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), answer)
+            self.assertEqual(answer.count(b"HTTP/1.1"), 1, answer)
+
     def test_a_body_that_is_too_large_is_refused_by_its_length(self):
         plain = self.socket()
         plain.sendall(b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: 16777217\r\n\r\n")
