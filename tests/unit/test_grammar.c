@@ -108,13 +108,23 @@ static void test_bad_patterns(void **state) {
     static const struct {
         const char *pattern;
         int code;
-    } bad[] = {{"(", FERRUM_EINVAL},          {")", FERRUM_EINVAL},
-               {"[a", FERRUM_EINVAL},         {"*a", FERRUM_EINVAL},
-               {"a{3,2}", FERRUM_EINVAL},     {"[b-a]", FERRUM_EINVAL},
-               {"\\", FERRUM_EINVAL},         {"\\u12", FERRUM_EINVAL},
-               {"a\\c", FERRUM_EINVAL},       {"(a)\\1", FERRUM_EUNSUPPORTED},
-               {"\\bx", FERRUM_EUNSUPPORTED}, {"(?<=a)b", FERRUM_EUNSUPPORTED},
-               {"a{200000}", FERRUM_ELIMIT},  {"(?:(?!a)b)*c", FERRUM_EUNSUPPORTED},
+    } bad[] = {{"(", FERRUM_EINVAL},
+               {")", FERRUM_EINVAL},
+               {"[a", FERRUM_EINVAL},
+               {"*a", FERRUM_EINVAL},
+               {"a**", FERRUM_EINVAL},
+               {"a{2}{3}", FERRUM_EINVAL},
+               {"a+??", FERRUM_EINVAL},
+               {"a{3,2}", FERRUM_EINVAL},
+               {"[b-a]", FERRUM_EINVAL},
+               {"\\", FERRUM_EINVAL},
+               {"\\u12", FERRUM_EINVAL},
+               {"a\\c", FERRUM_EINVAL},
+               {"(a)\\1", FERRUM_EUNSUPPORTED},
+               {"\\bx", FERRUM_EUNSUPPORTED},
+               {"(?<=a)b", FERRUM_EUNSUPPORTED},
+               {"a{200000}", FERRUM_ELIMIT},
+               {"(?:(?!a)b)*c", FERRUM_EUNSUPPORTED},
                {"\xFF", FERRUM_EINVAL}};
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -140,8 +140,8 @@ static void test_patterns(void **state) {
     static const struct {
         const char *format;
         size_t count;
-    } many[] = {{"a*", 20000}, {".*a", 2000}, {"w%zu|", 10000}, {"(?!a%zu)", 500},
-                {"{2}", 30},   {"?", 1000},   {"x", 1000000}};
+    } many[] = {{"a*", 20000}, {".*a", 2000},  {"w%zu|", 10000},  {"(?!a%zu)", 500}, {"{2}", 30},
+                {"?", 1000},   {"x", 1000000}, {"{1,2}", 100000}, {"\\p{L}", 10000}, {"^a", 50000}};
     (void)state;
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) check_text(PATTERN, patterns[i], ANY);
     for (size_t i = 0; i < sizeof many / sizeof *many; i++) {
@@ -181,8 +181,23 @@ static void test_grammars(void **state) {
                 {"root ::= ", "r%zu r%zu\nr%zu ::= ", 60, "\"a\""},
                 {"root ::= ", "r%zu r%zu\nr%zu ::= \"(\" root \")\" | ", 60, "\"a\""},
                 {"root ::= ", "\"a\" | \"b\" r%zu\nr%zu ::= ", 20000, "\"c\""},
-                {"root ::= \"z\"", " | \"w%zu\" root", 20000, ""}};
+                {"root ::= \"z\"", " | \"w%zu\" root", 20000, ""},
+                {"root ::= \"a\"", "*", 400000, ""},
+                {"root ::= (root \"b\")", "{1,2}", 100000, " | \"a\""}};
     (void)state;
+    fe_text deep = {0}; /* rules in one another, each in groups in one another: more levels than either has */
+    fe_text_puts(&deep, "root ::= ");
+    for (size_t i = 0; i < 198; i++) {
+        repeat(&deep, "(", 199);
+        char name[32], head[40];
+        snprintf(name, sizeof name, "r%zu", i);
+        snprintf(head, sizeof head, "\n%s ::= ", name);
+        fe_text_puts(&deep, name);
+        repeat(&deep, ")", 199);
+        fe_text_puts(&deep, head);
+    }
+    fe_text_puts(&deep, "\"a\"");
+    check("rules and groups", GRAMMAR, &deep, FERRUM_ELIMIT);
     for (size_t i = 0; i < sizeof grammars / sizeof *grammars; i++)
         check_text(GRAMMAR, grammars[i].text, grammars[i].code);
     for (size_t i = 0; i < sizeof many / sizeof *many; i++) {
@@ -223,6 +238,9 @@ static void test_schemas(void **state) {
          "\"c."
          "{18}$\"}}]}",
          ANY},
+        {"{\"type\":\"string\",\"pattern\":\"^\\\\p{L}\\\\p{L}\\\\p{L}\\\\p{L}\\\\p{L}\\\\p{L}\\\\p{L}\\\\p{L}\\\\p{L}"
+         "\\\\p{L}\\\\p{L}\\\\p{L}$\"}",
+         0},
         {"{\"$defs\":{\"a\":{\"anyOf\":[{\"items\":{\"$ref\":\"#/$defs/a\"}},{\"properties\":{\"a\":{\"$ref\":\"#/"
          "$defs/"
          "a\"}}}]}},\"$ref\":\"#/$defs/a\"}",

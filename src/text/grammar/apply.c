@@ -605,11 +605,19 @@ static void narrow_strings(compiler *c, shapes *s, fe_re r) {
     for (size_t i = 0; i < s->count; i++) s->list[i].string = fe_re_and(c->res, s->list[i].string, r);
 }
 
+/* The same for a pattern's texts. They are texts of JSON strings: where any may come so far it is these, and that some belong to both
+ * need not be searched for. */
+static void narrow_to_pattern(compiler *c, shapes *s, fe_re r) {
+    fe_re any = fe_re_star(c->res, c->tokens->json_char);
+    for (size_t i = 0; i < s->count; i++)
+        s->list[i].string = s->list[i].string == any ? r : fe_re_and(c->res, s->list[i].string, r);
+}
+
 static bool apply_pattern(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
     fe_re r;
     if (v->type != FE_JSON_STRING) return invalid(c, schema, "pattern", "not a string");
     if (!fe_schema_pattern(c, schema, "pattern", v->text, v->len, &r)) return false;
-    narrow_strings(c, s, r);
+    narrow_to_pattern(c, s, r);
     return true;
 }
 static bool not_pattern(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
@@ -641,7 +649,10 @@ static bool format(compiler *c, shapes *s, const fe_json *schema, const fe_json 
     bool ok = !anchored.failed && fe_schema_pattern(c, schema, "format", anchored.data, anchored.len, &r);
     fe_text_free(&anchored);
     if (negative) keep_types(s, T_STRING);
-    if (ok) narrow_strings(c, s, negative ? fe_re_not(c->res, r) : r);
+    if (ok && negative)
+        narrow_strings(c, s, fe_re_not(c->res, r));
+    else if (ok)
+        narrow_to_pattern(c, s, r);
     return ok;
 }
 static bool apply_format(compiler *c, shapes *s, const fe_json *schema, const fe_json *v) {
@@ -858,7 +869,8 @@ static bool apply_names(compiler *c, shapes *s, const fe_json *schema, const fe_
     (void)schema;
     fe_re r;
     bool ok = read_names(c, v, &r);
-    for (size_t i = 0; i < s->count && ok; i++) s->list[i].names = fe_re_and(c->res, s->list[i].names, r);
+    for (size_t i = 0; i < s->count && ok; i++) /* all of r is content */
+        s->list[i].names = s->list[i].names == c->content ? r : fe_re_and(c->res, s->list[i].names, r);
     return ok;
 }
 

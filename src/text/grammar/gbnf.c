@@ -1,16 +1,25 @@
 #include "text/grammar/gbnf.h"
 
 #include "text/grammar/grow.h"
+#include "text/grammar/ranges.h"
+#include "text/grammar/reader.h"
 #include <stdio.h>
 #include <string.h>
 
-enum { DEPTH_MOST = 200, ITEMS_MOST = 1000000, COUNT_MOST = 100000 };
+enum {
+    DEPTH_MOST = 200,   /* of groups in one another, and of rules */
+    HEIGHT_MOST = 1000, /* of items, */
+    NESTED_MOST = 3000, /* and of those of all rules that stand in one another */
+    ITEMS_MOST = 1000000,
+    COUNT_MOST = 100000,
+};
 
 enum item_kind { CHARS, RULE, SEQUENCE, CHOICE, REPETITION };
 
 /* A node of the syntax tree; index 0 is none. Children are linked by next. */
 typedef struct item {
     uint8_t kind;
+    uint16_t height; /* levels of items below it */
     uint32_t child, next, lo, hi;
     uint32_t rule; /* RULE: which */
     fe_re chars;   /* CHARS */
@@ -29,9 +38,9 @@ typedef struct rule {
 typedef struct parser {
     fe_grammar *g;
     fe_res *res;
-    const char *name, *text;
-    size_t len, at;
-    unsigned depth;
+    const char *name;
+    fe_reader in;
+    unsigned depth, nested;
     item *items;
     size_t count, capacity;
     size_t line, line_at; /* the number of the line that the byte line_at stands in */
@@ -39,8 +48,7 @@ typedef struct parser {
     size_t rule_count, rule_capacity;
     uint32_t *slots; /* hash table of rules + 1, by name */
     size_t slot_mask;
-    fe_range *ranges;
-    size_t range_count, range_capacity;
+    fe_ranges ranges; /* of the class being read */
     ferrum_error *err;
     int rc;
 } parser;
@@ -48,7 +56,7 @@ typedef struct parser {
 /* ---- Reading ----------------------------------------------------------------------------------------------------- */
 
 static size_t line_of(parser *p) {
-    for (; p->line_at < p->at && p->line_at < p->len; p->line_at++) p->line += p->text[p->line_at] == '\n';
+    for (; p->line_at < p->in.at && p->line_at < p->in.len; p->line_at++) p->line += p->in.text[p->line_at] == '\n';
     return p->line;
 }
 
@@ -67,23 +75,22 @@ static uint32_t add(parser *p, item x) {
     return (uint32_t)p->count++;
 }
 
-static bool more(const parser *p) { return !p->rc && p->at < p->len; }
-static int peek(const parser *p) { return p->at < p->len ? (unsigned char)p->text[p->at] : -1; }
-static bool take(parser *p, const char *word) {
-    size_t n = strlen(word);
-    if (p->len - p->at < n || memcmp(p->text + p->at, word, n) != 0) return false;
-    p->at += n;
-    return true;
+/* The item holds the child. */
+static void raise_above(parser *p, uint32_t index, uint32_t child) {
+    item *x = &p->items[index];
+    x->height = (uint16_t)fe_max(x->height, p->items[child].height + 1u);
+    if (x->height > HEIGHT_MOST) complain(p, FERRUM_ELIMIT, "groups and repetitions stand in one another too deep");
 }
 
+static bool more(const parser *p) { return !p->rc && p->in.at < p->in.len; }
 /* White space and comments; line ends only where they are allowed. */
 static void skip(parser *p, bool lines) {
-    while (p->at < p->len) {
-        char c = p->text[p->at];
+    while (p->in.at < p->in.len) {
+        char c = p->in.text[p->in.at];
         if (c == '#')
-            while (p->at < p->len && p->text[p->at] != '\n') p->at++;
+            while (p->in.at < p->in.len && p->in.text[p->in.at] != '\n') p->in.at++;
         else if (c == ' ' || c == '\t' || (lines && (c == '\n' || c == '\r')))
-            p->at++;
+            p->in.at++;
         else
             return;
     }
@@ -94,10 +101,10 @@ static bool word_char(int c) {
 }
 
 static ferrum_str read_name(parser *p) {
-    size_t from = p->at;
-    while (word_char(peek(p))) p->at++;
-    if (p->at == from) wrong(p, "the name of a rule is missing");
-    return (ferrum_str){p->text + from, p->at - from};
+    size_t from = p->in.at;
+    while (word_char(fe_peek(&p->in))) p->in.at++;
+    if (p->in.at == from) wrong(p, "the name of a rule is missing");
+    return (ferrum_str){p->in.text + from, p->in.at - from};
 }
 
 static size_t hash_name(ferrum_str name) {
@@ -137,22 +144,16 @@ static uint32_t find_rule(parser *p, ferrum_str name) {
 }
 
 static uint32_t hex(parser *p, unsigned digits) {
-    uint32_t v = 0;
-    for (unsigned i = 0; i < digits; i++, p->at++) {
-        int c = peek(p), d = c >= '0' && c <= '9'                 ? c - '0'
-                             : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
-                                                                  : -1;
-        if (d < 0) return wrong(p, "a hexadecimal digit is missing");
-        v = v * 16 + (uint32_t)d;
-    }
-    if (v > FE_LAST_CHAR) return wrong(p, "no character has this number");
+    uint32_t v;
+    if (!fe_take_hex(&p->in, digits, &v)) return wrong(p, "a hexadecimal digit is missing");
+    if (v > FE_LAST_CHAR || (v >= 0xD800 && v < 0xE000)) return wrong(p, "no character has this number");
     return v;
 }
 
 static uint32_t read_char(parser *p) {
     uint32_t c = 0;
-    if (take(p, "\\")) {
-        switch (more(p) ? p->text[p->at++] : 0) {
+    if (fe_take(&p->in, "\\")) {
+        switch (more(p) ? p->in.text[p->in.at++] : 0) {
         case 'x': return hex(p, 2);
         case 'u': return hex(p, 4);
         case 'U': return hex(p, 8);
@@ -167,29 +168,22 @@ static uint32_t read_char(parser *p) {
         default: return wrong(p, "an escape that is not known");
         }
     }
-    size_t n = fe_utf8_decode(p->text + p->at, p->len - p->at, &c);
+    size_t n = fe_utf8_decode(p->in.text + p->in.at, p->in.len - p->in.at, &c);
     if (!n) return wrong(p, "not UTF-8");
-    p->at += n;
+    p->in.at += n;
     return c;
-}
-
-static void put(parser *p, uint32_t lo, uint32_t hi) {
-    if (fe_grow((void **)&p->ranges, &p->range_capacity, p->range_count + 1, sizeof *p->ranges))
-        p->ranges[p->range_count++] = (fe_range){lo, hi};
-    else
-        complain(p, FERRUM_ENOMEM, "out of memory");
 }
 
 /* Behind the opening quote. */
 static uint32_t read_literal(parser *p) {
     fe_re r = FE_RE_EMPTY;
     fe_text text = {0};
-    while (more(p) && peek(p) != '"') {
+    while (more(p) && fe_peek(&p->in) != '"') {
         char bytes[4];
         uint32_t c = read_char(p);
         fe_text_append(&text, bytes, fe_utf8_encode(c, bytes));
     }
-    if (!take(p, "\"")) wrong(p, "\" without another");
+    if (!fe_take(&p->in, "\"")) wrong(p, "\" without another");
     if (text.failed) complain(p, FERRUM_ENOMEM, "out of memory");
     if (!p->rc && text.len) r = fe_re_literal(p->res, text.data, text.len);
     fe_text_free(&text);
@@ -198,17 +192,19 @@ static uint32_t read_literal(parser *p) {
 
 /* Behind the opening bracket. */
 static uint32_t read_class(parser *p) {
-    bool negative = take(p, "^");
-    p->range_count = 0;
-    while (more(p) && peek(p) != ']') {
+    bool negative = fe_take(&p->in, "^");
+    p->ranges.count = 0;
+    while (more(p) && fe_peek(&p->in) != ']') {
         uint32_t lo = read_char(p), hi = lo;
-        if (peek(p) == '-' && p->at + 1 < p->len && p->text[p->at + 1] != ']') p->at++, hi = read_char(p);
+        if (fe_peek(&p->in) == '-' && p->in.at + 1 < p->in.len && p->in.text[p->in.at + 1] != ']')
+            p->in.at++, hi = read_char(p);
         if (hi < lo) wrong(p, "a range whose end lies before its beginning");
-        put(p, lo, hi);
+        fe_ranges_put(&p->ranges, lo, hi);
     }
-    if (!take(p, "]")) wrong(p, "[ without its ]");
+    if (!fe_take(&p->in, "]")) wrong(p, "[ without its ]");
+    if (p->ranges.failed) complain(p, FERRUM_ENOMEM, "out of memory");
     if (p->rc) return 0;
-    fe_re r = fe_re_chars(p->res, FE_UTF8, p->ranges, p->range_count);
+    fe_re r = fe_re_chars(p->res, FE_UTF8, p->ranges.list, p->ranges.count);
     if (negative) r = fe_re_minus(p->res, fe_grammar_tokens(p->g)->any_char, r);
     return add(p, (item){.kind = CHARS, .chars = r});
 }
@@ -216,28 +212,28 @@ static uint32_t read_class(parser *p) {
 static uint32_t read_choice(parser *p, bool nested);
 
 static uint32_t read_atom(parser *p) {
-    if (take(p, "\"")) return read_literal(p);
-    if (take(p, "[")) return read_class(p);
-    if (take(p, ".")) return add(p, (item){.kind = CHARS, .chars = fe_grammar_tokens(p->g)->any_char});
-    if (take(p, "(")) {
+    if (fe_take(&p->in, "\"")) return read_literal(p);
+    if (fe_take(&p->in, "[")) return read_class(p);
+    if (fe_take(&p->in, ".")) return add(p, (item){.kind = CHARS, .chars = fe_grammar_tokens(p->g)->any_char});
+    if (fe_take(&p->in, "(")) {
         if (++p->depth > DEPTH_MOST) return complain(p, FERRUM_ELIMIT, "groups nest more than 200 deep");
         skip(p, true);
         uint32_t group = read_choice(p, true);
         p->depth--;
-        if (!p->rc && !take(p, ")")) wrong(p, "( without its )");
+        if (!p->rc && !fe_take(&p->in, ")")) wrong(p, "( without its )");
         return group;
     }
-    if (peek(p) == '<' || peek(p) == '!')
+    if (fe_peek(&p->in) == '<' || fe_peek(&p->in) == '!')
         return complain(p, FERRUM_EUNSUPPORTED, "tokens by their number or name are not held");
     uint32_t named =
-        word_char(peek(p)) ? find_rule(p, read_name(p)) : wrong(p, "what stands here is no part of a rule");
+        word_char(fe_peek(&p->in)) ? find_rule(p, read_name(p)) : wrong(p, "what stands here is no part of a rule");
     return add(p, (item){.kind = RULE, .rule = named});
 }
 
 static uint32_t read_number(parser *p) {
-    uint32_t v = 0;
-    if (peek(p) < '0' || peek(p) > '9') return wrong(p, "a number is missing");
-    while (peek(p) >= '0' && peek(p) <= '9' && v <= COUNT_MOST) v = v * 10 + (uint32_t)(p->text[p->at++] - '0');
+    uint32_t v;
+    if (!fe_at_digit(&p->in)) return wrong(p, "a number is missing");
+    fe_take_number(&p->in, COUNT_MOST, &v);
     return v <= COUNT_MOST ? v : complain(p, FERRUM_ELIMIT, "a repetition of more than 100000 times");
 }
 
@@ -245,20 +241,22 @@ static uint32_t read_repetition(parser *p, bool nested) {
     uint32_t atom = read_atom(p);
     for (skip(p, nested); more(p); skip(p, nested)) {
         uint32_t lo = 0, hi = FE_RE_INF;
-        if (take(p, "*"))
+        if (fe_take(&p->in, "*"))
             lo = 0;
-        else if (take(p, "+"))
+        else if (fe_take(&p->in, "+"))
             lo = 1;
-        else if (take(p, "?"))
+        else if (fe_take(&p->in, "?"))
             hi = 1;
-        else if (take(p, "{")) {
+        else if (fe_take(&p->in, "{")) {
             lo = hi = read_number(p);
-            if (take(p, ",")) hi = peek(p) == '}' ? FE_RE_INF : read_number(p);
-            if (!take(p, "}")) wrong(p, "{ without its }");
+            if (fe_take(&p->in, ",")) hi = fe_peek(&p->in) == '}' ? FE_RE_INF : read_number(p);
+            if (!fe_take(&p->in, "}")) wrong(p, "{ without its }");
             if (lo > hi) wrong(p, "a repetition whose end lies before its beginning");
         } else
             break;
-        atom = add(p, (item){.kind = REPETITION, .child = atom, .lo = lo, .hi = hi});
+        uint32_t whole = add(p, (item){.kind = REPETITION, .child = atom, .lo = lo, .hi = hi});
+        raise_above(p, whole, atom);
+        atom = whole;
     }
     return atom;
 }
@@ -270,6 +268,7 @@ static void link_child(parser *p, uint32_t list, uint32_t *last, uint32_t child)
     else
         p->items[list].child = child;
     *last = child;
+    raise_above(p, list, child);
 }
 
 static uint32_t read_choice(parser *p, bool nested) {
@@ -277,10 +276,11 @@ static uint32_t read_choice(parser *p, bool nested) {
     do {
         skip(p, true);
         uint32_t sequence = add(p, (item){.kind = SEQUENCE}), last_item = 0;
-        while (more(p) && peek(p) != '|' && peek(p) != ')' && peek(p) != '\n' && peek(p) != '\r')
+        while (more(p) && fe_peek(&p->in) != '|' && fe_peek(&p->in) != ')' && fe_peek(&p->in) != '\n' &&
+               fe_peek(&p->in) != '\r')
             link_child(p, sequence, &last_item, read_repetition(p, nested));
         link_child(p, list, &last, sequence);
-    } while (more(p) && take(p, "|"));
+    } while (more(p) && fe_take(&p->in, "|"));
     return list;
 }
 
@@ -288,14 +288,15 @@ static void read_rules(parser *p) {
     for (skip(p, true); more(p); skip(p, true)) {
         uint32_t index = find_rule(p, read_name(p));
         skip(p, false);
-        if (!p->rc && !take(p, "::=")) wrong(p, "::= is missing behind the name of a rule");
+        if (!p->rc && !fe_take(&p->in, "::=")) wrong(p, "::= is missing behind the name of a rule");
         if (p->rc) return;
         if (p->rules[index].body) {
             wrong(p, "a rule of this name is there already");
             return;
         }
         uint32_t body = read_choice(p, false);
-        if (!p->rc && more(p) && peek(p) != '\n' && peek(p) != '\r') wrong(p, "what stands here is no part of a rule");
+        if (!p->rc && more(p) && fe_peek(&p->in) != '\n' && fe_peek(&p->in) != '\r')
+            wrong(p, "what stands here is no part of a rule");
         if (!p->rc) p->rules[index].body = body;
     }
 }
@@ -312,15 +313,44 @@ static bool regular(const parser *p, uint32_t index) {
     return true;
 }
 
-/* Rules become regular from the bottom up: those that lead back to themselves never do. */
-static void find_regular(parser *p) {
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (size_t i = 0; i < 2 * p->rule_count; i++) {
-            rule *r = &p->rules[i < p->rule_count ? i : 2 * p->rule_count - 1 - i];
-            if (!r->regular && regular(p, r->body)) r->regular = changed = true;
-        }
+typedef struct uses { /* of rules by others: lists, whose ends are 0 */
+    struct use {
+        uint32_t by, next;
+    } * list;
+    size_t count;
+    uint32_t *first,
+        *waits; /* [rules] the uses of each; the rules that it names and that are not known to be regular */
+} uses;
+
+static void note_uses(const parser *p, uses *u, uint32_t index, uint32_t by) {
+    const item *x = &p->items[index];
+    if (x->kind == RULE) {
+        u->waits[by]++;
+        u->list[u->count] = (struct use){by, u->first[x->rule]};
+        u->first[x->rule] = (uint32_t)u->count++;
     }
+    for (uint32_t c = x->child; c; c = p->items[c].next) note_uses(p, u, c, by);
+}
+
+/* Rules are regular where all that they name are: from those on that name none. Those that lead back to themselves never are. */
+static void find_regular(parser *p) {
+    uses u = {.list = malloc((p->count + 1) * sizeof *u.list), .count = 1};
+    u.first = calloc(p->rule_count, sizeof *u.first);
+    u.waits = calloc(p->rule_count, sizeof *u.waits);
+    uint32_t *queue = malloc((p->rule_count + 1) * sizeof *queue);
+    size_t n = 0;
+    if (!u.list || !u.first || !u.waits || !queue)
+        complain(p, FERRUM_ENOMEM, "out of memory");
+    else
+        for (uint32_t i = 0; i < p->rule_count; i++) note_uses(p, &u, p->rules[i].body, i);
+    for (uint32_t i = 0; i < p->rule_count && !p->rc; i++)
+        if (!u.waits[i]) queue[n++] = i;
+    for (size_t at = 0; at < n; at++) {
+        p->rules[queue[at]].regular = true;
+        for (uint32_t k = u.first[queue[at]]; k; k = u.list[k].next)
+            if (--u.waits[u.list[k].by] == 0) queue[n++] = u.list[k].by;
+    }
+    free(u.list), free(u.first), free(u.waits), free(queue);
 }
 
 static void complain_of_rule(parser *p, uint32_t index, int code, const char *what) {
@@ -346,11 +376,9 @@ static fe_re rule_expression(parser *p, uint32_t index) {
     return r;
 }
 
-static fe_re expression(parser *p, uint32_t index) {
-    const item x = p->items[index];
+static fe_re expression_of(parser *p, item x) {
     fe_re *list = NULL, r = FE_RE_NEVER;
     size_t n = 0, capacity = 0;
-    if (p->rc) return r;
     switch ((enum item_kind)x.kind) {
     case CHARS: return x.chars;
     case RULE: return rule_expression(p, x.rule);
@@ -367,6 +395,13 @@ static fe_re expression(parser *p, uint32_t index) {
     }
     if (!p->rc) r = x.kind == SEQUENCE ? fe_re_cat_of(p->res, list, n) : fe_re_or_of(p->res, list, n);
     free(list);
+    return r;
+}
+
+static fe_re expression(parser *p, uint32_t index) {
+    if (++p->nested > NESTED_MOST) complain(p, FERRUM_ELIMIT, "rules and groups stand in one another too deep");
+    fe_re r = p->rc ? FE_RE_NEVER : expression_of(p, p->items[index]);
+    p->nested--;
     return r;
 }
 
@@ -430,8 +465,11 @@ static int build(parser *p) {
 
 int fe_gbnf_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, const char *name,
                     ferrum_error *err) {
-    parser p = {
-        .name = name, .text = text, .len = len, .err = err, .line = 1, .g = fe_grammar_open(tokens, FE_SPACE_ANY)};
+    parser p = {.name = name,
+                .in = {.text = text, .len = len},
+                .err = err,
+                .line = 1,
+                .g = fe_grammar_open(tokens, FE_SPACE_ANY)};
     *out = NULL;
     if (!p.g) return fe_fail_memory(err, sizeof p, "a grammar");
     p.res = fe_grammar_res(p.g);
@@ -441,27 +479,10 @@ int fe_gbnf_compile(fe_grammar **out, const fe_tokens *tokens, const char *text,
     free(p.items);
     free(p.rules);
     free(p.slots);
-    free(p.ranges);
+    free(p.ranges.list);
     if (rc)
         fe_grammar_close(p.g);
     else
         *out = p.g;
-    return rc;
-}
-
-int fe_regex_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, ferrum_error *err) {
-    fe_grammar *g = fe_grammar_open(tokens, FE_SPACE_ANY);
-    fe_re r;
-    *out = NULL;
-    if (!g) return fe_fail_memory(err, len, "a grammar");
-    int rc = fe_pattern_compile(fe_grammar_res(g), FE_UTF8, true, text, len, &r, err);
-    if (!rc) {
-        rc = fe_grammar_finish(g, fe_node_term(g, r), NULL, NULL, err);
-        if (rc == FERRUM_EINVAL) rc = fe_fail(err, rc, "no text matches the pattern");
-    }
-    if (rc)
-        fe_grammar_close(g);
-    else
-        *out = g;
     return rc;
 }

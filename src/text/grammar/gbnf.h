@@ -9,7 +9,7 @@
 int fe_gbnf_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, const char *name,
                     ferrum_error *err);
 
-/* Texts that the pattern matches from end to end. */
+/* Texts that the pattern matches from end to end: public.c. */
 int fe_regex_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, ferrum_error *err);
 
 #endif

@@ -1,12 +1,20 @@
 #include "text/grammar/pattern.h"
 
 #include "text/grammar/grow.h"
+#include "text/grammar/ranges.h"
+#include "text/grammar/reader.h"
 #include <string.h>
-#include <utf8proc.h>
 
 enum node_kind { CHARS, CATENATION, CHOICE, REPETITION, START, END, AHEAD, NOTHING };
 
-enum { MAX_DEPTH = 200, MAX_NODES = 200000, MAX_COUNT = 100000 };
+enum {
+    MAX_DEPTH = 200,
+    MAX_NODES = 200000,
+    MAX_COUNT = 100000,
+    MAX_RANGES = 400000, /* of characters, in all classes */
+    KNOWN = 16,
+    LARGE = 32, /* ranges of a class that is worth finding again: \\p{L} has hundreds */
+};
 
 /* A node of the syntax tree. Children are linked by `next`. */
 typedef struct node {
@@ -21,14 +29,18 @@ typedef struct node {
 typedef struct parser {
     fe_res *s;
     fe_spelling spelling;
-    const char *text;
-    size_t len, at;
+    fe_reader in;
     unsigned depth;
     node *nodes;
     size_t count, capacity;
-    fe_range *ranges; /* of the class being read */
-    size_t range_count, range_capacity;
-    fe_re any; /* text of any length */
+    fe_ranges ranges; /* of the class being read */
+    struct known {    /* large classes that were read */
+        fe_range *list;
+        size_t count;
+        fe_re r;
+    } known[KNOWN];
+    size_t classes, made; /* large classes so far, and ranges of all that became expressions */
+    fe_re any;            /* text of any length */
     ferrum_error *err;
     int rc;
 } parser;
@@ -37,8 +49,8 @@ typedef struct parser {
 
 static uint32_t complain(parser *p, int code, const char *what) {
     char shown[96];
-    fe_printable(shown, sizeof shown, p->text, p->len);
-    if (!p->rc) p->rc = fe_fail(p->err, code, "pattern \"%s\", byte %zu: %s", shown, p->at, what);
+    fe_printable(shown, sizeof shown, p->in.text, p->in.len);
+    if (!p->rc) p->rc = fe_fail(p->err, code, "pattern \"%s\", byte %zu: %s", shown, p->in.at, what);
     return 0;
 }
 static uint32_t wrong(parser *p, const char *what) { return complain(p, FERRUM_EINVAL, what); }
@@ -53,137 +65,43 @@ static uint32_t add(parser *p, node n) {
     return (uint32_t)p->count++;
 }
 
-static bool more(const parser *p) { return !p->rc && p->at < p->len; }
-static int peek(const parser *p) { return p->at < p->len ? (unsigned char)p->text[p->at] : -1; }
-static bool take(parser *p, const char *word) {
-    size_t n = strlen(word);
-    if (p->len - p->at < n || memcmp(p->text + p->at, word, n) != 0) return false;
-    p->at += n;
-    return true;
-}
-
+static bool more(const parser *p) { return !p->rc && p->in.at < p->in.len; }
 static uint32_t next_char(parser *p) {
     uint32_t c = 0;
-    if (p->at >= p->len) return wrong(p, "the pattern ends where a character has to come");
-    size_t n = fe_utf8_decode(p->text + p->at, p->len - p->at, &c);
+    if (p->in.at >= p->in.len) return wrong(p, "the pattern ends where a character has to come");
+    size_t n = fe_utf8_decode(p->in.text + p->in.at, p->in.len - p->in.at, &c);
     if (!n) wrong(p, "not UTF-8");
-    p->at += n ? n : 1;
+    p->in.at += n ? n : 1;
     return c;
 }
 
-static void put(parser *p, uint32_t lo, uint32_t hi) {
-    if (!fe_grow((void **)&p->ranges, &p->range_capacity, p->range_count + 1, sizeof *p->ranges))
-        complain(p, FERRUM_ENOMEM, "out of memory");
-    else
-        p->ranges[p->range_count++] = (fe_range){lo, hi};
-}
-
-static int compare_ranges(const void *a, const void *b) {
-    const fe_range *x = a, *y = b;
-    return x->lo < y->lo ? -1 : x->lo > y->lo;
-}
-
-/* Turns what was put from index `from` on into its complement. */
-static void invert(parser *p, size_t from) {
-    size_t n = p->range_count - from;
-    if (p->rc) return;
-    if (n) qsort(p->ranges + from, n, sizeof *p->ranges, compare_ranges);
-    uint32_t at = 0;
-    fe_range *copy = malloc((n + 1) * sizeof *copy);
-    if (!copy) {
-        complain(p, FERRUM_ENOMEM, "out of memory");
-        return;
-    }
-    if (n) memcpy(copy, p->ranges + from, n * sizeof *copy);
-    p->range_count = from;
-    for (size_t i = 0; i < n; i++) {
-        if (copy[i].lo > at) put(p, at, copy[i].lo - 1);
-        if (copy[i].hi + 1 > at) at = copy[i].hi + 1;
-    }
-    if (at <= FE_LAST_CHAR) put(p, at, FE_LAST_CHAR);
-    free(copy);
-}
-
-static void put_class(parser *p, uint32_t letter) {
-    static const fe_range space[] = {{9, 13},          {32, 32},         {0xA0, 0xA0},     {0x1680, 0x1680},
-                                     {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F}, {0x205F, 0x205F},
-                                     {0x3000, 0x3000}, {0xFEFF, 0xFEFF}};
-    size_t from = p->range_count;
-    switch (letter | 32) {
-    case 'd': put(p, '0', '9'); break;
-    case 'w':
-        put(p, '0', '9'), put(p, 'A', 'Z');
-        put(p, '_', '_'), put(p, 'a', 'z');
-        break;
-    case 's':
-        for (size_t i = 0; i < sizeof space / sizeof *space; i++) put(p, space[i].lo, space[i].hi);
-        break;
-    default: break;
-    }
-    if (letter < 'a') invert(p, from);
-}
-
-static const char *const category_names[] = {"Cn", "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd",
-                                             "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm",
-                                             "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co"};
+static void put(parser *p, uint32_t lo, uint32_t hi) { fe_ranges_put(&p->ranges, lo, hi); }
 
 /* \p{Lu}, \p{L}, \p{Letter} …, behind the brace. */
 static void put_category(parser *p, bool negative) {
-    static const char *const longer[][2] = {
-        {"Letter", "L"},   {"Uppercase_Letter", "Lu"}, {"Lowercase_Letter", "Ll"}, {"Mark", "M"},
-        {"Number", "N"},   {"Decimal_Number", "Nd"},   {"Punctuation", "P"},       {"Symbol", "S"},
-        {"Separator", "Z"}};
-    const char *close = memchr(p->text + p->at, '}', p->len - p->at);
-    if (!close) {
+    const char *start = p->in.text + p->in.at, *close = memchr(start, '}', p->in.len - p->in.at);
+    if (!close)
         wrong(p, "\\p{ without its }");
-        return;
-    }
-    ferrum_str name = {p->text + p->at, (size_t)(close - p->text) - p->at};
-    if (name.len > 17 && !memcmp(name.data, "General_Category=", 17)) name.data += 17, name.len -= 17;
-    for (size_t i = 0; i < sizeof longer / sizeof *longer; i++)
-        if (name.len == strlen(longer[i][0]) && !memcmp(name.data, longer[i][0], name.len))
-            name = (ferrum_str){longer[i][1], strlen(longer[i][1])};
-    uint32_t wanted = 0;
-    for (unsigned i = 0; i < 30 && name.len && name.len <= 2; i++)
-        if (!memcmp(category_names[i], name.data, name.len)) wanted |= 1u << i;
-    if (!wanted) {
+    else if (!fe_ranges_put_category(&p->ranges, (ferrum_str){start, (size_t)(close - start)}, negative))
         unknown(p, "no such general category of Unicode is known here (scripts and properties are not)");
-        return;
-    }
-    size_t from = p->range_count;
-    uint32_t start = 0;
-    bool in = false;
-    for (uint32_t c = 0; c <= FE_LAST_CHAR + 1; c++) {
-        bool now = c <= FE_LAST_CHAR && wanted >> utf8proc_category((utf8proc_int32_t)c) & 1;
-        if (now && !in) start = c;
-        if (!now && in) put(p, start, c - 1);
-        in = now;
-    }
-    if (negative) invert(p, from);
-    p->at = (size_t)(close - p->text) + 1;
+    else
+        p->in.at = (size_t)(close - p->in.text) + 1;
 }
 
 static uint32_t hex(parser *p, unsigned digits) {
-    uint32_t v = 0;
-    for (unsigned i = 0; i < digits; i++) {
-        int c = peek(p);
-        int d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
-        if (d < 0) return wrong(p, "a hexadecimal digit is missing");
-        v = v * 16 + (uint32_t)d;
-        p->at++;
-    }
-    return v;
+    uint32_t v;
+    return fe_take_hex(&p->in, digits, &v) ? v : wrong(p, "a hexadecimal digit is missing");
 }
 
 static uint32_t unicode_escape(parser *p) {
     uint32_t c = 0;
-    if (take(p, "{")) {
-        while (more(p) && peek(p) != '}' && c <= FE_LAST_CHAR) c = c * 16 + hex(p, 1);
-        if (!take(p, "}") || c > FE_LAST_CHAR) return wrong(p, "no character has this number");
+    if (fe_take(&p->in, "{")) {
+        while (more(p) && fe_peek(&p->in) != '}' && c <= FE_LAST_CHAR) c = c * 16 + hex(p, 1);
+        if (!fe_take(&p->in, "}") || c > FE_LAST_CHAR) return wrong(p, "no character has this number");
         return c;
     }
     c = hex(p, 4);
-    if (c >= 0xD800 && c < 0xDC00 && take(p, "\\u")) c = 0x10000 + ((c - 0xD800) << 10) + (hex(p, 4) & 0x3FF);
+    if (c >= 0xD800 && c < 0xDC00 && fe_take(&p->in, "\\u")) c = 0x10000 + ((c - 0xD800) << 10) + (hex(p, 4) & 0x3FF);
     return c;
 }
 
@@ -197,10 +115,10 @@ static bool escape(parser *p, uint32_t *c, bool in_class) {
     case 'w':
     case 'W':
     case 's':
-    case 'S': put_class(p, *c); return false;
+    case 'S': fe_ranges_put_class(&p->ranges, *c); return false;
     case 'p':
     case 'P':
-        if (take(p, "{")) return put_category(p, *c == 'P'), false;
+        if (fe_take(&p->in, "{")) return put_category(p, *c == 'P'), false;
         return wrong(p, "\\p is to be followed by {");
     case 't': *c = '\t'; return true;
     case 'n': *c = '\n'; return true;
@@ -223,35 +141,53 @@ static bool escape(parser *p, uint32_t *c, bool in_class) {
     return true;
 }
 
-static uint32_t chars_node(parser *p, size_t from) {
-    size_t count = p->range_count - from;
-    fe_re r = p->rc || !count ? FE_RE_NEVER : fe_re_chars(p->s, p->spelling, p->ranges + from, count);
-    p->range_count = from;
+/* The ranges as an expression. Large classes are found again: to make one takes half a millisecond. */
+static fe_re chars(parser *p) {
+    const fe_ranges *r = &p->ranges;
+    size_t bytes = r->count * sizeof *r->list;
+    for (size_t i = 0; i < KNOWN && i < p->classes && r->count >= LARGE; i++)
+        if (p->known[i].count == r->count && !memcmp(p->known[i].list, r->list, bytes)) return p->known[i].r;
+    if ((p->made += r->count) > MAX_RANGES)
+        return complain(p, FERRUM_ELIMIT, "its classes have too many ranges"), FE_RE_NEVER;
+    fe_re made = fe_re_chars(p->s, p->spelling, r->list, r->count);
+    fe_range *copy = r->count >= LARGE ? malloc(bytes) : NULL;
+    if (!copy) return made; /* and perhaps made again */
+    struct known *k = &p->known[p->classes++ % KNOWN];
+    free(k->list);
+    memcpy(copy, r->list, bytes);
+    *k = (struct known){copy, r->count, made};
+    return made;
+}
+
+static uint32_t chars_node(parser *p) {
+    if (p->ranges.failed) complain(p, FERRUM_ENOMEM, "out of memory");
+    fe_re r = p->rc || !p->ranges.count ? FE_RE_NEVER : chars(p);
+    p->ranges.count = 0;
     return add(p, (node){.kind = CHARS, .chars = r});
 }
 
 /* Behind "[". */
 static uint32_t read_class(parser *p) {
-    bool negative = take(p, "^");
-    while (more(p) && peek(p) != ']') {
+    bool negative = fe_take(&p->in, "^");
+    while (more(p) && fe_peek(&p->in) != ']') {
         uint32_t lo, hi;
-        bool single = take(p, "\\") ? escape(p, &lo, true) : (lo = next_char(p), true);
-        if (peek(p) == '-' && p->at + 1 < p->len && p->text[p->at + 1] != ']' && single) {
-            p->at++;
-            size_t before = p->range_count;
-            bool end = take(p, "\\") ? escape(p, &hi, true) : (hi = next_char(p), true);
+        bool single = fe_take(&p->in, "\\") ? escape(p, &lo, true) : (lo = next_char(p), true);
+        if (fe_peek(&p->in) == '-' && p->in.at + 1 < p->in.len && p->in.text[p->in.at + 1] != ']' && single) {
+            p->in.at++;
+            size_t before = p->ranges.count;
+            bool end = fe_take(&p->in, "\\") ? escape(p, &hi, true) : (hi = next_char(p), true);
             if (!end)
                 put(p, lo, lo), put(p, '-', '-');
             else if (hi < lo)
                 return wrong(p, "a range whose end lies before its beginning");
             else
-                p->range_count = before, put(p, lo, hi);
+                p->ranges.count = before, put(p, lo, hi);
         } else if (single)
             put(p, lo, lo);
     }
-    if (!take(p, "]")) return wrong(p, "[ without its ]");
-    if (negative) invert(p, 0);
-    return chars_node(p, 0);
+    if (!fe_take(&p->in, "]")) return wrong(p, "[ without its ]");
+    if (negative) fe_ranges_invert(&p->ranges, 0);
+    return chars_node(p);
 }
 
 static uint32_t read_choice(parser *p);
@@ -259,21 +195,21 @@ static uint32_t read_choice(parser *p);
 /* Behind "(". */
 static uint32_t read_group(parser *p) {
     node n = {.kind = CATENATION};
-    if (take(p, "?="))
+    if (fe_take(&p->in, "?="))
         n.kind = AHEAD;
-    else if (take(p, "?!"))
+    else if (fe_take(&p->in, "?!"))
         n.kind = AHEAD, n.negative = true;
-    else if (take(p, "?<=") || take(p, "?<!"))
+    else if (fe_take(&p->in, "?<=") || fe_take(&p->in, "?<!"))
         return unknown(p, "looking behind is not held");
-    else if (take(p, "?<") || take(p, "?P<")) {
-        while (more(p) && peek(p) != '>') p->at++;
-        if (!take(p, ">")) return wrong(p, "a group's name without its >");
-    } else if (take(p, "?") && !take(p, ":"))
+    else if (fe_take(&p->in, "?<") || fe_take(&p->in, "?P<")) {
+        while (more(p) && fe_peek(&p->in) != '>') p->in.at++;
+        if (!fe_take(&p->in, ">")) return wrong(p, "a group's name without its >");
+    } else if (fe_take(&p->in, "?") && !fe_take(&p->in, ":"))
         return unknown(p, "a kind of group that is not known");
     if (++p->depth > MAX_DEPTH) return complain(p, FERRUM_ELIMIT, "groups nest more than 200 deep");
     n.child = read_choice(p);
     p->depth--;
-    if (!p->rc && !take(p, ")")) return wrong(p, "( without its )");
+    if (!p->rc && !fe_take(&p->in, ")")) return wrong(p, "( without its )");
     if (n.kind != AHEAD) return n.child;
     n.nullable = n.anchored = true;
     return add(p, n);
@@ -281,72 +217,65 @@ static uint32_t read_group(parser *p) {
 
 static uint32_t read_atom(parser *p) {
     uint32_t c;
-    if (take(p, "(")) return read_group(p);
-    if (take(p, "[")) return read_class(p);
-    if (take(p, "^")) return add(p, (node){.kind = START, .nullable = true, .anchored = true});
-    if (take(p, "$")) return add(p, (node){.kind = END, .nullable = true, .anchored = true});
-    if (take(p, ".")) {
+    if (fe_take(&p->in, "(")) return read_group(p);
+    if (fe_take(&p->in, "[")) return read_class(p);
+    if (fe_take(&p->in, "^")) return add(p, (node){.kind = START, .nullable = true, .anchored = true});
+    if (fe_take(&p->in, "$")) return add(p, (node){.kind = END, .nullable = true, .anchored = true});
+    if (fe_take(&p->in, ".")) {
         put(p, '\n', '\n'), put(p, '\r', '\r'), put(p, 0x2028, 0x2029);
-        invert(p, 0);
-        return chars_node(p, 0);
+        fe_ranges_invert(&p->ranges, 0);
+        return chars_node(p);
     }
-    if (take(p, "\\")) {
+    if (fe_take(&p->in, "\\")) {
         if (escape(p, &c, false)) put(p, c, c);
-        return chars_node(p, 0);
+        return chars_node(p);
     }
-    int first = peek(p);
+    int first = fe_peek(&p->in);
     if (first == '*' || first == '+' || first == '?') return wrong(p, "nothing to repeat");
     c = next_char(p);
     put(p, c, c);
-    return chars_node(p, 0);
+    return chars_node(p);
 }
 
 static uint32_t read_number(parser *p) {
-    uint32_t v = 0;
-    while (peek(p) >= '0' && peek(p) <= '9') {
-        v = v * 10 + (uint32_t)(peek(p) - '0');
-        if (v > MAX_COUNT) return complain(p, FERRUM_ELIMIT, "a repetition of more than 100000 times");
-        p->at++;
-    }
-    return v;
+    uint32_t v;
+    fe_take_number(&p->in, MAX_COUNT, &v);
+    return v <= MAX_COUNT ? v : complain(p, FERRUM_ELIMIT, "a repetition of more than 100000 times");
 }
 
 /* "{2}", "{2,}" or "{2,3}"; false, and nothing taken, where the brace is a character like any other. */
 static bool read_braces(parser *p, uint32_t *lo, uint32_t *hi) {
-    size_t start = p->at;
-    p->at++;
-    bool digits = peek(p) >= '0' && peek(p) <= '9';
+    size_t start = p->in.at;
+    p->in.at++;
+    bool digits = fe_at_digit(&p->in);
     *lo = *hi = read_number(p);
-    if (take(p, ",")) *hi = peek(p) >= '0' && peek(p) <= '9' ? read_number(p) : FE_RE_INF;
-    if (digits && take(p, "}")) return true;
-    p->at = start;
+    if (fe_take(&p->in, ",")) *hi = fe_at_digit(&p->in) ? read_number(p) : FE_RE_INF;
+    if (digits && fe_take(&p->in, "}")) return true;
+    p->in.at = start;
     return false;
 }
 
+/* *, +, ?, or braces with numbers; false: none comes next. */
+static bool read_quantifier(parser *p, uint32_t *lo, uint32_t *hi) {
+    *lo = fe_peek(&p->in) == '+', *hi = fe_peek(&p->in) == '?' ? 1 : FE_RE_INF;
+    if (fe_take(&p->in, "*") || fe_take(&p->in, "+") || fe_take(&p->in, "?")) return true;
+    return fe_peek(&p->in) == '{' && read_braces(p, lo, hi);
+}
+
 static uint32_t read_repetition(parser *p) {
-    uint32_t atom = read_atom(p);
-    while (more(p)) {
-        uint32_t lo = 0, hi = FE_RE_INF;
-        if (take(p, "*"))
-            lo = 0;
-        else if (take(p, "+"))
-            lo = 1;
-        else if (take(p, "?"))
-            hi = 1;
-        else if (peek(p) != '{' || !read_braces(p, &lo, &hi))
-            break;
-        if (lo > hi) return wrong(p, "a repetition whose end lies before its beginning");
-        take(p, "?");
-        if (peek(p) == '+') return unknown(p, "possessive repetition is not held");
-        const node *a = p->rc ? &(node){0} : &p->nodes[atom];
-        atom = add(p, (node){.kind = REPETITION,
-                             .child = atom,
-                             .lo = lo,
-                             .hi = hi,
-                             .nullable = lo == 0 || a->nullable,
-                             .anchored = a->anchored});
-    }
-    return atom;
+    uint32_t atom = read_atom(p), lo, hi, more_lo, more_hi;
+    if (!more(p) || !read_quantifier(p, &lo, &hi)) return atom;
+    if (lo > hi) return wrong(p, "a repetition whose end lies before its beginning");
+    fe_take(&p->in, "?");
+    if (fe_peek(&p->in) == '+') return unknown(p, "possessive repetition is not held");
+    if (read_quantifier(p, &more_lo, &more_hi)) return wrong(p, "nothing to repeat");
+    const node *a = p->rc ? &(node){0} : &p->nodes[atom];
+    return add(p, (node){.kind = REPETITION,
+                         .child = atom,
+                         .lo = lo,
+                         .hi = hi,
+                         .nullable = lo == 0 || a->nullable,
+                         .anchored = a->anchored});
 }
 
 /* Links child as the list's last; `all`: the list is nullable if all its members are. */
@@ -365,14 +294,15 @@ static void link_child(parser *p, uint32_t list, uint32_t *last, uint32_t child,
 
 static uint32_t read_catenation(parser *p) {
     uint32_t list = add(p, (node){.kind = CATENATION, .nullable = true}), last = 0;
-    while (more(p) && peek(p) != '|' && peek(p) != ')') link_child(p, list, &last, read_repetition(p), true);
+    while (more(p) && fe_peek(&p->in) != '|' && fe_peek(&p->in) != ')')
+        link_child(p, list, &last, read_repetition(p), true);
     return list;
 }
 
 static uint32_t read_choice(parser *p) {
     uint32_t list = add(p, (node){.kind = CHOICE}), last = 0;
     do link_child(p, list, &last, read_catenation(p), false);
-    while (more(p) && take(p, "|"));
+    while (more(p) && fe_take(&p->in, "|"));
     return list;
 }
 
@@ -392,7 +322,8 @@ static fe_re around(parser *p, fe_re r, edge lead, edge trail) {
 typedef struct row {
     uint32_t *items;
     size_t count;
-    size_t first, last; /* the members in [first, last) are neither START nor AHEAD in front, nor END behind */
+    size_t first, last;         /* the members in [first, last) are neither START nor AHEAD in front, nor END behind */
+    size_t taking, taking_last; /* the first and the last that take a character; count, and 0, where none does */
     bool start, ahead, end;
 } row;
 
@@ -402,7 +333,11 @@ static bool read_row(parser *p, const node *list, row *r) {
     *r = (row){.items = malloc((n + 1) * sizeof *r->items), .count = n, .last = n};
     if (!r->items) return complain(p, FERRUM_ENOMEM, "out of memory");
     n = 0;
-    for (uint32_t c = list->child; c; c = p->nodes[c].next) r->items[n++] = c;
+    r->taking = r->count;
+    for (uint32_t c = list->child; c; c = p->nodes[c].next) {
+        if (!p->nodes[c].nullable) r->taking = fe_min(r->taking, n), r->taking_last = n;
+        r->items[n++] = c;
+    }
     for (; r->first < n; r->first++) {
         enum node_kind kind = p->nodes[r->items[r->first]].kind;
         if (kind != START && kind != AHEAD) break;
@@ -422,12 +357,7 @@ static fe_re convert_ahead(parser *p, const node *n, fe_re rest, edge trail) {
 
 /* An anchor that has to hold between other members: it never does, if what stands before it (or behind) takes a character. */
 static void check_inner(parser *p, const row *r, size_t i) {
-    bool before = false, behind = false;
-    for (size_t j = 0; j < r->count; j++) {
-        if (j < i) before |= !p->nodes[r->items[j]].nullable;
-        if (j > i) behind |= !p->nodes[r->items[j]].nullable;
-    }
-    bool at_start = i <= r->first, at_end = i + 1 >= r->last;
+    bool before = r->taking<i, behind = r->taking_last> i, at_start = i <= r->first, at_end = i + 1 >= r->last;
     if ((!before && !at_start) || (!behind && !at_end))
         unknown(p, "an anchor beside something that may be empty is not held");
 }
@@ -497,13 +427,14 @@ static fe_re convert(parser *p, uint32_t index, edge lead, edge trail) {
 
 int fe_pattern_compile(fe_res *s, fe_spelling spelling, bool whole, const char *text, size_t len, fe_re *out,
                        ferrum_error *err) {
-    parser p = {.s = s, .spelling = spelling, .text = text, .len = len, .err = err};
+    parser p = {.s = s, .spelling = spelling, .in = {.text = text, .len = len}, .err = err};
     p.any = fe_re_star(s, fe_re_any_char(s, spelling));
     add(&p, (node){.kind = NOTHING});
     uint32_t root = read_choice(&p);
     if (more(&p)) wrong(&p, ") without its (");
     *out = convert(&p, root, whole ? CLOSED : OPEN, whole ? CLOSED : OPEN);
     free(p.nodes);
-    free(p.ranges);
+    free(p.ranges.list);
+    for (size_t i = 0; i < KNOWN; i++) free(p.known[i].list);
     return p.rc ? p.rc : fe_res_failed(s, err);
 }

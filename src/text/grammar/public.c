@@ -43,6 +43,23 @@ int ferrum_grammar_from_schema(ferrum_grammar **out, const ferrum_vocabulary *v,
     return rc;
 }
 
+int fe_regex_compile(fe_grammar **out, const fe_tokens *tokens, const char *text, size_t len, ferrum_error *err) {
+    fe_grammar *g = fe_grammar_open(tokens, FE_SPACE_ANY);
+    fe_re r;
+    *out = NULL;
+    if (!g) return fe_fail_memory(err, len, "a grammar");
+    int rc = fe_pattern_compile(fe_grammar_res(g), FE_UTF8, true, text, len, &r, err);
+    if (!rc) {
+        rc = fe_grammar_finish(g, fe_node_term(g, r), NULL, NULL, err);
+        if (rc == FERRUM_EINVAL) rc = fe_fail(err, rc, "no text matches the pattern");
+    }
+    if (rc)
+        fe_grammar_close(g);
+    else
+        *out = g;
+    return rc;
+}
+
 int ferrum_grammar_from_regex(ferrum_grammar **out, const ferrum_vocabulary *v, const char *pattern, size_t len,
                               ferrum_error *err) {
     return fe_regex_compile(out, v, pattern, len, err);
