@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 enum {
+    FE_NODES_MOST = 4000000,
     FE_STACKS_MOST = 1 << 18, /* interned frames before they are collected, the first time */
     FE_STACKS_LIMIT = 1 << 23,
     FE_DEPTH_MOST = 20000,    /* frames on one stack */
@@ -181,19 +182,27 @@ struct fe_constraint {
 };
 enum { FE_ENDED = 0 }; /* the place behind an end token, where nothing may come */
 
-/* stacks.c: the parse. All need the lock. Where they fail, g->failed tells. */
+/* stacks.c. These, and those of expand.c, need the lock. Where they fail, g->failed tells. */
 uint32_t fe_stack_push(fe_grammar *g, frame_kind kind, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t parent);
+/* One stack that stands for both: below a top that they share, what lies under it is merged. */
+uint32_t fe_stack_merge(fe_grammar *g, uint32_t x, uint32_t y);
+/* Sets of keys, by the places of properties among their object's keys. */
+uint32_t fe_set_intern(fe_grammar *g, const uint64_t *bits, uint32_t words);
+const uint64_t *fe_set_at(const fe_grammar *g, uint32_t set);
+bool fe_keys_any(const fe_grammar *g, uint32_t set, uint32_t from, uint32_t to);
+uint32_t fe_place_intern(fe_grammar *g, const pairs *p);
+void fe_grammar_collect(fe_grammar *g);
+
+/* expand.c: the parse. */
 /* The pairs from which stack k goes on: *first in g->pool, their number; *end: nothing need follow. */
 uint32_t fe_stack_closure(fe_grammar *g, uint32_t k, uint32_t *first, bool *end);
 /* Behind the key at that place among its object's: what follows. */
 uint32_t fe_stack_behind_key(fe_grammar *g, uint32_t keys, uint32_t at);
 /* The same place inside an item, whose text may be any. */
 uint32_t fe_stack_any_text(fe_grammar *g, uint32_t read);
-bool fe_keys_any(const fe_grammar *g, uint32_t set, uint32_t from, uint32_t to);
 void fe_pairs_start(fe_grammar *g, pairs *out);
 bool fe_pairs_step(fe_grammar *g, const pairs *from, uint8_t byte, pairs *to);
-uint32_t fe_place_intern(fe_grammar *g, const pairs *p);
-void fe_grammar_collect(fe_grammar *g);
+
 static inline const object *fe_object_of(const fe_grammar *g, fe_node n) { return &g->objects[g->nodes[n].a]; }
 static inline const array *fe_array_of(const fe_grammar *g, fe_node n) { return &g->arrays[g->nodes[n].a]; }
 /* With what was counted of contains so far, an item of that set: *count becomes what is counted then; false: it may not be. */
@@ -216,6 +225,10 @@ size_t fe_grammar_bytes(const fe_grammar *g);
 
 /* walk.c */
 bool fe_place_mask(fe_grammar *g, uint32_t p, uint64_t *mask);
+
+/* Sets of keys. */
+static inline void fe_bit_add(uint64_t *set, uint32_t i) { set[i >> 6] |= (uint64_t)1 << (i & 63); }
+static inline bool fe_bit_has(const uint64_t *set, uint32_t i) { return set[i >> 6] >> (i & 63) & 1; }
 
 static inline bool fe_grammar_fail(fe_grammar *g, int code) {
     if (!g->failed) g->failed = code;

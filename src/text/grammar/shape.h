@@ -173,13 +173,24 @@ bool fe_schema_step(compiler *c);
 bool fe_schema_steps(compiler *c, size_t count);
 bool fe_schema_pattern(compiler *c, const fe_json *schema, const char *keyword, const char *text, size_t len,
                        fe_re *out);
+bool fe_parts_add(compiler *c, parts *p, part x);
+/* The node of all that fits the parts; it may be defined later. */
+fe_node fe_schema_node_of(compiler *c, parts *p);
+
+/* values.c: defines the conjunction's node. */
+void fe_schema_define(compiler *c, size_t index);
+
+/* references.c */
+/* The names by which references find schemas, and the documents that are embedded in this one. */
+bool fe_schema_find_anchors(compiler *c, const fe_json *v, const fe_json *document);
 /* Does $dynamicRef or $recursiveRef mean what $ref would? */
 bool fe_schema_unambiguous(compiler *c, const fe_json *schema, const fe_json *ref);
 const fe_json *fe_schema_resolve(compiler *c, const fe_json *schema, const fe_json *ref);
-bool fe_parts_add(compiler *c, parts *p, part x);
 
 /* apply.c: narrows the shapes by a part; false where the compiler has failed. */
 bool fe_apply(compiler *c, shapes *s, part p);
+
+/* shapes.c */
 shape fe_shape_any(const compiler *c);
 bool fe_shapes_add(compiler *c, shapes *s, const shape *x);
 
