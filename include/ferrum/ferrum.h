@@ -436,7 +436,7 @@ typedef struct ferrum_batch_options {
 
 FERRUM_API void ferrum_batch_options_init(ferrum_batch_options *options);
 
-/* options NULL: the defaults. FERRUM_EUNSUPPORTED: the device has no caches to share ("metal"). */
+/* options NULL: the defaults. */
 FERRUM_API int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferrum_batch_options *options,
                                  ferrum_error *err);
 FERRUM_API void ferrum_batch_close(ferrum_batch *b); /* after its sessions */

@@ -262,7 +262,7 @@ enum { FERRUM_KV_BLOCK = 16, FERRUM_KV_PAGE = 64 };
  * Without pages a sequence has its caches for itself, and position p is their row p. With pages many sequences share caches,
  * of which each has pages of FERRUM_KV_PAGE rows: position p stands in page pages[p / FERRUM_KV_PAGE]. What is appended to must
  * be in no other span; what is read only may be in several. The array, as long as first + rows needs, must stay as it is until the
- * stream has been waited for. FERRUM_EINVAL: the device "metal" takes no pages. */
+ * stream has been waited for. */
 typedef struct ferrum_kv_span {
     ferrum_tensor k_cache, v_cache;
     uint32_t rows, first;

@@ -9,9 +9,6 @@ void ferrum_batch_options_init(ferrum_batch_options *options) {
 }
 
 static int open_pages(ferrum_batch *b, const ferrum_batch_options *options, ferrum_error *err) {
-    if (!fe_device_has_pages(b->model->device))
-        return fe_fail(err, FERRUM_EUNSUPPORTED, "the device \"%s\" has no KV caches in pages",
-                       ferrum_device_name(b->model->device));
     uint64_t count = ((uint64_t)options->positions + FERRUM_KV_PAGE - 1) / FERRUM_KV_PAGE;
     if (count * FERRUM_KV_PAGE > UINT32_MAX)
         return fe_fail(err, FERRUM_ELIMIT, "a KV cache of %u positions was asked for; the most is %u",

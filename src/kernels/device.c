@@ -76,7 +76,6 @@ bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type) {
     return type == FERRUM_F16 || type == FERRUM_F32 || (type == FERRUM_Q8_0 && dev->backend->kv_q8_0);
 }
 
-bool fe_device_has_pages(const ferrum_device *dev) { return dev->backend->kv_pages; }
 uint32_t fe_device_even_rows(const ferrum_device *dev) { return dev->backend->even_rows; }
 
 uint64_t ferrum_device_memory_left(const ferrum_device *dev) {

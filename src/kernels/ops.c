@@ -231,7 +231,6 @@ static bool caches_ok(ferrum_stream *s, const char *op, const ferrum_tensor *k, 
 }
 
 static bool pages_ok(ferrum_stream *s, const char *op, const ferrum_kv_span *span) {
-    if (!fe_device_has_pages(s->device)) return refuse(s, op, "the device has no caches in pages");
     size_t last = ((size_t)span->first + span->rows - 1) / FERRUM_KV_PAGE, pages = span->k_cache.rows / FERRUM_KV_PAGE;
     for (size_t i = 0; i <= last; i++)
         if (!check(s, span->pages[i] < pages, op, "the number of pages", span->pages[i] + (size_t)1, pages))

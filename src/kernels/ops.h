@@ -69,7 +69,6 @@ typedef struct fe_backend {
     uint32_t pass_rows;  /* tokens of a prompt that a pass should take; 0: no matter */
     ferrum_type kv_type; /* that sessions should give their KV caches */
     bool kv_q8_0;        /* they may be Q8_0 too, besides F16 and F32 */
-    bool kv_pages;       /* and may be in pages */
     uint32_t even_rows;  /* ops of up to so many rows give each the bits that it has by itself; 0: not known of any */
     int (*open)(ferrum_device *dev, const ferrum_device_options *options, ferrum_error *err);
     void (*close)(ferrum_device *dev);
@@ -118,8 +117,12 @@ ferrum_type fe_device_kv_type(const ferrum_device *dev);
 /* As many tokens as `usual` or, where the device wants more of them at once, so many. */
 uint32_t fe_device_pass_rows(const ferrum_device *dev, uint32_t usual);
 bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type);
-bool fe_device_has_pages(const ferrum_device *dev);
 uint32_t fe_device_even_rows(const ferrum_device *dev);
+
+/* Pages of a span that has them. */
+static inline size_t fe_kv_pages(const ferrum_kv_span *span) {
+    return ((size_t)span->first + span->rows + FERRUM_KV_PAGE - 1) / FERRUM_KV_PAGE;
+}
 
 /* What RoPE multiplies the pairs at a position by, besides turning them. */
 double fe_rope_magnitude(const ferrum_rope_params *p, int32_t position);

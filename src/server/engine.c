@@ -69,6 +69,19 @@ static int choose_positions(const serve_server *s, uint32_t *out, char *why, siz
 
 static void *run(void *user);
 
+/* What the device cannot do for any request (lookup) is told at the start. */
+static int try_session(const serve_engine *e, ferrum_error *err) {
+    ferrum_session *session;
+    ferrum_session_options o;
+    ferrum_session_options_init(&o);
+    o.batch = e->batch;
+    o.context = e->server->context;
+    o.lookup = e->server->options->lookup;
+    int rc = ferrum_session_open(&session, e->server->model, &o, err);
+    if (rc == 0) ferrum_session_close(session);
+    return rc;
+}
+
 int serve_engine_start(serve_engine *e, char *why, size_t size) {
     serve_server *s = e->server;
     const serve_options *o = s->options;
@@ -83,7 +96,7 @@ int serve_engine_start(serve_engine *e, char *why, size_t size) {
     if (choose_positions(s, &b.positions, why, size) != 0) return -1;
     b.kv = o->kv;
     b.prompt_rows = o->chunk;
-    if (ferrum_batch_open(&e->batch, s->model, &b, &err) != 0) {
+    if (ferrum_batch_open(&e->batch, s->model, &b, &err) != 0 || try_session(e, &err) != 0) {
         snprintf(why, size, "%s", err.message);
         return -1;
     }

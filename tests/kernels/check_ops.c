@@ -374,7 +374,7 @@ static void check_attention(side *ref, side *cpu, ferrum_type type) {
         check_alone(s, &seq, spans, &p, q, out);
         if (!p.bidirectional && strcmp(ferrum_device_name(s->device), "cpu") == 0)
             check_rows_alone(s, &seq, spans, &p, q, out);
-        if (fe_device_has_pages(s->device)) check_pages(s, &seq, spans, &p, k, v, q, out);
+        check_pages(s, &seq, spans, &p, k, v, q, out);
     }
     char name[64];
     snprintf(name, sizeof name, "attention, %s caches", ferrum_type_name(type));

@@ -204,7 +204,6 @@ const fe_backend fe_backend_cpu = {
     .name = "cpu",
     .kv_type = FERRUM_F16,
     .kv_q8_0 = true,
-    .kv_pages = true,
     .even_rows = 15, /* any number but with AMX, where products of 16 rows are another kind's; more pay for no guess */
     .open = cpu_open,
     .close = cpu_close,

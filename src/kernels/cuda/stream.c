@@ -128,12 +128,8 @@ static bool keep_angles(cuda_stream *s, const fe_op *op, size_t *at) {
     return true;
 }
 
-static size_t count_pages(const ferrum_kv_span *span) {
-    return ((size_t)span->first + span->rows + FERRUM_KV_PAGE - 1) / FERRUM_KV_PAGE;
-}
-
 static bool same_pages(const cuda_pages *kept, const ferrum_kv_span *span) {
-    return kept->array == span->pages && kept->count == count_pages(span);
+    return kept->array == span->pages && kept->count == fe_kv_pages(span);
 }
 
 static cuda_pages *new_pages(cuda_stream *s) {
@@ -156,7 +152,7 @@ static bool keep_pages(cuda_stream *s, const ferrum_kv_span *span, size_t index,
     if (index >= s->pages_count || !same_pages(&s->pages[index], span))
         for (index = 0; index < s->pages_count && !same_pages(&s->pages[index], span);) index++;
     if (index == s->pages_count) {
-        size_t at, count = count_pages(span);
+        size_t at, count = fe_kv_pages(span);
         cuda_pages *fresh = new_pages(s);
         if (!fresh || !keep(s, span->pages, count * sizeof *span->pages, &at)) return false;
         *fresh = (cuda_pages){span->pages, count, s->kept_address + at};
@@ -208,7 +204,7 @@ static size_t arrays_bytes(const fe_op *op) {
     size_t spans = 2 * op->span_count * sizeof(fe_cuda_span), ints = op->ints ? op->out.rows * sizeof *op->ints : 0;
     size_t angles = op->kind == FE_OP_ROPE ? op->out.rows * op->u.rope.params.dims * sizeof(float) : 0, pages = 0;
     for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; span++)
-        if (span->pages) pages += fe_round_up(count_pages(span) * sizeof *span->pages, 64);
+        if (span->pages) pages += fe_round_up(fe_kv_pages(span) * sizeof *span->pages, 64);
     return spans + ints + angles + pages + SLACK;
 }
 
@@ -265,7 +261,6 @@ const fe_backend fe_backend_cuda = {
     .pass_rows = 2048,
     .kv_type = FERRUM_F16,
     .kv_q8_0 = true,
-    .kv_pages = true,
     .open = fe_cuda_open,
     .close = fe_cuda_close,
     .buffer_open = fe_cuda_buffer_open,

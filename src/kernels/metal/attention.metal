@@ -43,12 +43,14 @@ static inline void load_lane(device const E *from, uint head_dim, uint lane, thr
 /* KEYS positions from t on; those not below `end` count for nothing. */
 template <typename C, uint PAIRS>
 static inline void attend_few(constant fe_metal_attention &p, thread few_rows<C, PAIRS> &s, device const C *keys,
-                              device const C *values, uint t, uint end, uint lane) {
+                              device const C *values, device const uint *pages, uint t, uint end, uint lane) {
     float scores[FE_METAL_GROUP][KEYS];
+    ulong rows[KEYS];
     UNROLL
     for (uint i = 0; i < KEYS; i++) {
         float2 k[PAIRS];
-        load_lane<C, PAIRS>(keys + ulong(min(t + i, end - 1)) * p.head_dim, p.head_dim, lane, k);
+        rows[i] = cache_row(p.paged, pages, min(t + i, end - 1)) * p.head_dim;
+        load_lane<C, PAIRS>(keys + rows[i], p.head_dim, lane, k);
         UNROLL
         for (uint g = 0; g < FE_METAL_GROUP; g++) {
             float product = 0.0f;
@@ -76,7 +78,7 @@ static inline void attend_few(constant fe_metal_attention &p, thread few_rows<C,
     UNROLL
     for (uint i = 0; i < KEYS; i++) {
         float2 v[PAIRS];
-        load_lane<C, PAIRS>(values + ulong(min(t + i, end - 1)) * p.head_dim, p.head_dim, lane, v);
+        load_lane<C, PAIRS>(values + rows[i], p.head_dim, lane, v);
         UNROLL
         for (uint g = 0; g < FE_METAL_GROUP; g++) {
             UNROLL
@@ -119,8 +121,8 @@ static inline void merge_few(constant fe_metal_attention &p, device float *out, 
 
 template <typename C, uint PAIRS>
 static void attention_few(constant fe_metal_attention &p, device const float *q, device const C *keys,
-                          device const C *values, device float *out, device float *parts, threadgroup float *sums,
-                          threadgroup float *stats, uint3 group, uint at, uint lane, uint simd) {
+                          device const C *values, device const uint *pages, device float *out, device float *parts,
+                          threadgroup float *sums, threadgroup float *stats, uint3 group, uint at, uint lane, uint simd) {
     uint chunks = (p.group + FE_METAL_GROUP - 1) / FE_METAL_GROUP, kv_head = group.x / chunks;
     uint skipped = group.x % chunks * FE_METAL_GROUP, heads = min(p.group - skipped, uint(FE_METAL_GROUP));
     uint head = kv_head * p.group + skipped, row = group.y, last = last_of(p, row);
@@ -140,7 +142,7 @@ static void attention_few(constant fe_metal_attention &p, device const float *q,
         s.total[g] = 0.0f;
     }
     for (uint t = begin + simd * KEYS; t < end; t += FE_METAL_SPLIT_SIMDS * KEYS)
-        attend_few<C, PAIRS>(p, s, keys, values, t, end, lane);
+        attend_few<C, PAIRS>(p, s, keys, values, pages, t, end, lane);
     UNROLL
     for (uint g = 0; g < FE_METAL_GROUP; g++) {
         UNROLL
@@ -162,12 +164,13 @@ static void attention_few(constant fe_metal_attention &p, device const float *q,
     kernel void attention_few_##name(constant fe_metal_attention &p [[buffer(0)]],                                     \
                                      device const float *q [[buffer(1)]], device const C *keys [[buffer(2)]],          \
                                      device const C *values [[buffer(3)]], device float *out [[buffer(4)]],            \
-                                     device float *parts [[buffer(5)]], uint3 group [[threadgroup_position_in_grid]],  \
+                                     device float *parts [[buffer(5)]], device const uint *pages [[buffer(6)]],         \
+                                     uint3 group [[threadgroup_position_in_grid]],                                     \
                                      uint at [[thread_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]], \
                                      uint simd [[simdgroup_index_in_threadgroup]]) {                                   \
         threadgroup float sums[PAIRS][FEW_SUMS];                                                                       \
         threadgroup float stats[FEW_STATS];                                                                            \
-        attention_few<C, PAIRS>(p, q, keys, values, out, parts, &sums[0][0], stats, group, at, lane, simd);            \
+        attention_few<C, PAIRS>(p, q, keys, values, pages, out, parts, &sums[0][0], stats, group, at, lane, simd);     \
     }
 ATTENTION_FEW(f16_64, half, 1)
 ATTENTION_FEW(f16_128, half, 2)
@@ -245,8 +248,8 @@ static inline void scale_rows(thread simdgroup_float8x8 *sums, threadgroup float
 
 template <typename C, uint TILES>
 static void attention_many(constant fe_metal_attention &p, device const float *q, device const C *keys,
-                           device const C *values, device float *out, threadgroup float *scores,
-                           threadgroup float *square, uint3 group, uint lane, uint simd) {
+                           device const C *values, device const uint *pages, device float *out,
+                           threadgroup float *scores, threadgroup float *square, uint3 group, uint lane, uint simd) {
     uint head = group.x, tiles = p.head_dim / 8;
     uint wanted = group.y * FE_METAL_FLASH_ROWS + simd * 8;
     if (wanted >= p.rows) return;
@@ -271,7 +274,7 @@ static void attention_many(constant fe_metal_attention &p, device const float *q
         for (uint j = 0; j < FE_METAL_FLASH_KEYS; j += 8) {
             simdgroup_float8x8 product = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
             if (t + j < end) {
-                device const C *from = keys + ulong(t + j) * p.head_dim;
+                device const C *from = keys + cache_row(p.paged, pages, t + j) * p.head_dim;
                 UNROLL
                 for (uint i = 0; i < TILES; i++) {
                     if (i >= tiles) continue;
@@ -287,7 +290,7 @@ static void attention_many(constant fe_metal_attention &p, device const float *q
         if (simd_min(fade) < 1.0f) scale_rows<TILES>(sums, square, fade, tiles, lane);
         simdgroup_barrier(mem_flags::mem_threadgroup);
         for (uint j = 0; j < FE_METAL_FLASH_KEYS && t + j < end; j += 8) {
-            device const C *from = values + ulong(t + j) * p.head_dim;
+            device const C *from = values + cache_row(p.paged, pages, t + j) * p.head_dim;
             simdgroup_float8x8 weights;
             simdgroup_load(weights, scores + j, FE_METAL_FLASH_KEYS);
             UNROLL
@@ -311,11 +314,11 @@ static void attention_many(constant fe_metal_attention &p, device const float *q
     kernel void attention_many_##name(                                                                             \
         constant fe_metal_attention &p [[buffer(0)]], device const float *q [[buffer(1)]],                         \
         device const C *keys [[buffer(2)]], device const C *values [[buffer(3)]], device float *out [[buffer(4)]], \
-        uint3 group [[threadgroup_position_in_grid]], uint lane [[thread_index_in_simdgroup]],                     \
-        uint simd [[simdgroup_index_in_threadgroup]]) {                                                            \
+        device const uint *pages [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]],                      \
+        uint lane [[thread_index_in_simdgroup]], uint simd [[simdgroup_index_in_threadgroup]]) {                   \
         threadgroup float scores[FLASH_SCORES];                                                                    \
         threadgroup float squares[FLASH_SQUARES];                                                                  \
-        attention_many<C, TILES>(p, q, keys, values, out, scores + simd * 8 * FE_METAL_FLASH_KEYS,                 \
+        attention_many<C, TILES>(p, q, keys, values, pages, out, scores + simd * 8 * FE_METAL_FLASH_KEYS,          \
                                  squares + simd * 64, group, lane, simd);                                          \
     }
 ATTENTION_MANY(f16_64, half, 8)

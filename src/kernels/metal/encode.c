@@ -33,6 +33,14 @@ static void bind_kept(metal_stream *s, unsigned index, const void *array, size_t
     fe_metal_bind_at(s, index, s->kept, offset, bytes);
 }
 
+/* Those of the span, or what is never read. */
+static void bind_pages(metal_stream *s, unsigned index, const ferrum_kv_span *span, const ferrum_tensor *any) {
+    if (span && span->pages)
+        bind_kept(s, index, span->pages, fe_kv_pages(span) * sizeof *span->pages);
+    else
+        fe_metal_bind(s, index, any);
+}
+
 void fe_metal_dispatch(metal_stream *s, metal_kernel kind, ferrum_type type, const void *params, size_t bytes,
                        fe_mtl_size groups, size_t threads) {
     ferrum_error error;
@@ -188,6 +196,7 @@ static void dispatch_heads(metal_stream *s, const fe_heads *h, const float *angl
                         .first = span ? span->first : 0,
                         .rows = (uint32_t)rows,
                         .cache_rows = span ? (uint32_t)span->k_cache.rows : 0,
+                        .paged = span && span->pages,
                         .eps = {h->eps[0], h->eps[1]}};
     const ferrum_tensor *any = h->x[0] ? h->x[0] : h->x[1];
     uint32_t count = 0;
@@ -211,6 +220,7 @@ static void dispatch_heads(metal_stream *s, const fe_heads *h, const float *angl
         fe_metal_bind(s, 9, any);
     fe_metal_bind(s, 10, span ? &span->k_cache : any);
     fe_metal_bind(s, 11, span ? &span->v_cache : any);
+    bind_pages(s, 12, span, any);
     fe_metal_dispatch(s, METAL_HEADS, span ? span->k_cache.type : FERRUM_F32, &p, sizeof p,
                       (fe_mtl_size){count, rows, 1}, FE_METAL_SIMD);
 }
@@ -317,6 +327,7 @@ static void attend(metal_stream *s, const fe_op *op, const ferrum_kv_span *span,
                             .window = a->window,
                             .splits = splits_of(span, a),
                             .bidirectional = a->bidirectional,
+                            .paged = span->pages != NULL,
                             .scale = a->scale,
                             .softcap = a->softcap};
     unsigned size = a->head_dim <= 64 ? 0 : a->head_dim <= 128 ? 1 : 2;
@@ -325,6 +336,7 @@ static void attend(metal_stream *s, const fe_op *op, const ferrum_kv_span *span,
     fe_metal_bind(s, 2, &span->k_cache);
     fe_metal_bind(s, 3, &span->v_cache);
     fe_metal_bind(s, 4, &out);
+    bind_pages(s, 6, span, &out);
     if (!is_few(span)) {
         fe_metal_dispatch(s, METAL_MANY_64 + size, type, &p, sizeof p,
                           (fe_mtl_size){a->heads, metal_groups(span->rows, FE_METAL_FLASH_ROWS), 1},

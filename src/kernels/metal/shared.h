@@ -27,6 +27,7 @@ enum {
     FE_METAL_SPLIT_SIMDS = 4,
     FE_METAL_FLASH_ROWS = 32, /* queries that one threadgroup of the attention for many rows takes */
     FE_METAL_FLASH_KEYS = 32, /* and keys at once */
+    FE_METAL_PAGE = 64,       /* rows of a page of a cache */
 };
 
 /* What follows on the products of a gate and an up projection. */
@@ -99,6 +100,7 @@ typedef struct fe_metal_heads {
     uint32_t biased, normed, rotated; /* bit i: that of q, k, v */
     uint32_t head_dim, dims, interleaved;
     uint32_t append, first, rows, cache_rows; /* k and v go to the caches' positions from `first` on */
+    uint32_t paged;                           /* as fe_metal_attention has it */
     float eps[2];                             /* of q's and k's norm */
 } fe_metal_heads;
 
@@ -110,6 +112,7 @@ typedef struct fe_metal_attention {
     uint32_t window; /* 0: none */
     uint32_t splits; /* parts of the positions; 1: the result is complete */
     uint32_t bidirectional;
+    uint32_t paged; /* position p stands in page pages[p / FE_METAL_PAGE] of the caches, else in their row p */
     float scale, softcap;
 } fe_metal_attention;
 

@@ -78,6 +78,24 @@ static const void *keep(metal_stream *s, const void *array, size_t bytes) {
     return kept;
 }
 
+/* With their pages, in one piece. */
+static const ferrum_kv_span *keep_spans(metal_stream *s, const fe_op *op) {
+    size_t bytes = fe_round_up(op->span_count * sizeof *op->spans, 16);
+    for (size_t i = 0; i < op->span_count; i++)
+        if (op->spans[i].pages) bytes += fe_kv_pages(&op->spans[i]) * sizeof *op->spans[i].pages;
+    ferrum_kv_span *kept = reserve(s, bytes);
+    if (!kept) return NULL;
+    memcpy(kept, op->spans, op->span_count * sizeof *kept);
+    uint32_t *pages = (uint32_t *)(void *)((char *)kept + fe_round_up(op->span_count * sizeof *kept, 16));
+    for (ferrum_kv_span *span = kept; span < kept + op->span_count; span++) {
+        if (!span->pages) continue;
+        size_t count = fe_kv_pages(span);
+        span->pages = memcpy(pages, span->pages, count * sizeof *pages);
+        pages += count;
+    }
+    return kept;
+}
+
 /* Once for all layers that turn by the same. */
 static const float *angles_for(metal_stream *s, const fe_op *op) {
     const ferrum_rope_params *p = &op->u.rope.params;
@@ -107,7 +125,7 @@ static void metal_submit(ferrum_stream *owner, const fe_op *op) {
     metal_step step = {.op = *op};
     if (op->kind == FE_OP_ROPE) step.angles = angles_for(s, op);
     if (op->kind == FE_OP_EMBED) step.op.ints = keep(s, op->ints, op->out.rows * sizeof *op->ints);
-    if (op->spans) step.op.spans = keep(s, op->spans, op->span_count * sizeof *op->spans);
+    if (op->spans) step.op.spans = keep_spans(s, op);
     if (!s->failed) s->steps[s->steps_count++] = step;
 }
 

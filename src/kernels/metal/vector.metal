@@ -153,6 +153,11 @@ kernel void scale(constant fe_metal_scale &p [[buffer(0)]], device const float *
     }
 FOR_EACH_TYPE(EMBED)
 
+/* The row of the caches where a position stands; eight from a multiple of 8 on are side by side. */
+static inline ulong cache_row(bool paged, device const uint *pages, uint position) {
+    return paged ? ulong(pages[position / FE_METAL_PAGE]) * FE_METAL_PAGE + position % FE_METAL_PAGE : position;
+}
+
 /* A simdgroup a head; x: the head among those of q, k and v that have something to be done, y: the row. A lane keeps elements
  * lane, lane + 32, … in registers; the pairs that RoPE turns are exchanged through threadgroup memory.
  * angles: for every row dims/2 cosines, then dims/2 sines. */
@@ -160,7 +165,8 @@ template <typename C>
 static inline void finish_head(constant fe_metal_heads &p, device float *q, device float *k, device float *v,
                                device const float *q_bias, device const float *k_bias, device const float *v_bias,
                                device const float *q_weight, device const float *k_weight, device const float *angles,
-                               device C *k_cache, device C *v_cache, threadgroup float *head, uint3 group, uint lane) {
+                               device C *k_cache, device C *v_cache, device const uint *pages, threadgroup float *head,
+                               uint3 group, uint lane) {
     uint which = group.x < p.heads[0] ? 0 : group.x < p.heads[0] + p.heads[1] ? 1 : 2;
     uint index = group.x - (which > 0 ? p.heads[0] : 0) - (which > 1 ? p.heads[1] : 0);
     device float *x = (which == 0 ? q : which == 1 ? k : v) + group.y * p.stride[which] + index * p.head_dim;
@@ -191,7 +197,8 @@ static inline void finish_head(constant fe_metal_heads &p, device float *q, devi
     }
     simdgroup_barrier(mem_flags::mem_threadgroup);
     bool append = p.append && which > 0;
-    device C *cache = (which == 1 ? k_cache : v_cache) + (ulong(index) * p.cache_rows + p.first + group.y) * p.head_dim;
+    ulong to = append ? ulong(index) * p.cache_rows + cache_row(p.paged, pages, p.first + group.y) : 0;
+    device C *cache = (which == 1 ? k_cache : v_cache) + to * p.head_dim;
     for (uint i = lane; i < p.head_dim; i += FE_METAL_SIMD) {
         if (biased || normed || rotated) x[i] = head[i];
         if (append) cache[i] = C(head[i]);
@@ -209,10 +216,11 @@ static inline void finish_head(constant fe_metal_heads &p, device float *q, devi
                              device const float *v_bias [[buffer(6)]], device const float *q_weight [[buffer(7)]],    \
                              device const float *k_weight [[buffer(8)]], device const float *angles [[buffer(9)]],    \
                              device C *k_cache [[buffer(10)]], device C *v_cache [[buffer(11)]],                      \
+                             device const uint *pages [[buffer(12)]],                                                 \
                              uint3 group [[threadgroup_position_in_grid]], uint lane [[thread_index_in_simdgroup]]) { \
         threadgroup float head[FE_METAL_HEAD];                                                                        \
-        finish_head<C>(p, q, k, v, q_bias, k_bias, v_bias, q_weight, k_weight, angles, k_cache, v_cache, head, group, \
-                       lane);                                                                                         \
+        finish_head<C>(p, q, k, v, q_bias, k_bias, v_bias, q_weight, k_weight, angles, k_cache, v_cache, pages, head, \
+                       group, lane);                                                                                  \
     }
 HEADS(f16, half)
 HEADS(f32, float)

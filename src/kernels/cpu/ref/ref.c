@@ -344,7 +344,6 @@ const fe_backend fe_backend_ref = {
     .name = "ref",
     .kv_type = FERRUM_F32,
     .kv_q8_0 = true,
-    .kv_pages = true,
     .even_rows = 15, /* any */
     .open = ref_open,
     .close = ref_close,
