@@ -2,7 +2,7 @@
 """Answers of SmolLM2 at temperature 1 under JSON Schemas: each is parsed, and validated by the package jsonschema.
 
 The schemas are those of structured.jsonl, a hundred over all keywords that are held, whose values are bounded in length, so that each
-answer comes to its end within the model's context: one that does not counts as a failure. Five seeds each, through `ferrum run`,
+answer comes to its end within the model's context: one that does not counts as a failure (three may nest without bound). Five seeds each, through `ferrum run`,
 one of five with the white space of an indented text. Prints a table and fails unless all answers are valid.
 
     scripts/conformance structured [--seeds N] [--jobs N] [--only N] [--model smollm2] [-v]
