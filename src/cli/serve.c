@@ -127,11 +127,22 @@ static int serve_path(serve_arguments *a, const char *name, char *path) {
     return status;
 }
 
+/* An empty text is most often a variable of the shell that is not set: an empty key would let in whoever sends an empty one. */
+static int check_texts(const serve_arguments *a) {
+    for (size_t i = 0; i < a->keys.count; i++)
+        if (!*a->keys.items[i]) return cli_fail(CLI_USAGE, "--api-key is empty");
+    for (size_t i = 0; i < a->aliases.count; i++)
+        if (!*a->aliases.items[i]) return cli_fail(CLI_USAGE, "--alias is empty");
+    return a->cors && !*a->cors ? cli_fail(CLI_USAGE, "--cors is empty") : CLI_GO_ON;
+}
+
 static int serve(int argc, char **argv) {
     serve_arguments a = {
         .host = "127.0.0.1", .port = 8080, .parallel = 16, .queue = 256, .chunk = 128, .timeout = 60, .ping = 15};
     cli_args args = {0};
     int status = cli_parse(&cli_serve_command, argc, argv, &a, &args);
+    if (status != CLI_GO_ON) return status;
+    status = check_texts(&a);
     if (status != CLI_GO_ON) return status;
     if (!a.tls_cert != !a.tls_key) return cli_fail(CLI_USAGE, "--tls-cert and --tls-key need each other");
     char *path = NULL, *name = plain_name(args.items[0]);

@@ -25,32 +25,20 @@ static json_t *token_name(const char *text, size_t len, bool chat) {
     return whole;
 }
 
-enum { MOST_SMALL = 256 };
-
-/* In `small`, or, where it is longer, to be freed; NULL: out of memory. */
-static char *token_bytes(const serve_choice *c, int32_t id, char *small, size_t *len) {
-    const ferrum_tokenizer *t = c->job->exchange->server->tokenizer;
-    *len = ferrum_token_bytes(t, id, small, MOST_SMALL);
-    if (*len <= MOST_SMALL) return small;
-    char *text = malloc(*len);
-    if (text) ferrum_token_bytes(t, id, text, *len);
-    return text;
-}
-
 /* Characters that begin in the token. */
 static size_t token_characters(const serve_choice *c, int32_t id) {
-    char small[MOST_SMALL];
+    char small[SERVE_SMALL_TOKEN];
     size_t len, count = 0;
-    char *text = token_bytes(c, id, small, &len);
+    char *text = serve_token_bytes(c->job->exchange->server->tokenizer, id, small, &len);
     for (size_t i = 0; text && i < len; i++) count += ((unsigned char)text[i] & 0xC0) != 0x80;
     if (text != small) free(text);
     return count;
 }
 
 static json_t *token_text(const serve_choice *c, int32_t id, json_t **bytes) {
-    char small[MOST_SMALL];
+    char small[SERVE_SMALL_TOKEN];
     size_t len;
-    char *text = token_bytes(c, id, small, &len);
+    char *text = serve_token_bytes(c->job->exchange->server->tokenizer, id, small, &len);
     if (!text) return NULL;
     json_t *string = token_name(text, len, c->job->request.chat);
     if (bytes) *bytes = json_array();

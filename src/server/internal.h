@@ -142,6 +142,9 @@ void serve_handle_page(serve_exchange *x);
 
 /* ---- Others ---- */
 
+/* A token's bytes: in `small`, or, where they are more than that holds, to be freed; NULL: out of memory. */
+enum { SERVE_SMALL_TOKEN = 256 };
+char *serve_token_bytes(const ferrum_tokenizer *t, int32_t id, char *small, size_t *len);
 int serve_listen(const serve_options *o, char *address, size_t address_size, char *why, size_t size);
 void serve_log_request(const serve_exchange *x, unsigned status, bool complete);
 void serve_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

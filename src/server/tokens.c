@@ -8,6 +8,14 @@ static int need_tokenizer(const serve_server *s, serve_error *err) {
     return s->tokenizer ? 0 : serve_refuse(err, 400, NULL, "the model has no tokenizer");
 }
 
+char *serve_token_bytes(const ferrum_tokenizer *t, int32_t id, char *small, size_t *len) {
+    *len = ferrum_token_bytes(t, id, small, SERVE_SMALL_TOKEN);
+    if (*len <= SERVE_SMALL_TOKEN) return small;
+    char *text = malloc(*len);
+    if (text) ferrum_token_bytes(t, id, text, *len);
+    return text;
+}
+
 /* ---- /tokenize ---- */
 
 typedef struct tokenize_body {
@@ -17,10 +25,12 @@ typedef struct tokenize_body {
 
 static json_t *token_json(const serve_server *s, int32_t id, bool piece) {
     if (!piece) return json_integer(id);
-    char bytes[256];
-    size_t len = ferrum_token_bytes(s->tokenizer, id, bytes, sizeof bytes);
-    return json_pack("{si so}", "id", (int)id, "piece",
-                     serve_json_text(bytes, len < sizeof bytes ? len : sizeof bytes));
+    char small[SERVE_SMALL_TOKEN];
+    size_t len;
+    char *text = serve_token_bytes(s->tokenizer, id, small, &len);
+    json_t *token = json_pack("{si so}", "id", (int)id, "piece", text ? serve_json_text(text, len) : NULL);
+    if (text != small) free(text);
+    return token;
 }
 
 static int tokenize(const serve_server *s, const json_t *body, json_t **out, serve_error *err) {

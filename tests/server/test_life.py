@@ -138,7 +138,8 @@ class Life(Case):
         self.fails(tiny, "--port", 0, "--tls-cert", tiny, "--tls-key", tiny)
         for options, words in ((["--port", 65536], ["--port"]), (["--tls-cert", "x"], ["--tls-key"]),
                                (["--memory", "much"], ["much"]), (["--parallel", 0], ["--parallel"]),
-                               (["--timeout", 0], ["--timeout"]), ([tiny], [])):
+                               (["--timeout", 0], ["--timeout"]), ([tiny], []), (["--api-key", ""], ["--api-key is empty"]),
+                               (["--alias", ""], ["--alias"]), (["--cors", ""], ["--cors"])):
             self.fails(tiny, *options, status=2, words=words)
 
     # ---- How it ends ----
