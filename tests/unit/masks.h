@@ -23,4 +23,24 @@ static inline void check_mask(fe_constraint *c) {
     }
 }
 
+/* Byte by byte, with the mask looked at before each. */
+static inline bool takes(fe_grammar *g, const char *text, size_t len, bool every_mask) {
+    fe_constraint *c;
+    bool ok = true;
+    assert_int_equal(fe_constraint_open(&c, g, NULL), 0);
+    for (size_t i = 0; i < len && ok; i++) {
+        if (every_mask) check_mask(c);
+        assert_int_equal(fe_constraint_mask(c, mask, NULL), 0);
+        ok = in_mask((unsigned char)text[i]);
+        ferrum_error err;
+        if ((fe_constraint_accept(c, (unsigned char)text[i], &err) == 0) != ok)
+            fail_msg("%.*s: the mask says %d of byte %zu: %s", (int)len, text, ok, i, err.message);
+    }
+    ok = ok && fe_constraint_may_end(c);
+    fe_constraint_close(c);
+    return ok;
+}
+
+static inline bool takes_text(fe_grammar *g, const char *text) { return takes(g, text, strlen(text), true); }
+
 #endif
