@@ -150,6 +150,8 @@ struct fe_grammar {
         uint32_t first, words;
     } * set_index;
     size_t set_index_count, set_index_capacity;
+    uint32_t *set_slots;
+    size_t set_mask;
     pair *pool; /* of closures */
     size_t pool_count, pool_capacity;
     place *places;

@@ -55,9 +55,9 @@ void fe_grammar_close(fe_grammar *g) {
     for (size_t i = 0; i < g->array_count; i++) free(g->arrays[i].items), free(g->arrays[i].ends);
     for (size_t i = 0; i < g->lexmask_capacity; i++) fe_lexmask_free(g->lexmasks[i]);
     for (size_t i = 0; i < FE_CACHED_MASKS; i++) free(g->cached[i]);
-    void *all[] = {g->nodes,     g->args,      g->objects, g->arrays, g->stacks,      g->stack_slots, g->lists,
-                   g->sets,      g->set_index, g->pool,    g->places, g->place_pairs, g->place_slots, g->now.list,
-                   g->then.list, g->scratch,   g->doubts,  g->levels, g->lexmasks};
+    void *all[] = {g->nodes,    g->args,      g->objects,   g->arrays, g->stacks, g->stack_slots, g->lists,
+                   g->sets,     g->set_slots, g->set_index, g->pool,   g->places, g->place_pairs, g->place_slots,
+                   g->now.list, g->then.list, g->scratch,   g->doubts, g->levels, g->lexmasks};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     fe_res_close(g->res);
     pthread_mutex_destroy(&g->lock);

@@ -25,23 +25,34 @@ static bool same_stack(const fe_grammar *g, const stack *x, const stack *y) {
     return x->a == y->a;
 }
 
-static bool rehash_stacks(fe_grammar *g, size_t size) {
-    uint32_t *slots = calloc(size, sizeof *slots);
-    if (!slots) return fe_grammar_fail(g, FERRUM_ENOMEM);
-    free(g->stack_slots);
-    g->stack_slots = slots;
-    g->stack_mask = size - 1;
-    for (size_t k = 0; k < g->stack_count; k++) {
-        size_t i = hash_stack(g, &g->stacks[k]) & g->stack_mask;
-        while (slots[i]) i = (i + 1) & g->stack_mask;
-        slots[i] = (uint32_t)k + 1;
+/* A table of `size` slots, a power of two, for the first `count` of what has the hashes. */
+static bool rehash(fe_grammar *g, uint32_t **slots, size_t *mask, size_t size, size_t count,
+                   uint64_t (*hash_of)(const fe_grammar *g, size_t index)) {
+    uint32_t *made = calloc(size, sizeof *made);
+    if (!made) return fe_grammar_fail(g, FERRUM_ENOMEM);
+    free(*slots);
+    *slots = made;
+    *mask = size - 1;
+    for (size_t k = 0; k < count; k++) {
+        size_t i = hash_of(g, k) & *mask;
+        while (made[i]) i = (i + 1) & *mask;
+        made[i] = (uint32_t)k + 1;
     }
     return true;
 }
 
+/* Is the table, of which at most half may be filled, too small for one more? */
+static bool is_full(const uint32_t *slots, size_t mask, size_t count) { return !slots || count * 2 >= mask; }
+
+static uint64_t hash_of_stack(const fe_grammar *g, size_t k) { return hash_stack(g, &g->stacks[k]); }
+
+static bool rehash_stacks(fe_grammar *g, size_t size) {
+    return rehash(g, &g->stack_slots, &g->stack_mask, size, g->stack_count, hash_of_stack);
+}
+
 static uint32_t intern(fe_grammar *g, stack s) {
     if (g->failed) return 0;
-    if ((!g->stack_slots || g->stack_count * 2 >= g->stack_mask) &&
+    if (is_full(g->stack_slots, g->stack_mask, g->stack_count) &&
         !rehash_stacks(g, g->stack_slots ? (g->stack_mask + 1) * 2 : 1024))
         return 0;
     size_t i = hash_stack(g, &s) & g->stack_mask;
@@ -135,19 +146,34 @@ static bool same_words(const uint64_t *a, const uint64_t *b, uint32_t words) {
     return true;
 }
 
+static uint64_t hash_words(const uint64_t *bits, uint32_t words) {
+    uint64_t h = words;
+    for (uint32_t w = 0; w < words; w++) h = mix(h, bits[w]);
+    return mix(h, h >> 32);
+}
+
+static uint64_t hash_of_set(const fe_grammar *g, size_t k) {
+    return hash_words(fe_set_at(g, (uint32_t)k), g->set_index[k].words);
+}
+
 uint32_t fe_set_intern(fe_grammar *g, const uint64_t *bits, uint32_t words) {
-    /* The last ones first: they are the likeliest. */
-    for (size_t i = g->set_index_count; i-- > 0 && i + 64 > g->set_index_count;)
-        if (g->set_index[i].words == words && same_words(fe_set_at(g, (uint32_t)i), bits, words)) return (uint32_t)i;
-    for (size_t i = 0; i < g->set_index_count && i < 64; i++)
-        if (g->set_index[i].words == words && same_words(fe_set_at(g, (uint32_t)i), bits, words)) return (uint32_t)i;
+    if (is_full(g->set_slots, g->set_mask, g->set_index_count) &&
+        !rehash(g, &g->set_slots, &g->set_mask, g->set_slots ? (g->set_mask + 1) * 2 : 256, g->set_index_count,
+                hash_of_set))
+        return 0;
+    size_t i = hash_words(bits, words) & g->set_mask;
+    for (; g->set_slots[i]; i = (i + 1) & g->set_mask) {
+        uint32_t set = g->set_slots[i] - 1;
+        if (g->set_index[set].words == words && same_words(fe_set_at(g, set), bits, words)) return set;
+    }
     if (!fe_grow((void **)&g->sets, &g->set_capacity, g->set_count + words + 1, sizeof *g->sets) ||
         !fe_grow((void **)&g->set_index, &g->set_index_capacity, g->set_index_count + 1, sizeof *g->set_index))
         return fe_grammar_fail(g, FERRUM_ENOMEM), 0;
     if (words) memcpy(g->sets + g->set_count, bits, words * sizeof *bits);
     g->set_index[g->set_index_count] = (struct set){(uint32_t)g->set_count, words};
     g->set_count += words;
-    return (uint32_t)g->set_index_count++;
+    g->set_slots[i] = (uint32_t)++g->set_index_count;
+    return (uint32_t)g->set_index_count - 1;
 }
 
 bool fe_keys_any(const fe_grammar *g, uint32_t set, uint32_t from, uint32_t to) {
@@ -169,23 +195,17 @@ static uint64_t hash_pairs(const pair *list, size_t count, bool end) {
     return h;
 }
 
+static uint64_t hash_of_place(const fe_grammar *g, size_t k) {
+    const place *p = &g->places[k];
+    return hash_pairs(g->place_pairs + p->first, p->count, p->end);
+}
+
 static bool rehash_places(fe_grammar *g, size_t size) {
-    uint32_t *slots = calloc(size, sizeof *slots);
-    if (!slots) return fe_grammar_fail(g, FERRUM_ENOMEM);
-    free(g->place_slots);
-    g->place_slots = slots;
-    g->place_mask = size - 1;
-    for (size_t k = 0; k < g->place_count; k++) {
-        const place *p = &g->places[k];
-        size_t i = hash_pairs(g->place_pairs + p->first, p->count, p->end) & g->place_mask;
-        while (slots[i]) i = (i + 1) & g->place_mask;
-        slots[i] = (uint32_t)k + 1;
-    }
-    return true;
+    return rehash(g, &g->place_slots, &g->place_mask, size, g->place_count, hash_of_place);
 }
 
 uint32_t fe_place_intern(fe_grammar *g, const pairs *p) {
-    if ((!g->place_slots || g->place_count * 2 >= g->place_mask) &&
+    if (is_full(g->place_slots, g->place_mask, g->place_count) &&
         !rehash_places(g, g->place_slots ? (g->place_mask + 1) * 2 : 256))
         return 0;
     size_t i = hash_pairs(p->list, p->count, p->end) & g->place_mask;
