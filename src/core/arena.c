@@ -30,7 +30,7 @@ void *fe_arena_alloc(fe_arena *a, size_t bytes) {
     fe_arena_block *b = a->last;
     if (!b || bytes > b->size - b->used) b = add_block(a, bytes);
     if (!b) {
-        a->refused = true;
+        a->refused = a->starved = true;
         return NULL;
     }
     void *p = (char *)b + HEADER + b->used;

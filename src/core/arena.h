@@ -7,7 +7,8 @@
 typedef struct fe_arena {
     struct fe_arena_block *last;
     size_t used, limit; /* bytes: handed out, and at most */
-    bool refused;       /* the limit or the system refused memory at least once */
+    bool refused;       /* the limit or the system refused memory at least once; */
+    bool starved;       /* it was the system */
 } fe_arena;
 
 /* An arena of at most `limit` bytes; it takes no memory before the first allocation. */

@@ -68,8 +68,8 @@ static int fail_limit(const parser *p, const char *what, size_t limit) {
 }
 
 static int fail_arena(const parser *p) {
-    return fe_fail(p->err, FERRUM_ENOMEM, "%s: out of memory: its values take more than %zu bytes", p->name,
-                   p->arena->used);
+    if (p->arena->starved) return fe_fail_memory(p->err, p->arena->used, p->name);
+    return fe_fail(p->err, FERRUM_ELIMIT, "%s: its values take more than %zu bytes", p->name, p->arena->limit);
 }
 
 /* ---- Numbers ---- */

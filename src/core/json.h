@@ -41,7 +41,7 @@ extern const fe_json_limits fe_json_default_limits;
 
 /* Parses len bytes into a tree that the arena holds; limits NULL: the defaults.
  * FERRUM_EFORMAT: "NAME: line 2, column 5 (byte 17): expected ',' or ']', found 'x'", where lines and columns count from 1,
- * columns in characters, bytes from 0. FERRUM_ELIMIT names the limit; FERRUM_ENOMEM: so does the arena's own. */
+ * columns in characters, bytes from 0. FERRUM_ELIMIT names the limit, which may be the arena's. */
 int fe_json_parse(const fe_json **out, const char *text, size_t len, const char *name, const fe_json_limits *limits,
                   fe_arena *arena, ferrum_error *err);
 

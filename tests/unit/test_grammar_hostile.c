@@ -265,8 +265,9 @@ static void test_schemas(void **state) {
         {"{\"$ref\":\"#/$defs/d0\",\"$defs\":{", "\"d%zu\":{\"not\":{\"$ref\":\"#/$defs/e%zu\"}},\"e%zu\":{},", 5000,
          "\"x\":{}}}", ANY},
         {"{\"dependentRequired\":{", "\"a%zu\":[\"b%zu\",\"c%zu\"],", 3000, "\"x\":[]},\"type\":\"object\"}", ANY},
-        {"{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{", "\"a%zu\":{},", 10000, "\"x\":{}}}",
+        {"{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{", "\"a%zu\":{},", 100000, "\"x\":{}}}",
          0},
+        {"{\"type\":\"object\",\"required\":[", "\"a%zu\",", 100000, "\"x\"]}", 0},
     };
     (void)state;
     for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) check_text(SCHEMA, schemas[i].text, schemas[i].code);

@@ -55,6 +55,8 @@ bool fe_cases_finish(compiler *c, shapes *s, cases *k, bool ok);
 bool fe_cases_item_differs(compiler *c, const shapes *s, cases *k, const fe_json *first, bool constant);
 
 bool fe_layer_add(compiler *c, layer *l, const fe_json *m, fe_re pattern);
+/* Once all members are there: they are found by name. */
+bool fe_layer_sort(compiler *c, layer *l);
 /* Keys that the layer names nowhere. */
 fe_re fe_layer_other_keys(compiler *c, const layer *l);
 

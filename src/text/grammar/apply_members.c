@@ -122,7 +122,7 @@ static bool read_layer(compiler *c, const fe_json *schema, layer *l) {
         if (r != FE_RE_NEVER && !fe_layer_add(c, l, m, r)) return false;
     }
     if (other) l->other = fe_schema_part(other, false), l->has_other = true;
-    return true;
+    return fe_layer_sort(c, l);
 }
 
 /* The three keywords make one layer: the first of them in the schema does it. */

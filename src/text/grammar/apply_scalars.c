@@ -125,7 +125,7 @@ static void apply_object_constant(compiler *c, shape *x, const fe_json *v) {
         l->members = named;
         x->required = required;
     }
-    x->layers = l;
+    if (fe_layer_sort(c, l)) x->layers = l;
 }
 
 static void apply_array_constant(compiler *c, shape *x, const fe_json *v) {

@@ -18,17 +18,32 @@ bool fe_name_fits(compiler *c, fe_re r, ferrum_str name) {
     return fits;
 }
 
+/* What the layer says of the key, of the member of its name and of patterns that it fits. */
+static bool parts_of_layer(compiler *c, const layer *l, ferrum_str name, parts *out, bool *named) {
+    const member *own = l->sorted ? fe_layer_find(l, name) : NULL;
+    *named = own != NULL;
+    if (own && !fe_parts_add(c, out, own->schema)) return false;
+    for (size_t i = 0; l->sorted && i < l->patterns; i++) {
+        const member *m = l->sorted[l->named + i];
+        if (!fe_name_fits(c, m->pattern, name)) continue;
+        *named = true;
+        if (!fe_parts_add(c, out, m->schema)) return false;
+    }
+    for (const member *m = l->sorted ? NULL : l->members; m; m = m->next) {
+        if (m->pattern == FE_RE_NEVER ? !fe_str_equal(m->name, name) : !fe_name_fits(c, m->pattern, name)) continue;
+        *named = true;
+        if (!fe_parts_add(c, out, m->schema)) return false;
+    }
+    return true;
+}
+
 bool fe_parts_of_key(compiler *c, const shape *s, ferrum_str name, parts *out) {
     static const fe_json nothing = {.type = FE_JSON_BOOL, .truth = false};
     if (!fe_name_fits(c, s->names, name) && !fe_parts_add(c, out, (part){&nothing, false, false})) return false;
     size_t layers = 0;
     for (const layer *l = s->layers; l; l = l->next) {
-        bool named = false;
-        for (const member *m = l->members; m; m = m->next) {
-            if (m->pattern == FE_RE_NEVER ? !fe_str_equal(m->name, name) : !fe_name_fits(c, m->pattern, name)) continue;
-            named = true;
-            if (!fe_parts_add(c, out, m->schema)) return false;
-        }
+        bool named;
+        if (!parts_of_layer(c, l, name, out, &named)) return false;
         if (!named && l->has_other && !fe_parts_add(c, out, l->other)) return false;
         layers++;
     }
@@ -85,18 +100,35 @@ static bool want_empty(compiler *c, const shape *s, const want *w) {
     return !c->rc;
 }
 
+static int compare_names(const void *a, const void *b) {
+    return fe_str_compare(*(const ferrum_str *)a, *(const ferrum_str *)b);
+}
+
+/* The names that are required, each once: their number. *list: to be freed. */
+static size_t required_names(compiler *c, const shape *s, ferrum_str **list) {
+    size_t count = 0, n = 0;
+    for (const name_list *r = s->required; r; r = r->next) count++;
+    *list = malloc((count + 1) * sizeof **list);
+    if (!*list) return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory"), 0;
+    for (const name_list *r = s->required; r; r = r->next) (*list)[n++] = r->name;
+    if (count) qsort(*list, count, sizeof **list, compare_names);
+    n = 0;
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || !fe_str_equal((*list)[i], (*list)[n - 1])) (*list)[n++] = (*list)[i];
+    return n;
+}
+
 static bool object_empty(compiler *c, const shape *s) {
-    uint64_t required = 0;
-    for (const name_list *n = s->required; n; n = n->next) {
-        bool again = false;
-        for (const name_list *m = s->required; m != n && !again; m = m->next) again = fe_str_equal(m->name, n->name);
-        if (again) continue;
-        required++;
+    ferrum_str *names;
+    size_t required = required_names(c, s, &names);
+    bool empty = false;
+    for (size_t i = 0; i < required && !empty; i++) {
         parts p = {0};
-        bool empty = fe_parts_of_key(c, s, n->name, &p) && contradict(c, &p);
+        empty = (fe_parts_of_key(c, s, names[i], &p) && contradict(c, &p)) || !fe_schema_step(c);
         free(p.list);
-        if (empty || !fe_schema_step(c)) return true;
     }
+    free(names);
+    if (empty || c->rc) return true;
     for (const want *w = s->wants; w; w = w->next)
         if (want_empty(c, s, w)) return true;
     return s->members_least > s->members_most || required > s->members_most;

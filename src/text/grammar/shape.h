@@ -53,6 +53,8 @@ typedef struct member { /* of a layer: the schema of a property, or of the prope
 
 typedef struct layer { /* what one schema says about members: `other` of those that it names nowhere */
     const member *members;
+    const member **sorted; /* fe_layer_sort: the properties by name, then the patterns; NULL: they are few */
+    size_t named, patterns;
     part other;
     bool has_other;
     bool evaluates;         /* as unevaluatedProperties understands it */
@@ -194,6 +196,9 @@ bool fe_apply(compiler *c, shapes *s, part p);
 shape fe_shape_any(const compiler *c);
 bool fe_shapes_add(compiler *c, shapes *s, const shape *x);
 
+/* The layer's property of that name, or NULL. The layer is sorted. */
+const member *fe_layer_find(const layer *l, ferrum_str name);
+
 /* prove.c */
 /* Takes away the types that no value can have, and the shapes that have none left; false: so had all. */
 bool fe_shapes_prune(compiler *c, shapes *s);
@@ -212,6 +217,10 @@ bool fe_re_multiple_of(fe_res *s, const char *text, bool bare, fe_re *out);
 /* formats.c: the pattern of a format, anchored; NULL: not known. */
 const char *fe_format_pattern(const char *name);
 
+static inline int fe_str_compare(ferrum_str a, ferrum_str b) {
+    int order = __builtin_memcmp(a.data, b.data, a.len < b.len ? a.len : b.len);
+    return order ? order : a.len < b.len ? -1 : a.len > b.len;
+}
 static inline ferrum_str fe_json_str(const fe_json *v) { return (ferrum_str){v->text, v->len}; }
 static inline ferrum_str fe_json_key(const fe_json *v) { return (ferrum_str){v->key, v->key_len}; }
 static inline bool fe_str_equal(ferrum_str a, ferrum_str b) {

@@ -158,6 +158,37 @@ bool fe_layer_add(compiler *c, layer *l, const fe_json *m, fe_re pattern) {
     return true;
 }
 
+static int compare_members(const void *a, const void *b) {
+    return fe_str_compare((*(const member *const *)a)->name, (*(const member *const *)b)->name);
+}
+
+bool fe_layer_sort(compiler *c, layer *l) {
+    enum { FEW = 16 };
+    size_t count = 0, named = 0, patterns = 0;
+    for (const member *m = l->members; m; m = m->next) count++;
+    if (count < FEW) return true;
+    const member **list = fe_schema_alloc(c, count * sizeof *list);
+    if (!list) return false;
+    for (const member *m = l->members; m; m = m->next)
+        if (m->pattern == FE_RE_NEVER) list[named++] = m;
+    for (const member *m = l->members; m; m = m->next)
+        if (m->pattern != FE_RE_NEVER) list[named + patterns++] = m;
+    if (named) qsort(list, named, sizeof *list, compare_members);
+    l->sorted = list, l->named = named, l->patterns = patterns;
+    return true;
+}
+
+const member *fe_layer_find(const layer *l, ferrum_str name) {
+    size_t from = 0, to = l->named;
+    while (from < to) {
+        size_t at = from + (to - from) / 2;
+        int order = fe_str_compare(name, l->sorted[at]->name);
+        if (order == 0) return l->sorted[at];
+        *(order < 0 ? &to : &from) = order < 0 ? at : at + 1;
+    }
+    return NULL;
+}
+
 fe_re fe_layer_other_keys(compiler *c, const layer *l) {
     fe_re *list = NULL, r = FE_RE_NEVER;
     size_t n = 0, capacity = 0;
