@@ -340,11 +340,16 @@ static void record_end(const serve_choice *c) {
     pthread_mutex_unlock(&c->job->exchange->lock);
 }
 
+/* Did the answer break off? A stop string may have stood in the middle of a call; what a grammar has ended leaves nothing undecided. */
+static bool is_cut(const serve_choice *c) {
+    return c->finish != FERRUM_FINISH_STOP || (c->job->request.tools && c->job->request.stop_count);
+}
+
 void serve_answer_end(serve_choice *c) {
     ferrum_timings t;
     ferrum_session_timings(c->session, &t);
     c->finish = ferrum_session_finish(c->session);
-    if (c->reply && c->finish != FERRUM_FINISH_STOP)
+    if (c->reply && is_cut(c))
         check_fed(c, ferrum_reply_cut(c->reply, on_part, c, NULL));
     else if (c->reply)
         check_fed(c, ferrum_reply_feed(c->reply, "", 0, true, on_part, c, NULL));

@@ -264,6 +264,8 @@ class Tools(Held):
         self.assertEqual(cut["message"]["tool_calls"][0]["function"], whole["message"]["tool_calls"][0]["function"])
         self.assertGreater(most, 10)
         size = self.server.post("/tokenize", {"content": self.server.post("/apply-template", dict(body, messages=user("")))["prompt"]})
+        stopped = self.chat(stop=["arg"], **body)  # in the middle of "arguments"
+        self.assertEqual((stopped["finish_reason"], stopped["message"]["content"]), ("stop", ""))
         fill = user("!" * (512 - len(size["tokens"]) - 6))
         cut = self.chat(max_tokens=None, messages=fill, **body)
         self.assertEqual((cut["finish_reason"], cut["message"]["content"]), ("length", ""))
