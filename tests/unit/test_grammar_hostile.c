@@ -268,6 +268,9 @@ static void test_schemas(void **state) {
         {"{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{", "\"a%zu\":{},", 100000, "\"x\":{}}}",
          0},
         {"{\"type\":\"object\",\"required\":[", "\"a%zu\",", 100000, "\"x\"]}", 0},
+        {"{\"type\":\"object\",\"unevaluatedProperties\":false,\"properties\":{", "\"a%zu\":{},", 100000, "\"x\":{}}}",
+         0},
+        {"{\"type\":\"object\",\"dependentRequired\":{", "\"a%zu\":[\"b\"],", 40000, "\"x\":[]}}", FERRUM_ELIMIT},
     };
     (void)state;
     for (size_t i = 0; i < sizeof schemas / sizeof *schemas; i++) check_text(SCHEMA, schemas[i].text, schemas[i].code);

@@ -193,7 +193,7 @@ static bool apply_unevaluated_members(compiler *c, shapes *s, const fe_json *sch
             }
         }
         shapes one = {.list = &s->list[i], .count = 1};
-        if (!all && !fe_shapes_layer(c, &one, &made)) return false;
+        if (!all && !(fe_layer_sort(c, &made) && fe_shapes_layer(c, &one, &made))) return false;
     }
     return true;
 }

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { CLASSES_MOST = 64, WANTS_MOST = 16 };
+enum { CLASSES_MOST = 64, WANTS_MOST = 16, NEEDS_MOST = 400000 };
 
 /* ---- Objects ----------------------------------------------------------------------------------------------------- */
 
@@ -215,6 +215,14 @@ static bool fill_want(compiler *c, const names *n, const fe_extra *extras, size_
     return !c->rc;
 }
 
+/* Each member that needs others has a set of all: what these take together is bounded, and so is the time to close them. */
+static bool check_needs(compiler *c, const names *n) {
+    uint64_t sets = 0, words = n->count / 64 + 1;
+    for (size_t i = 0; i < n->count; i++) sets += n->list[i].needs_count > 0;
+    return sets * words <= NEEDS_MOST ||
+           fe_schema_fail(c, FERRUM_ELIMIT, NULL, "dependentRequired", "not held of so many of so many members");
+}
+
 /* Where only a member's being there is wanted, not its value. */
 static fe_node make_simple_object(compiler *c, const shape *s) {
     names n = {0};
@@ -223,7 +231,8 @@ static fe_node make_simple_object(compiler *c, const shape *s) {
     size_t extra_count = 0, want_count = 0;
     uint64_t required = 0;
     fe_node node = FE_NODE_NEVER;
-    bool ok = name_all(c, s, &n) && make_values(c, s, &n) && make_extras(c, s, &n, extras, &extra_count);
+    bool ok = name_all(c, s, &n) && check_needs(c, &n) && make_values(c, s, &n) &&
+              make_extras(c, s, &n, extras, &extra_count);
     for (size_t i = 0; i < n.count; i++) required += n.list[i].required;
     /* A key that is no property's may come twice, and is then one member. */
     if (ok && extra_count && s->members_least > 1 && required < s->members_least)
