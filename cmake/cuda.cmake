@@ -2,7 +2,7 @@
 # code for the architectures below, and PTX that the driver compiles for others from 9.0 on. gemm_wide is of compute capability 9.0 alone.
 include(cmake/embed.cmake)
 set(FERRUM_CUDA_ARCHITECTURES 80 90 120 CACHE STRING "Architectures that the CUDA kernels are compiled for")
-set(FERRUM_CUDA_MODULES vector pack token gemv gemm gemm_wide attention moe)
+set(FERRUM_CUDA_MODULES vector pack token gemv gemm gemm_wide attention moe top)
 file(GLOB FERRUM_CUDA_HOST CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.c)
 file(GLOB FERRUM_CUDA_HEADERS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.cuh
   ${PROJECT_SOURCE_DIR}/src/kernels/cuda/shared.h)

@@ -316,7 +316,8 @@ typedef void (*ferrum_logits_fn)(void *user, size_t index, const float *logits, 
 FERRUM_API int ferrum_session_score(ferrum_session *s, const int32_t *ids, size_t count, ferrum_logits_fn fn,
                                     void *user, ferrum_error *err);
 
-/* The logits of the last position, valid until the session is used again; NULL before the first append. */
+/* The logits of the last position, valid until the session is used again; NULL before the first append, and where the device fails to
+ * hand them over ("cuda" keeps them until they are asked for here, or a draw or a callback needs them all). */
 FERRUM_API const float *ferrum_session_logits(const ferrum_session *s);
 
 /* Draws tokens until there is text to hand out: the number of bytes written to text (whole UTF-8 sequences, at most
@@ -413,7 +414,7 @@ FERRUM_API int ferrum_model_embed(const ferrum_model *model, const ferrum_ids *t
  * is by itself. Sessions come and go between steps: open, append, truncate, cancel or close any of them, list those that are to go
  * on. What waits in one that was cancelled is dropped.
  *
- * The others in a step alter a session's numbers only where a product rounds differently for another number of rows: not on
+ * The others in a step alter a session's numbers only where a product or attention rounds differently for another number of rows: not on
  * "ref" nor on the CPU without AMX, where a text is the same, to the bit of its logits, alone and in any company. Its sampler, and
  * all else that is drawn from, is its own.
  *

@@ -32,6 +32,7 @@ int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferru
     ferrum_batch *b = fe_alloc(1, sizeof *b);
     if (!b) return fe_fail_memory(err, sizeof *b, "a batch");
     b->model = model;
+    pthread_mutex_init(&b->lock, NULL);
     b->prompt_rows = options->prompt_rows;
     b->ids = fe_alloc(rows, sizeof *b->ids);
     b->spans = fe_alloc(rows, sizeof *b->spans);
@@ -41,6 +42,10 @@ int ferrum_batch_open(ferrum_batch **out, const ferrum_model *model, const ferru
              ? fe_pass_open(&b->pass, model, rows, false, err)
              : fe_fail_memory(err, rows * (sizeof *b->ids + sizeof *b->spans + sizeof *b->parts + sizeof *b->ends),
                               "a batch");
+    if (!rc && b->pass.keeps_logits) {
+        b->keepers = fe_alloc(b->pass.logit_rows, sizeof(ferrum_session *));
+        if (!b->keepers) rc = fe_fail_memory(err, b->pass.logit_rows * sizeof(ferrum_session *), "a batch");
+    }
     if (!rc && options->positions) rc = open_pages(b, options, err);
     if (rc)
         ferrum_batch_close(b);
@@ -57,6 +62,8 @@ void ferrum_batch_close(ferrum_batch *b) {
     free(b->spans);
     free(b->parts);
     free(b->ends);
+    free(b->keepers);
+    pthread_mutex_destroy(&b->lock);
     free(b);
 }
 
@@ -145,7 +152,7 @@ static void add_part(ferrum_batch *b, ferrum_session *s, uint32_t rows, uint32_t
     memcpy(b->ids + b->rows, s->tokens + s->count, (rows + guessed) * sizeof *b->ids);
     b->spans[b->count] =
         (fe_span){b->paged ? &b->pages.cache : &s->cache, rows + guessed, (uint32_t)s->count, s->pages};
-    b->parts[b->count++] = (fe_part){s, rows, b->rows + rows - 1, guessed, rows == fe_session_waiting(s)};
+    b->parts[b->count++] = (fe_part){s, rows, b->rows + rows - 1, guessed, rows == fe_session_waiting(s), FE_NO_ROW};
     b->rows += rows + guessed;
     s->part = b->steps;
 }
@@ -223,24 +230,57 @@ static void record_logits(ferrum_batch *b, const fe_end *ends, uint32_t count) {
     fe_forward_logits(b->model, &b->pass, count);
 }
 
-/* Evaluates what was gathered. Logits go to their sessions, as the next step may be without them. */
+/* The first `rows` rows of logits that the device keeps are about to be written over: those of sessions outside of the step are fetched. */
+static int make_room_for_logits(ferrum_batch *b, uint32_t rows, ferrum_error *err) {
+    for (const fe_part *part = b->parts; part < b->parts + b->count; part++) fe_session_lose_logits(part->session);
+    for (uint32_t i = 0; i < rows; i++) {
+        int rc = b->keepers[i] ? fe_session_fetch(b->keepers[i], err) : 0;
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+/* Logits go to their sessions, as the next step may be without them; where the device keeps them they stay until then, unless `more` are to
+ * be written over them in this one. */
+static int hand_out_logits(ferrum_batch *b, const fe_end *ends, uint32_t count, bool more, ferrum_error *err) {
+    size_t vocab = b->model->h.vocab;
+    for (uint32_t i = 0; i < count; i++) {
+        const fe_end *end = &ends[i];
+        float *from;
+        end->part->logits_at = b->pass.keeps_logits && !more ? (int)i : FE_IN_ROW;
+        if (end->part->logits_at != FE_IN_ROW) continue;
+        int rc = fe_pass_fetch(&b->pass, i, 1, &from, err);
+        if (rc) return rc;
+        memcpy(end->part->session->row + end->at * vocab, from, vocab * sizeof *from);
+    }
+    return 0;
+}
+
 static int evaluate(ferrum_batch *b, ferrum_error *err) {
-    size_t vocab = b->model->h.vocab, wanted = 0, done = 0;
-    for (const fe_part *part = b->parts; part < b->parts + b->count; part++)
+    size_t wanted = 0, done = 0;
+    for (fe_part *part = b->parts; part < b->parts + b->count; part++)
         for (uint32_t i = 0; part->complete && i <= part->guessed; i++)
-            b->ends[wanted++] = (fe_end){part->session, part->last + i, i};
+            b->ends[wanted++] = (fe_end){part, part->last + i, i};
+    uint32_t most = b->pass.logit_rows;
+    int rc = b->pass.keeps_logits ? make_room_for_logits(b, (uint32_t)fe_min(wanted, most), err) : 0;
+    if (rc) return rc;
     fe_forward(b->model, &b->pass, b->ids, b->spans, b->count);
     do {
-        uint32_t count = (uint32_t)fe_min(b->pass.logit_rows, wanted - done);
+        uint32_t count = (uint32_t)fe_min(most, wanted - done);
         if (count) record_logits(b, b->ends + done, count);
-        int rc = ferrum_stream_wait(b->pass.stream, err);
-        if (rc) return rc;
-        for (uint32_t i = 0; i < count; i++)
-            memcpy(b->ends[done + i].session->row + b->ends[done + i].at * vocab, fe_pass_logits(&b->pass, i),
-                   vocab * sizeof(float));
+        rc = ferrum_stream_wait(b->pass.stream, err);
+        if (!rc) rc = hand_out_logits(b, b->ends + done, count, done + count < wanted, err);
         done += count;
-    } while (done < wanted);
-    return 0;
+    } while (!rc && done < wanted);
+    return rc;
+}
+
+/* Evaluates what was gathered. */
+static int evaluate_alone(ferrum_batch *b, ferrum_error *err) {
+    pthread_mutex_lock(&b->lock);
+    int rc = evaluate(b, err);
+    pthread_mutex_unlock(&b->lock);
+    return rc;
 }
 
 /* Where nothing was gathered though a session waits, it is for pages that sessions outside of the step have. */
@@ -262,12 +302,12 @@ int ferrum_batch_step(ferrum_batch *b, ferrum_session *const *sessions, size_t c
     rc = check_gathered(b, sessions, count, err);
     if (rc || b->rows == 0) return rc;
     double start = fe_now();
-    rc = evaluate(b, err);
+    rc = evaluate_alone(b, err);
     if (rc) return rc;
     double seconds = fe_now() - start;
     for (size_t i = 0; i < b->count; i++) {
         const fe_part *part = &b->parts[i];
-        fe_session_evaluated(part->session, part->rows, part->guessed, seconds);
+        fe_session_evaluated(part->session, part->rows, part->guessed, part->logits_at, seconds);
         if (b->paged) fe_session_tell_pages(part->session);
     }
     return (int)b->rows;

@@ -1,5 +1,6 @@
 /* Drawing an answer: token after token, and its text as far as it may go out. */
 #include "engine/session.h"
+#include "kernels/ops.h"
 
 #include <string.h>
 
@@ -8,7 +9,10 @@ enum { WAITS = 1 }; /* from draw: the batch has to evaluate first */
 /* The likeliest of the next position, and a place behind them for the one that will be drawn. */
 static int keep_logprobs(ferrum_session *s, ferrum_error *err) {
     size_t n = s->options.logprobs, row = n + 1;
+    const float *logits;
     if (n == 0) return 0;
+    int rc = fe_session_logits(s, &logits, err);
+    if (rc) return rc;
     if (s->answer_count == s->logprobs_capacity) {
         size_t capacity = fe_max(64, 2 * s->logprobs_capacity);
         ferrum_logprob *grown = realloc(s->logprobs, capacity * row * sizeof *grown);
@@ -16,7 +20,7 @@ static int keep_logprobs(ferrum_session *s, ferrum_error *err) {
         s->logprobs = grown;
         s->logprobs_capacity = capacity;
     }
-    fe_top_logprobs(s->logits, s->model->h.vocab, s->logprobs + s->answer_count * row, n);
+    fe_top_logprobs(logits, s->model->h.vocab, s->logprobs + s->answer_count * row, n);
     return 0;
 }
 
@@ -51,12 +55,19 @@ static int see_to_logits(ferrum_session *s, ferrum_error *err) {
     return s->options.batch ? WAITS : fe_session_evaluate_drawn(s, err);
 }
 
+/* From the likeliest, where the device keeps the others and they tell nothing else. */
 static int draw_id(ferrum_session *s, int32_t *id, ferrum_error *err) {
     bool guided = s->guide.constraint;
+    const float *logits;
     int rc = guided ? fe_guide_mask(&s->guide, err) : 0;
     if (rc) return rc;
-    *id = fe_sampler_draw(s->sampler, s->logits, guided ? s->guide.mask : NULL, s->tokens, fe_session_end(s),
-                          s->answer_count);
+    const uint64_t *allowed = guided ? s->guide.mask : NULL;
+    size_t count = fe_session_end(s);
+    if (s->listed && fe_sampler_draw_top(s->sampler, s->top, FE_TOP, allowed, s->tokens, count, s->answer_count, id))
+        return 0;
+    rc = fe_session_logits(s, &logits, err);
+    if (rc) return rc;
+    *id = fe_sampler_draw(s->sampler, logits, allowed, s->tokens, count, s->answer_count);
     if (*id >= 0) return 0;
     if (guided)
         return fe_fail(err, FERRUM_EFORMAT,
@@ -148,7 +159,7 @@ static int hand_out(ferrum_session *s, size_t len, char *out, size_t size) {
 int ferrum_session_next(ferrum_session *s, char *text, size_t size, ferrum_error *err) {
     if (size < 4) return fe_fail(err, FERRUM_EINVAL, "the buffer for text has %zu bytes; it needs 4 at least", size);
     if (size > INT32_MAX) size = INT32_MAX;
-    if (!s->logits && fe_session_end(s) == s->count && s->finish == FERRUM_FINISH_NONE)
+    if (!s->known && fe_session_end(s) == s->count && s->finish == FERRUM_FINISH_NONE)
         return fe_fail(err, FERRUM_EINVAL, "there is nothing to go on from: append tokens first");
     double start = fe_now();
     int rc = 0;

@@ -208,6 +208,18 @@ static void take_candidates(fe_sampler *s, const float *logits, const uint64_t *
     }
 }
 
+/* From the likeliest of the candidates, more than top_k of them. */
+static int32_t draw_top_k(fe_sampler *s, size_t n) {
+    const ferrum_sampling *p = &s->settings;
+    candidate *c = s->candidates;
+    select_best(c, n, p->top_k);
+    n = p->top_k;
+    float best = c[0].logprob;
+    if (p->top_p < 1) n = keep_top_p(c, n, p->top_p);
+    if (p->min_p > 0) n = keep_min_p(c, n, best, p->min_p);
+    return draw_from(s, c, n, best);
+}
+
 int32_t fe_sampler_draw(fe_sampler *s, const float *logits, const uint64_t *allowed, const int32_t *history,
                         size_t count, size_t answer) {
     const ferrum_sampling *p = &s->settings;
@@ -216,15 +228,64 @@ int32_t fe_sampler_draw(fe_sampler *s, const float *logits, const uint64_t *allo
     candidate best, *c = s->candidates;
     size_t n = compact(s, &best);
     if (n == 0 || p->temperature == 0) return best.id;
-    if (p->top_k > 0 && p->top_k < n) {
-        select_best(c, n, p->top_k);
-        n = p->top_k;
-        if (p->top_p < 1) n = keep_top_p(c, n, p->top_p);
-    } else if (p->top_p < 1) {
-        c = take_top_p(c, n, p->top_p, &n);
-    }
+    if (p->top_k > 0 && p->top_k < n) return draw_top_k(s, n);
+    if (p->top_p < 1) c = take_top_p(c, n, p->top_p, &n);
     if (p->min_p > 0) n = keep_min_p(c, n, best.logprob, p->min_p);
     return draw_from(s, c, n, best.logprob);
+}
+
+/* ---- From the likeliest alone -------------------------------------------------------------------------------------- */
+
+static bool in_top(const candidate *top, size_t n, int32_t id) {
+    for (size_t i = 0; i < n; i++)
+        if (top[i].id == id) return true;
+    return false;
+}
+
+/* Can penalties and biases only lower the logits of tokens that are not among the likeliest? */
+static bool lowers_others(const fe_sampler *s, const candidate *top, size_t n) {
+    const ferrum_sampling *p = &s->settings;
+    if (p->repetition_penalty < 1 || p->presence_penalty < 0 || p->frequency_penalty < 0) return false;
+    for (size_t i = 0; i < p->bias_count; i++)
+        if (s->bias[i].bias > 0 && !in_top(top, n, s->bias[i].id)) return false;
+    return true;
+}
+
+enum { TOP_MOST = 64 };
+
+/* Those of the likeliest that may be drawn and are surely likelier than all others, which are no likelier than the last one was; all that is
+ * added to logits has been. */
+static size_t surely_best(const fe_sampler *s, const candidate *top, size_t n, const uint64_t *allowed,
+                          candidate best[TOP_MOST]) {
+    size_t left = 0;
+    for (size_t i = 0; i < n; i++) {
+        candidate c = s->candidates[top[i].id];
+        bool may = !allowed || allowed[c.id / 64] >> c.id % 64 & 1;
+        if (!may || !(c.logprob > -INFINITY)) continue;
+        if (c.logprob > FLT_MAX) c.logprob = FLT_MAX;
+        if (!before(top[n - 1], c)) best[left++] = c;
+    }
+    return left;
+}
+
+bool fe_sampler_draw_top(fe_sampler *s, const ferrum_logprob *top, size_t n, const uint64_t *allowed,
+                         const int32_t *history, size_t count, size_t answer, int32_t *id) {
+    const ferrum_sampling *p = &s->settings;
+    candidate best[TOP_MOST];
+    if (n == 0 || n > TOP_MOST || top[n - 1].id < 0 || !lowers_others(s, top, n)) return false;
+    if (p->temperature > 0 && (p->top_k == 0 || p->top_k >= n)) return false;
+    for (size_t i = 0; i < n; i++) s->candidates[top[i].id] = top[i];
+    adjust(s, history, count, answer);
+    size_t left = surely_best(s, top, n, allowed, best);
+    if (left <= (p->temperature > 0 ? p->top_k : 0)) return false;
+    memcpy(s->candidates, best, left * sizeof *best);
+    if (p->temperature > 0) {
+        *id = draw_top_k(s, left);
+    } else {
+        select_best(s->candidates, left, 1);
+        *id = s->candidates[0].id;
+    }
+    return true;
 }
 
 /* ---- Opening ------------------------------------------------------------------------------------------------------- */
@@ -270,7 +331,7 @@ int fe_sampler_open(fe_sampler **out, const ferrum_sampling *settings, uint32_t 
     if (!s) return fe_fail_memory(err, sizeof *s, "the sampler");
     s->settings = *settings;
     s->vocab = vocab;
-    s->candidates = malloc(vocab * sizeof *s->candidates);
+    s->candidates = calloc(vocab, sizeof *s->candidates);
     s->seen = calloc((size_t)vocab / 64 + 1, sizeof *s->seen);
     s->bias = malloc(settings->bias_count * sizeof *s->bias + 1);
     if (!s->candidates || !s->seen || !s->bias) {

@@ -64,11 +64,20 @@ static int open_cache(ferrum_session *s, ferrum_error *err) {
     return s->pages ? 0 : fe_fail_memory(err, most * sizeof *s->pages, "a table of pages");
 }
 
+/* Where the device keeps logits, room for the likeliest. */
+static int open_top(ferrum_session *s, const fe_pass *p, ferrum_error *err) {
+    if (!p->keeps_logits) return 0;
+    s->top = fe_alloc(FE_TOP, sizeof *s->top);
+    return s->top ? 0 : fe_fail_memory(err, FE_TOP * sizeof *s->top, "the likeliest tokens");
+}
+
 /* What a session by itself evaluates with; in a batch, room for its logits alone. */
 static int open_scratch(ferrum_session *s, ferrum_error *err) {
-    if (!s->options.batch) return fe_pass_open(&s->pass, s->model, fe_pass_rows(s->model, s->context), false, err);
-    if (s->options.batch->model != s->model)
-        return fe_fail(err, FERRUM_EINVAL, "the session's batch is of another model");
+    ferrum_batch *b = s->options.batch;
+    int rc = b ? 0 : fe_pass_open(&s->pass, s->model, fe_pass_rows(s->model, s->context), false, err);
+    if (!rc && b && b->model != s->model) rc = fe_fail(err, FERRUM_EINVAL, "the session's batch is of another model");
+    if (!rc) rc = open_top(s, b ? &b->pass : &s->pass, err);
+    if (rc || !b) return rc;
     size_t most = (s->options.lookup ? 1 + FE_DRAFT_MOST : 1) * (size_t)s->model->h.vocab;
     s->row = fe_alloc(most, sizeof *s->row);
     return s->row ? 0 : fe_fail_memory(err, most * sizeof *s->row, "logits");
@@ -129,6 +138,7 @@ int ferrum_session_open(ferrum_session **out, const ferrum_model *model, const f
 
 void ferrum_session_close(ferrum_session *s) {
     if (!s) return;
+    fe_session_take_logits(s, FE_NO_ROW);
     for (size_t i = 0; i < s->stop_count; i++) free(s->stop[i]);
     free(s->stop);
     fe_sampler_close(s->sampler);
@@ -139,10 +149,71 @@ void ferrum_session_close(ferrum_session *s) {
     if (s->pages) fe_session_give_pages(s, 0);
     free(s->pages);
     free(s->row);
+    free(s->top);
     free(s->tokens);
     free(s->logprobs);
     fe_text_free(&s->text);
     free(s);
+}
+
+/* ---- Logits ---- */
+
+static fe_pass *pass_of(ferrum_session *s) { return s->options.batch ? &s->options.batch->pass : &s->pass; }
+
+/* A batch's step may have others fetched meanwhile. */
+static void lock_logits(ferrum_session *s) {
+    if (s->options.batch && s->top) pthread_mutex_lock(&s->options.batch->lock);
+}
+static void unlock_logits(ferrum_session *s) {
+    if (s->options.batch && s->top) pthread_mutex_unlock(&s->options.batch->lock);
+}
+
+int fe_session_fetch(ferrum_session *s, ferrum_error *err) {
+    float *from;
+    int rc = fe_pass_fetch(pass_of(s), (uint32_t)s->kept_at, 1, &from, err);
+    if (rc) return rc;
+    s->logits = s->row ? s->row : from;
+    if (s->row) memcpy(s->row, from, s->model->h.vocab * sizeof *s->row);
+    s->kept = false;
+    if (s->options.batch) s->options.batch->keepers[s->kept_at] = NULL;
+    return 0;
+}
+
+int fe_session_logits(ferrum_session *s, const float **logits, ferrum_error *err) {
+    lock_logits(s);
+    int rc = s->kept ? fe_session_fetch(s, err) : 0;
+    *logits = s->logits;
+    unlock_logits(s);
+    return rc;
+}
+
+void fe_session_lose_logits(ferrum_session *s) {
+    if (!s->kept) return;
+    if (s->options.batch) s->options.batch->keepers[s->kept_at] = NULL;
+    s->kept = s->known = s->listed = false;
+}
+
+void fe_session_take_logits(ferrum_session *s, int at) {
+    lock_logits(s);
+    fe_session_lose_logits(s);
+    s->known = at != FE_NO_ROW;
+    s->kept = s->listed = at >= 0 && s->top;
+    s->logits = at == FE_IN_ROW ? s->row : NULL;
+    if (s->kept) {
+        s->kept_at = at;
+        fe_pass_top(pass_of(s), (uint32_t)at, s->top);
+        if (s->options.batch) s->options.batch->keepers[at] = s;
+    } else if (at >= 0) {
+        fe_pass_fetch(&s->pass, (uint32_t)at, 1, &s->logits, NULL); /* they are on the host */
+    }
+    unlock_logits(s);
+}
+
+const float *ferrum_session_logits(const ferrum_session *s) {
+    ferrum_session *own = (ferrum_session *)s; /* to fetch is no change that is seen */
+    const float *logits = NULL;
+    ferrum_error err;
+    return fe_session_logits(own, &logits, &err) ? NULL : logits;
 }
 
 /* ---- Evaluating ---- */
@@ -155,13 +226,16 @@ static void record_logits(ferrum_session *s, uint32_t from, uint32_t count) {
 /* Where the caller wants every position's logits: those of the rows 0 … m-1 of the pass, as many at a time as there is room. */
 static int hand_out_logits(ferrum_session *s, uint32_t m, size_t index, ferrum_logits_fn fn, void *user,
                            ferrum_error *err) {
-    for (uint32_t from = 0; from < m; from += s->pass.logit_rows) {
-        uint32_t count = (uint32_t)fe_min(s->pass.logit_rows, m - from);
+    size_t vocab = s->model->h.vocab;
+    for (uint32_t from = 0; from < m; from += s->pass.fetch_rows) {
+        uint32_t count = (uint32_t)fe_min(s->pass.fetch_rows, m - from);
+        float *logits;
         record_logits(s, from, count);
         int rc = ferrum_stream_wait(s->pass.stream, err);
+        if (!rc) rc = fe_pass_fetch(&s->pass, 0, count, &logits, err);
         if (rc) return rc;
-        for (uint32_t i = 0; i < count; i++) fn(user, index + from + i, fe_pass_logits(&s->pass, i), s->model->h.vocab);
-        s->logits = fe_pass_logits(&s->pass, count - 1);
+        for (uint32_t i = 0; i < count; i++) fn(user, index + from + i, logits + i * vocab, vocab);
+        fe_session_take_logits(s, (int)count - 1);
     }
     return 0;
 }
@@ -178,7 +252,7 @@ static int evaluate(ferrum_session *s, const int32_t *ids, size_t count, ferrum_
         int rc = ferrum_stream_wait(s->pass.stream, err);
         if (!rc && fn) rc = hand_out_logits(s, m, done, fn, user, err);
         if (rc) return rc;
-        if (!fn) s->logits = done + m == count ? fe_pass_logits(&s->pass, 0) : NULL;
+        if (!fn) fe_session_take_logits(s, done + m == count ? 0 : FE_NO_ROW);
         fe_lookup_forget(&s->lookup, s->count);
         memmove(s->tokens + s->count, ids + done, m * sizeof *ids);
         s->length = s->count += m;
@@ -210,7 +284,7 @@ int fe_session_evaluate_drawn(ferrum_session *s, ferrum_error *err) {
     record_logits(s, waiting - 1, 1 + guessed);
     int rc = ferrum_stream_wait(s->pass.stream, err);
     if (rc) return rc;
-    fe_session_evaluated(s, waiting, guessed, 0);
+    fe_session_evaluated(s, waiting, guessed, 0, 0);
     return 0;
 }
 
@@ -225,7 +299,7 @@ uint32_t fe_session_guess(ferrum_session *s, uint32_t most) {
 void fe_session_take_guessed(ferrum_session *s) {
     while (s->count < fe_session_end(s) && fe_lookup_takes(&s->lookup, s->tokens[s->count])) {
         s->length = fe_max(s->length, ++s->count);
-        s->logits += s->model->h.vocab;
+        s->logits += s->model->h.vocab; /* with lookup they are on the host */
         s->timings.guessed_right++;
     }
     if (s->count < fe_session_end(s)) fe_lookup_settle(&s->lookup);
@@ -273,7 +347,7 @@ static int wait_in_batch(ferrum_session *s, const int32_t *ids, size_t count, fe
     ferrum_timings timings = start > s->length ? s->timings : (ferrum_timings){0};
     fe_lookup_forget(&s->lookup, start);
     memcpy(s->tokens + start, ids, count * sizeof *ids);
-    s->logits = NULL;
+    fe_session_take_logits(s, FE_NO_ROW);
     begin_answer(s, start + count);
     s->timings = timings;
     s->timings.prompt_tokens += count;
@@ -308,10 +382,10 @@ void fe_session_tell_pages(ferrum_session *s) {
                                     s->tokens + i * FERRUM_KV_PAGE);
 }
 
-void fe_session_evaluated(ferrum_session *s, uint32_t rows, uint32_t guessed, double seconds) {
+void fe_session_evaluated(ferrum_session *s, uint32_t rows, uint32_t guessed, int at, double seconds) {
     s->count += rows;
     s->length = fe_max(s->length, s->count);
-    s->logits = s->count < fe_session_end(s) ? NULL : s->row ? s->row : fe_pass_logits(&s->pass, 0);
+    fe_session_take_logits(s, s->count < fe_session_end(s) ? FE_NO_ROW : at);
     s->timings.guessed_tokens += guessed;
     fe_lookup_evaluated(&s->lookup, guessed);
     if (s->answer_count)
@@ -319,8 +393,6 @@ void fe_session_evaluated(ferrum_session *s, uint32_t rows, uint32_t guessed, do
     else
         s->timings.prompt_seconds += seconds;
 }
-
-const float *ferrum_session_logits(const ferrum_session *s) { return s->logits; }
 
 /* ---- Looking ---- */
 
@@ -368,7 +440,7 @@ static void truncate_pages(ferrum_session *s) {
 int ferrum_session_truncate(ferrum_session *s, size_t count, ferrum_error *err) {
     if (count > s->length)
         return fe_fail(err, FERRUM_EINVAL, "the session has %zu tokens; it cannot be cut to %zu", s->length, count);
-    if (count < s->length) s->logits = NULL;
+    if (count < s->length) fe_session_take_logits(s, FE_NO_ROW);
     fe_lookup_forget(&s->lookup, count);
     if (count < s->count) {
         s->count = count;

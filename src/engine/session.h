@@ -8,6 +8,7 @@
 #include "engine/sampler.h"
 #include "model/model.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 struct ferrum_session {
@@ -30,11 +31,17 @@ struct ferrum_session {
     int32_t *tokens;
     size_t count;  /* in the cache */
     size_t length; /* of the timeline: as many, unless the batch took pages back or gave some that it had */
-    float *
-        logits; /* of the last position, inside the pass or `row`; NULL before the first append. Those of the draft follow */
-    float *row;    /* [1, or 1 + FE_DRAFT_MOST with lookup][vocab], in a batch */
-    uint64_t step; /* of the batch: the last that the session was listed in, */
-    uint64_t part; /* and the last that evaluated tokens of it */
+    /* Of the last position; those of the draft follow. On the host, inside the pass or `row`: NULL before the first append, and where the
+     * device keeps them, until they are asked for. */
+    float *logits;
+    bool kept; /* the device does, in row kept_at of the pass: a batch's lock is of this too */
+    int kept_at;
+    bool known;          /* there are any, wherever they are, */
+    bool listed;         /* and the likeliest of them in `top` */
+    ferrum_logprob *top; /* [FE_TOP]; NULL: the device keeps no logits */
+    float *row;          /* [1, or 1 + FE_DRAFT_MOST with lookup][vocab], in a batch */
+    uint64_t step;       /* of the batch: the last that the session was listed in, */
+    uint64_t part;       /* and the last that evaluated tokens of it */
 
     size_t answer_first, answer_count; /* in tokens: what was drawn for the current answer */
     ferrum_logprob *logprobs; /* [logprobs_capacity][options.logprobs + 1]: the likeliest, and the one that was drawn */
@@ -51,6 +58,17 @@ struct ferrum_session {
 
 /* Where the tokens that are known end: those in the cache, waiting and drawn. */
 static inline size_t fe_session_end(const ferrum_session *s) { return s->answer_first + s->answer_count; }
+
+/* The logits of the last position, brought to the host where they are not there; NULL where there are none. */
+int fe_session_logits(ferrum_session *s, const float **logits, ferrum_error *err);
+
+/* They are in a row of the pass, or in s->row already, or there are none. */
+enum { FE_NO_ROW = -1, FE_IN_ROW = -2 };
+void fe_session_take_logits(ferrum_session *s, int at);
+/* The device keeps none of it any more; its batch's lock is held. */
+void fe_session_lose_logits(ferrum_session *s);
+/* Brings those that the device keeps; in a batch its lock is held. */
+int fe_session_fetch(ferrum_session *s, ferrum_error *err);
 
 /* Ends the answer: no more of it is drawn. */
 void fe_session_end_answer(ferrum_session *s, ferrum_finish finish);
@@ -75,9 +93,9 @@ void fe_session_leave_pages(ferrum_session *s);
 /* Tells the batch of the pages that are full, so that they can be found. */
 void fe_session_tell_pages(ferrum_session *s);
 
-/* The batch has evaluated `rows` of them, and so many guessed behind them, in so many seconds; where they were the last, the logits
- * are in s->row. */
-void fe_session_evaluated(ferrum_session *s, uint32_t rows, uint32_t guessed, double seconds);
+/* `rows` of them have been evaluated, and so many guessed behind them, in so many seconds; where they were the last, `at` tells where the
+ * logits are. */
+void fe_session_evaluated(ferrum_session *s, uint32_t rows, uint32_t guessed, int at, double seconds);
 
 /* What one session has in a step. */
 typedef struct fe_part {
@@ -86,18 +104,21 @@ typedef struct fe_part {
     uint32_t last;    /* of them */
     uint32_t guessed; /* behind them; 0 unless complete */
     bool complete;    /* nothing waits behind them: the logits of the last and of the guessed are wanted */
+    int logits_at;    /* where those are, as fe_session_take_logits is told */
 } fe_part;
 
 /* A row of which the logits are wanted, as the `at`-th of its session. */
 typedef struct fe_end {
-    ferrum_session *session;
+    fe_part *part;
     uint32_t row, at;
 } fe_end;
 
 struct ferrum_batch {
     const ferrum_model *model;
     fe_pass pass;
-    bool paged; /* sessions have pages of `pages`, and no caches of their own */
+    pthread_mutex_t lock;     /* of the pass, and of what sessions tell of logits that it keeps */
+    ferrum_session **keepers; /* [pass.logit_rows] whose they are; NULL: nobody's any more */
+    bool paged;               /* sessions have pages of `pages`, and no caches of their own */
     fe_pages pages;
     uint32_t prompt_rows;
     uint64_t steps, reused, preempted;

@@ -76,6 +76,7 @@ bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type) {
     return type == FERRUM_F16 || type == FERRUM_F32 || (type == FERRUM_Q8_0 && dev->backend->kv_q8_0);
 }
 
+bool fe_device_keeps_logits(const ferrum_device *dev) { return dev->backend->keeps_logits; }
 uint32_t fe_device_even_rows(const ferrum_device *dev) { return dev->backend->even_rows; }
 
 uint64_t ferrum_device_memory_left(const ferrum_device *dev) {

@@ -331,6 +331,16 @@ void ferrum_argmax(ferrum_stream *s, const ferrum_tensor *ids, const ferrum_tens
     submit(s, &(fe_op){.kind = FE_OP_ARGMAX, .out = *ids, .a = *x});
 }
 
+void fe_top(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x) {
+    const char *op = "top";
+    const size_t most = FE_TOP_COLS;
+    if (s->failed || !F32_OUT(out) || !F32_IN(x) || !SAME("the number of rows", out->rows, x->rows)) return;
+    if (!SAME("the length of a row of the largest", out->cols, (size_t)2 * FE_TOP) ||
+        !check(s, x->cols <= most, op, "the row length", x->cols, most))
+        return;
+    submit(s, &(fe_op){.kind = FE_OP_TOP, .out = *out, .a = *x});
+}
+
 void ferrum_unpack(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *w) {
     const char *op = "unpack";
     if (s->failed || !tensor_ok(s, op, "the end of out", out, true) ||

@@ -6,7 +6,11 @@
 #include "core/core.h"
 #include <ferrum/kernels.h>
 
-enum { FE_MATMUL_MANY = 3 };
+enum {
+    FE_MATMUL_MANY = 3,
+    FE_TOP = 64,             /* that FE_OP_TOP finds of a row */
+    FE_TOP_COLS = 512 * 1024 /* of so many at most */
+};
 
 typedef enum fe_op_kind {
     FE_OP_EMBED,
@@ -25,6 +29,7 @@ typedef enum fe_op_kind {
     FE_OP_ADD,
     FE_OP_SCALE,
     FE_OP_ARGMAX,
+    FE_OP_TOP,
     FE_OP_UNPACK,
     FE_OP_KINDS,
 } fe_op_kind;
@@ -69,7 +74,10 @@ typedef struct fe_backend {
     uint32_t pass_rows;  /* tokens of a prompt that a pass should take; 0: no matter */
     ferrum_type kv_type; /* that sessions should give their KV caches */
     bool kv_q8_0;        /* they may be Q8_0 too, besides F16 and F32 */
-    uint32_t even_rows;  /* ops of up to so many rows give each the bits that it has by itself; 0: not known of any */
+    bool
+        keeps_logits; /* logits stay with it until they are asked for: it has FE_OP_TOP, which others need not, and even_rows 0, as all
+                          * the logits of guessed tokens are wanted */
+    uint32_t even_rows; /* ops of up to so many rows give each the bits that it has by itself; 0: not known of any */
     int (*open)(ferrum_device *dev, const ferrum_device_options *options, ferrum_error *err);
     void (*close)(ferrum_device *dev);
     /* Make what buf->data points to, all but `state` being set, memory of the device's, and take it back. NULL: the device
@@ -118,6 +126,12 @@ ferrum_type fe_device_kv_type(const ferrum_device *dev);
 uint32_t fe_device_pass_rows(const ferrum_device *dev, uint32_t usual);
 bool fe_device_has_kv(const ferrum_device *dev, ferrum_type type);
 uint32_t fe_device_even_rows(const ferrum_device *dev);
+bool fe_device_keeps_logits(const ferrum_device *dev);
+
+/* out[m, 2 · FE_TOP], x[m, n]: of each row the FE_TOP largest, the largest first and of equal ones the one that comes first, and then
+ * where in the row they stand. What is NaN or minus infinity is none of them: -1 in place of one that there is not. Infinity becomes
+ * FLT_MAX. n <= FE_TOP_COLS. */
+void fe_top(ferrum_stream *s, const ferrum_tensor *out, const ferrum_tensor *x);
 
 /* Pages of a span that has them. */
 static inline size_t fe_kv_pages(const ferrum_kv_span *span) {

@@ -1,5 +1,6 @@
 /* The forward pass, in model order. m tokens, of one sequence or several; shapes in brackets are [rows, cols].
  * D: width, H: query heads, G: KV heads, d: head dimension, F: feed-forward width, E: experts used a token, V: vocabulary. */
+#include "kernels/ops.h"
 #include "model/model.h"
 
 /* The first m rows of a scratch tensor. */
@@ -209,4 +210,6 @@ void fe_forward_logits(const ferrum_model *model, fe_pass *p, uint32_t count) {
     ferrum_matmul(p->stream, &logits, &norm, &model->w.output);
     if (h->logit_scale != 1.0f || h->logit_softcap > 0)
         ferrum_scale(p->stream, &logits, &logits, h->logit_scale, h->logit_softcap);
+    ferrum_tensor top = rows(p->top, count);
+    if (p->keeps_logits) fe_top(p->stream, &top, &logits);
 }

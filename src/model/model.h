@@ -129,10 +129,14 @@ uint64_t fe_cache_memory(const ferrum_model *model, uint32_t context, ferrum_kv 
 /* What belongs to a pass, whosever the tokens in it: the stream and the activations. Every row is a token. */
 typedef struct fe_pass {
     ferrum_stream *stream;
-    ferrum_buffer *buffer, *results; /* all the tensors below; those that the host reads: logits */
-    uint32_t rows;                   /* most in a pass */
-    uint32_t logit_rows;             /* most rows of logits */
+    ferrum_buffer *buffer,
+        *results;        /* all the tensors below; those that the host reads: logits, or `top` and `fetched` */
+    uint32_t rows;       /* most in a pass */
+    bool keeps_logits;   /* the device does: they are in `buffer` */
+    uint32_t logit_rows; /* most rows of logits, */
+    uint32_t fetch_rows; /* and most that the host gets to see at once */
     ferrum_tensor x, h, q, k, v, attn, gate, up, logits, router, ids, weights, y;
+    ferrum_tensor top, fetched; /* of logits that the device keeps: as fe_top makes it; those that the host asked for */
     ferrum_tensor shared, shared_gate, shared_up, shared_logit, shared_id, shared_weight;
     int32_t *at;           /* [rows] positions */
     ferrum_kv_span *spans; /* [rows] at most: those of the layer that is recorded */
@@ -165,7 +169,10 @@ void fe_encode(const ferrum_model *model, fe_pass *p, const int32_t *ids, const 
  * of p->x into those of p->h from `to` on, and then the logits of the first `count` rows of p->h; count <= logit_rows. */
 void fe_forward_output(const ferrum_model *model, fe_pass *p, uint32_t from, uint32_t count, uint32_t to);
 void fe_forward_logits(const ferrum_model *model, fe_pass *p, uint32_t count);
-/* Host address of a row of logits. */
-float *fe_pass_logits(const fe_pass *p, uint32_t row);
+/* *out: host address of `count` rows of the logits from `row` on; count <= fetch_rows, and 1 row needs no more. Where the device keeps
+ * them they are brought, which waits for what was recorded, and are there until rows are fetched again. */
+int fe_pass_fetch(fe_pass *p, uint32_t row, uint32_t count, float **out, ferrum_error *err);
+/* The likeliest of a row that the device keeps: the id -1 behind them, where there are fewer than FE_TOP. */
+void fe_pass_top(const fe_pass *p, uint32_t row, ferrum_logprob *out);
 
 #endif

@@ -2,7 +2,10 @@
 #include "kernels/ops.h"
 #include "model/model.h"
 
-enum { LOGIT_BYTES = 16 * 1024 * 1024 }; /* that scores of several positions may take */
+enum {
+    LOGIT_BYTES = 16 << 20, /* that scores of several positions may take, */
+    KEPT_BYTES = 64 << 20   /* and where the device keeps them */
+};
 
 static uint32_t positions_for(uint32_t context) { return (uint32_t)fe_round_up(context, FERRUM_KV_BLOCK); }
 
@@ -15,11 +18,21 @@ static ferrum_tensor take(ferrum_buffer *buffer, size_t *offset, size_t rows, si
     return t;
 }
 
+static uint32_t rows_of_logits(const ferrum_model *model, uint32_t rows, size_t bytes) {
+    if (model->arch->encoder) return 0;
+    return (uint32_t)fe_max(1, fe_min(rows, bytes / (model->h.vocab * sizeof(float))));
+}
+
 /* Lays the tensors that the host reads out; the bytes that they take. */
 static size_t lay_out_results(fe_pass *p, const ferrum_model *model, uint32_t rows) {
     size_t offset = 0;
-    p->logit_rows =
-        model->arch->encoder ? 0 : (uint32_t)fe_max(1, fe_min(rows, LOGIT_BYTES / (model->h.vocab * sizeof(float))));
+    p->fetch_rows = rows_of_logits(model, rows, LOGIT_BYTES);
+    if (p->keeps_logits) {
+        p->top = take(p->results, &offset, p->logit_rows, (size_t)2 * FE_TOP);
+        p->fetched = take(p->results, &offset, p->fetch_rows, model->h.vocab);
+        return offset;
+    }
+    p->logit_rows = p->fetch_rows;
     p->logits = take(p->results, &offset, p->logit_rows, model->h.vocab);
     return offset;
 }
@@ -29,6 +42,7 @@ static size_t lay_out(fe_pass *p, const ferrum_model *model, uint32_t rows) {
     const fe_hparams *h = &model->h;
     size_t offset = 0, used = h->experts ? h->experts_used : 1, ffn = h->experts ? h->expert_ffn : h->ffn;
     p->rows = rows;
+    p->keeps_logits = fe_device_keeps_logits(model->device) && h->vocab <= FE_TOP_COLS && !model->arch->encoder;
     p->x = take(p->buffer, &offset, rows, h->width);
     p->h = take(p->buffer, &offset, rows, h->width);
     p->q = take(p->buffer, &offset, rows, (size_t)h->heads * h->head_dim);
@@ -37,6 +51,10 @@ static size_t lay_out(fe_pass *p, const ferrum_model *model, uint32_t rows) {
     p->attn = take(p->buffer, &offset, rows, (size_t)h->heads * h->head_dim);
     p->gate = take(p->buffer, &offset, rows * used, ffn);
     p->up = take(p->buffer, &offset, rows * used, ffn);
+    if (p->keeps_logits) {
+        p->logit_rows = rows_of_logits(model, rows, KEPT_BYTES);
+        p->logits = take(p->buffer, &offset, p->logit_rows, h->vocab);
+    }
     if (h->experts) {
         p->router = take(p->buffer, &offset, rows, h->experts);
         p->ids = take(p->buffer, &offset, rows, used);
@@ -90,8 +108,24 @@ void fe_pass_close(fe_pass *p) {
     *p = (fe_pass){0};
 }
 
-float *fe_pass_logits(const fe_pass *p, uint32_t row) {
-    return (float *)((char *)ferrum_buffer_data(p->logits.buffer) + p->logits.offset + row * p->logits.row_stride);
+int fe_pass_fetch(fe_pass *p, uint32_t row, uint32_t count, float **out, ferrum_error *err) {
+    const ferrum_tensor *t = p->keeps_logits ? &p->fetched : &p->logits;
+    *out = (float *)(void *)((char *)ferrum_buffer_data(t->buffer) + t->offset);
+    if (!p->keeps_logits) {
+        *out += row * t->cols;
+        return 0;
+    }
+    ferrum_tensor to = p->fetched, from = p->logits;
+    to.rows = from.rows = count;
+    from.offset += row * from.row_stride;
+    ferrum_scale(p->stream, &to, &from, 1, 0);
+    return ferrum_stream_wait(p->stream, err);
+}
+
+void fe_pass_top(const fe_pass *p, uint32_t row, ferrum_logprob *out) {
+    const char *data = ferrum_buffer_data(p->top.buffer);
+    const float *values = (const float *)(const void *)(data + p->top.offset + row * p->top.row_stride);
+    for (size_t i = 0; i < FE_TOP; i++) out[i] = (ferrum_logprob){(int32_t)values[FE_TOP + i], values[i]};
 }
 
 /* ---- Caches ---- */

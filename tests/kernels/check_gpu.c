@@ -307,6 +307,8 @@ static void check_products(const struct layout *l) {
         check_product((problem){.layout = l, .m = m, .n = 33, .k = 2 * block, .experts = 5, .used = 2});
         check_product((problem){.layout = l, .m = m, .n = 70, .k = block + 9, .experts = 3, .used = 3});
     }
+    /* k of more stages than are on their way at once */
+    check_product((problem){.layout = l, .m = 40, .n = 33, .k = 4096, .experts = 4, .used = 2});
 }
 
 /* ---- Embedding ---- */

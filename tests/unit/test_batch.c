@@ -1,6 +1,7 @@
 /* Batches on the tiny models, one of each architecture: sessions that are stepped together give what each gives by itself. By
  * itself a session is fed the same pieces, so that nothing but the company differs. */
 #include "engine/session.h"
+#include "kernels/ops.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,13 +14,18 @@
 
 enum { VOCAB = TINY_VOCAB, ROWS = 16, SESSIONS = 4, MOST_TOKENS = 64 };
 
+/* "ref" as a device that keeps logits until they are asked for. */
+static fe_backend keeper;
+
 /* A row's numbers are the same in any company. But with AMX products of 16 rows and more are another kind's, and that shifts what
  * comes of them: each side is within the bound that test_golden sets to the mean square of its error, so the two are within
  * four times that of each other. */
 static const struct {
     const char *name, *cpu;
     unsigned threads;
-} devices[] = {{"ref", NULL, 1}, {"cpu", "c", 2}, {"cpu", NULL, 2}};
+    bool keeps;
+} devices[] = {{"ref", NULL, 1, false}, {"cpu", "c", 2, false}, {"cpu", NULL, 2, false}, {"ref", NULL, 1, true}};
+enum { REF, CPU_C, CPU, KEEPER };
 enum { DEVICES = sizeof devices / sizeof devices[0] };
 
 static bool is_exact(const ferrum_model *model) {
@@ -35,7 +41,12 @@ static void check(int rc) {
 }
 
 static ferrum_model *open_model(const char *name, size_t device) {
-    return tiny_open(name, devices[device].name, devices[device].cpu, devices[device].threads);
+    ferrum_model *model = tiny_open(name, devices[device].name, devices[device].cpu, devices[device].threads);
+    keeper = fe_backend_ref;
+    keeper.keeps_logits = true;
+    keeper.even_rows = 0;
+    if (devices[device].keeps) model->device->backend = &keeper;
+    return model;
 }
 
 static ferrum_batch *open_batch(const ferrum_model *model, uint32_t rows) {
@@ -138,7 +149,7 @@ static void run_together(const ferrum_model *model, double bound) {
 static void together_as_alone(void **state) {
     (void)state;
     for (size_t d = 0; d < DEVICES; d++)
-        for (size_t i = 0; i < TINY_MODELS; i++) {
+        for (size_t i = 0; i < (d == KEEPER ? 2 : TINY_MODELS); i++) { /* who keeps them is the same to all models */
             print_message("%s, %s\n", tiny_models[i].name, devices[d].cpu ? devices[d].cpu : devices[d].name);
             ferrum_model *model = open_model(tiny_models[i].name, d);
             run_together(model, is_exact(model) ? 0 : 4 * tiny_models[i].nmse);
@@ -230,6 +241,40 @@ static void same_seed_same_text_of(ferrum_model *model) {
     ferrum_batch_close(batch);
 }
 
+/* Sessions on a device that keeps logits draw what those on another do, whatever they draw by: mostly from the likeliest alone. */
+static void same_text_of_kept_logits(void **state) {
+    (void)state;
+    ferrum_sampling s[5];
+    ferrum_session_options options;
+    ferrum_session_options_init(&options);
+    for (size_t i = 0; i < 5; i++) s[i] = options.sampling;
+    s[1].temperature = 0;
+    s[2].top_k = 0;
+    s[3].repetition_penalty = 1.2f, s[3].frequency_penalty = 0.3f;
+    s[4].top_k = 200;
+    ferrum_model *models[2] = {open_model("tiny-qwen3", REF), open_model("tiny-qwen3", KEEPER)};
+    for (size_t i = 0; i < 5; i++) {
+        answer a[2] = {0};
+        options.sampling = s[i];
+        options.logprobs = i == 1 ? 3 : 0;
+        options.ignore_end = true;
+        options.max_tokens = 30;
+        for (size_t m = 0; m < 2; m++) {
+            ferrum_session *session;
+            check(ferrum_session_open(&session, models[m], &options, &err));
+            append(session, 1, 0, 10);
+            take_text(session, &a[m]);
+            finish_answer(session, &a[m]);
+            if (m == 1 && i != 3) assert_int_equal(session->kept, i == 0); /* nobody has asked for the last */
+            ferrum_session_close(session);
+        }
+        assert_int_equal(a[0].count, 30);
+        assert_memory_equal(a[0].ids, a[1].ids, sizeof a[0].ids);
+    }
+    ferrum_model_close(models[0]);
+    ferrum_model_close(models[1]);
+}
+
 static void same_seed_same_text(void **state) {
     (void)state;
     for (size_t d = 0; d < DEVICES; d++) {
@@ -242,6 +287,7 @@ static void same_seed_same_text(void **state) {
 /* ---- What happens between steps ---- */
 
 /* One model, a batch of two sessions with 20 and 3 tokens, and what each gives by itself. */
+static size_t two_device = CPU_C;
 typedef struct two {
     ferrum_model *model;
     ferrum_batch *batch;
@@ -249,7 +295,7 @@ typedef struct two {
 } two;
 
 static two open_two(uint32_t rows, uint32_t context) {
-    two t = {.model = open_model("tiny-qwen3", 1)};
+    two t = {.model = open_model("tiny-qwen3", two_device)};
     t.batch = open_batch(t.model, rows);
     t.list[0] = open_session(t.model, t.batch, 64);
     t.list[1] = open_session(t.model, t.batch, context);
@@ -461,6 +507,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(together_as_alone),
         cmocka_unit_test(same_seed_same_text),
+        cmocka_unit_test(same_text_of_kept_logits),
         cmocka_unit_test(prompts_wait),
         cmocka_unit_test(logits_outlast_steps_without_the_session),
         cmocka_unit_test(logits_of_more_rows_than_are_kept),
@@ -471,5 +518,14 @@ int main(void) {
         cmocka_unit_test(refuses),
         cmocka_unit_test(refuses_another_model),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest between[] = {
+        cmocka_unit_test(logits_outlast_steps_without_the_session),
+        cmocka_unit_test(logits_of_more_rows_than_are_kept),
+        cmocka_unit_test(truncated_between),
+        cmocka_unit_test(canceled_between),
+        cmocka_unit_test(full_context),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    two_device = KEEPER;
+    return failed + cmocka_run_group_tests(between, NULL, NULL);
 }

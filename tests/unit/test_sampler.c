@@ -310,6 +310,54 @@ static void large_vocabularies_keep_the_same_as_a_sort(void **state) {
     }
 }
 
+/* What all the logits give, the likeliest alone give too, or they tell that they cannot; two samplers of one seed go on side by side. */
+static void the_likeliest_tell_what_all_do(void **state) {
+    (void)state;
+    enum { VOCAB = 400, TOP = 64, HISTORY = 30, TURNS = 4000 };
+    static const ferrum_sampling greedy = {.top_p = 1, .repetition_penalty = 1, .penalty_window = 64};
+    static const ferrum_token_bias down[] = {{3, -2}, {5, -INFINITY}}, up[] = {{7, 3}};
+    ferrum_sampling settings[10] = {greedy, plain, plain, plain, plain, plain, greedy, plain, plain, plain};
+    static const bool tells[10] = {true, true, true, true, true, true, true, false, false, false}; /* most times */
+    settings[1].top_k = 40, settings[1].top_p = 0.9f, settings[1].min_p = 0.05f;
+    settings[2].top_k = 1;
+    settings[3].top_k = 20, settings[3].repetition_penalty = 1.3f;
+    settings[4].top_k = 20, settings[4].presence_penalty = 0.5f, settings[4].frequency_penalty = 0.25f;
+    settings[5].top_k = 10, settings[5].bias = down, settings[5].bias_count = 2;
+    settings[6].repetition_penalty = 1.2f;
+    settings[7].top_k = 0;
+    settings[8].top_k = TOP;
+    settings[9].top_k = 10, settings[9].bias = up, settings[9].bias_count = 1;
+    uint32_t x = 17;
+    for (size_t i = 0; i < 10; i++) {
+        fe_sampler *all = open_it(settings[i], VOCAB), *few = open_it(settings[i], VOCAB);
+        size_t told = 0;
+        for (int turn = 0; turn < TURNS; turn++) {
+            float logits[VOCAB];
+            ferrum_logprob sorted[VOCAB];
+            int32_t history[HISTORY], id = -1;
+            uint64_t allowed[(VOCAB + 63) / 64], *mask = turn % 3 ? NULL : allowed;
+            for (int j = 0; j < VOCAB; j++) logits[j] = floorf(noise(&x) * 60) / 4 - 2; /* with ties */
+            if (turn % 5 == 0) logits[7] = INFINITY, logits[9] = NAN;
+            for (int j = 0; j < VOCAB; j++) sorted[j] = (ferrum_logprob){j, isnan(logits[j]) ? -INFINITY : logits[j]};
+            qsort(sorted, VOCAB, sizeof *sorted, by_logit);
+            for (int j = 0; j < HISTORY; j++) history[j] = sorted[(int)(noise(&x) * 100)].id;
+            for (size_t j = 0; j < sizeof allowed / sizeof *allowed; j++)
+                allowed[j] = turn % 2 ? 0x5555555555555555u : 0x8000000000000001u;
+            size_t answer = (size_t)(noise(&x) * HISTORY);
+            bool tell = fe_sampler_draw_top(few, sorted, TOP, mask, history, HISTORY, answer, &id);
+            if (!tell) id = fe_sampler_draw(few, logits, mask, history, HISTORY, answer);
+            assert_int_equal(id, fe_sampler_draw(all, logits, mask, history, HISTORY, answer));
+            told += tell;
+        }
+        if (tells[i])
+            assert_true(told > TURNS / 2);
+        else
+            assert_true(told < TURNS / 2);
+        fe_sampler_close(all);
+        fe_sampler_close(few);
+    }
+}
+
 static void top_logprobs_are_those_of_a_softmax(void **state) {
     (void)state;
     enum { VOCAB = 1000 };
@@ -349,6 +397,7 @@ int main(void) {
         cmocka_unit_test(biases_are_added),
         cmocka_unit_test(the_seed_decides),
         cmocka_unit_test(large_vocabularies_keep_the_same_as_a_sort),
+        cmocka_unit_test(the_likeliest_tell_what_all_do),
         cmocka_unit_test(top_logprobs_are_those_of_a_softmax),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

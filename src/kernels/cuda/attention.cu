@@ -93,7 +93,7 @@ struct reach {
 INLINE reach reach_of(const fe_cuda_attention &p, const fe_cuda_span &span, uint32_t within) {
     uint32_t last = span.first + (p.bidirectional ? span.rows - 1 : within), most = span.first + span.rows;
     uint32_t first = p.window && last + 1 > p.window ? last + 1 - p.window : 0;
-    return {first, last, fe_cuda_split(p.window && most > p.window ? p.window : most)};
+    return {first, last, fe_cuda_split(p.window && most > p.window ? p.window : most, gridDim.y)};
 }
 INLINE uint32_t splits_of(const reach &r) { return (r.last - r.first) / r.size + 1; }
 
@@ -188,19 +188,29 @@ INLINE void attend_split(const fe_cuda_attention &p, const few_work &w, const fl
             for (int h = 0; h < FE_CUDA_GROUP; h++)
 #pragma unroll
                 for (int j = 0; j < EACH; j++) score[h][j] = capped(p, score[h][j]);
+        float most[FE_CUDA_GROUP];
+        bool more = false;
 #pragma unroll
         for (int h = 0; h < FE_CUDA_GROUP; h++) {
-            float most = s[h].most;
+            most[h] = s[h].most;
 #pragma unroll
             for (int j = 0; j < EACH; j++)
-                if (valid[j]) most = fmaxf(most, score[h][j]);
-            float old = __expf(s[h].most - most);
-            s[h].most = most;
-            s[h].total *= old;
-            for (int i = 0; i < 8; i++) s[h].sum[i] *= old;
+                if (valid[j]) most[h] = fmaxf(most[h], score[h][j]);
+            more = more || most[h] > s[h].most;
+        }
+        if (__any_sync(ALL_LANES, more)) /* not often, once there are some */
+#pragma unroll
+            for (int h = 0; h < FE_CUDA_GROUP; h++) {
+                float old = __expf(s[h].most - most[h]);
+                s[h].most = most[h];
+                s[h].total *= old;
+                for (int i = 0; i < 8; i++) s[h].sum[i] *= old;
+            }
+#pragma unroll
+        for (int h = 0; h < FE_CUDA_GROUP; h++) {
 #pragma unroll
             for (int j = 0; j < EACH; j++) {
-                float weight = valid[j] ? __expf(score[h][j] - most) : 0.0f;
+                float weight = valid[j] ? __expf(score[h][j] - most[h]) : 0.0f;
                 s[h].total += weight;
                 for (int i = 0; i < 8; i++) s[h].sum[i] = fmaf(weight, y[j][i], s[h].sum[i]);
             }
@@ -318,7 +328,11 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
     __shared__ float made[FE_CUDA_GROUP + 2][FE_CUDA_HEAD];
     few_work w;
     uint32_t within = 0, from = threadIdx.x % LANES * 8;
-    bool found = find_row(p, blockIdx.y, w.span, within);
+    bool fresh = p.fresh.x[0], found = true; /* fresh: each row is a span */
+    if (fresh)
+        w.span = p.spans[blockIdx.y];
+    else
+        found = find_row(p, blockIdx.y, w.span, within);
     w.seen = reach_of(p, w.span, within);
     uint32_t splits = splits_of(w.seen), chunks = (p.group + FE_CUDA_GROUP - 1) / FE_CUDA_GROUP;
     w.kv = blockIdx.x / chunks;
@@ -327,7 +341,7 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
     w.row = w.span.row + within;
     w.k = (const uchar *)w.span.k + w.kv * w.span.slice;
     w.v = (const uchar *)w.span.v + w.kv * w.span.slice;
-    bool idle = !found || blockIdx.z >= splits, fresh = p.fresh.x[0];
+    bool idle = !found || blockIdx.z >= splits;
     head_parts<DIM / FE_CUDA_WARP> parts;
     uint32_t index, which = fresh ? head_to_make(w, index) : 3;
     if (!idle) {

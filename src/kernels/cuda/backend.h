@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 
 /* The kernels' modules, fat binaries in the library. */
-#define CUDA_MODULES(X) X(vector) X(pack) X(token) X(gemv) X(gemm) X(gemm_wide) X(attention) X(moe)
+#define CUDA_MODULES(X) X(vector) X(pack) X(token) X(gemv) X(gemm) X(gemm_wide) X(attention) X(moe) X(top)
 
 #define CUDA_MODULE_NAME(name) CUDA_MODULE_##name,
 typedef enum cuda_module { CUDA_MODULES(CUDA_MODULE_NAME) CUDA_MODULE_COUNT } cuda_module;
@@ -24,6 +24,7 @@ typedef enum cuda_module { CUDA_MODULES(CUDA_MODULE_NAME) CUDA_MODULE_COUNT } cu
     X(CUDA_UNPACK, vector, "unpack_%s")                  \
     X(CUDA_HEADS, vector, "heads_%s")                    \
     X(CUDA_RMS_NORM, vector, "rms_norm")                 \
+    X(CUDA_RMS_NORM_QUADS, vector, "rms_norm_quads")     \
     X(CUDA_LAYER_NORM, vector, "layer_norm")             \
     X(CUDA_GELU, vector, "gelu_exact")                   \
     X(CUDA_ADD, vector, "add")                           \
@@ -31,6 +32,7 @@ typedef enum cuda_module { CUDA_MODULES(CUDA_MODULE_NAME) CUDA_MODULE_COUNT } cu
     X(CUDA_GEGLU, vector, "geglu")                       \
     X(CUDA_SCALE, vector, "scale")                       \
     X(CUDA_ARGMAX, vector, "argmax")                     \
+    X(CUDA_TOP, top, "top")                              \
     X(CUDA_PACK_INTS, pack, "pack_ints")                 \
     X(CUDA_PACK_HALFS, pack, "pack_halfs")               \
     X(CUDA_TOKEN, token, "token_%s")                     \
@@ -183,6 +185,14 @@ void fe_cuda_graphs_close(cuda_stream *s);
 static inline uint32_t cuda_stride(const ferrum_tensor *t) { return (uint32_t)(t->row_stride / sizeof(float)); }
 static inline size_t cuda_groups(size_t count, size_t each) { return (count + each - 1) / each; }
 
+/* Threads of a block that takes a row, of which one has so many elements, or quads of them. Of many rows several are on a multiprocessor
+ * at once, and a thread has more of each. */
+static inline size_t fe_cuda_row_threads(size_t rows, size_t count) {
+    enum { FEW = 128 };
+    size_t most = rows <= FEW ? FE_CUDA_NORM : fe_max(FE_CUDA_WIDE, cuda_groups(count, FE_CUDA_NORM_EACH / 4));
+    return fe_min(fe_round_up(fe_min(count, most), FE_CUDA_WARP), FE_CUDA_NORM);
+}
+
 /* products.c. `glu` is what follows on two products, or FE_CUDA_NO_GLU; asked for only where fe_cuda_gates allows. */
 void fe_cuda_encode_matmul(cuda_stream *s, const fe_op *op, unsigned glu);
 void fe_cuda_encode_experts(cuda_stream *s, const fe_op *op, const fe_op *up, unsigned glu);
@@ -190,9 +200,12 @@ bool fe_cuda_gates(const cuda_stream *s, const ferrum_tensor *a, const ferrum_te
                    size_t rows);
 bool fe_cuda_expert_lists(const fe_op *op);
 size_t fe_cuda_product_scratch(const fe_op *op);
-/* Does the op begin with packing x, as integers? Then what makes x can do it: where to, and that it is done. */
+/* Does the op begin with packing x? As integers, or as halves. Then what makes x can do it: where to, and that it is done. */
 bool fe_cuda_packs(const cuda_stream *s, const fe_op *op, const ferrum_tensor *x);
+bool fe_cuda_packs_halfs(const cuda_stream *s, const fe_op *op, const ferrum_tensor *x, uint32_t *turned);
 void fe_cuda_pack_there(cuda_stream *s, const ferrum_tensor *x, uint64_t *ints, uint64_t *scales);
+void fe_cuda_pack_halfs_there(cuda_stream *s, const ferrum_tensor *x, uint32_t turned, uint64_t *halfs,
+                              uint64_t *scales);
 size_t fe_cuda_packed_bytes(const ferrum_tensor *x);
 
 /* Is it a product with one token, for the kernel that makes its own activations? Then it does the norm before it and the sum

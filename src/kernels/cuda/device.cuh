@@ -35,6 +35,18 @@ INLINE float block_sum(float x, float *parts) {
     return warp_sum(lane_index() < blockDim.x / FE_CUDA_WARP ? parts[lane_index()] : 0.0f);
 }
 
+/* The largest, which is none below 0. */
+INLINE float block_max(float x, float *parts) {
+    x = warp_max(x);
+    if (lane_index() == 0) parts[warp_index()] = x;
+    __syncthreads();
+    return warp_max(lane_index() < blockDim.x / FE_CUDA_WARP ? parts[lane_index()] : 0.0f);
+}
+
+INLINE float4 operator+(float4 x, float4 y) { return make_float4(x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w); }
+INLINE float4 operator*(float4 x, float4 y) { return make_float4(x.x * y.x, x.y * y.y, x.z * y.z, x.w * y.w); }
+INLINE float4 operator*(float4 x, float y) { return make_float4(x.x * y, x.y * y, x.z * y, x.w * y); }
+
 /* In a graph the kernel behind may begin as soon as all blocks of this one have: it can fetch weights, and waits here before it
  * reads or writes what others do. Every kernel waits, so that those before have all ended. What others write is not read by
  * __ldg: the cache behind it may hold what was there before. */

@@ -72,6 +72,16 @@ static size_t encode_embed(cuda_stream *s, const cuda_step *at, size_t left) {
     return 1;
 }
 
+static bool has_quads(const ferrum_tensor *t) {
+    return (t->offset | t->row_stride | t->cols * sizeof(float)) % 16 == 0;
+}
+/* Can four elements of all that a norm has be taken at once? */
+static bool in_quads(const fe_op *norm, const fe_op *add, const fe_op *made) {
+    return has_quads(&norm->a) && has_quads(&norm->b) && has_quads(&norm->out) &&
+           (!add || (has_quads(&add->a) && has_quads(&add->b) && has_quads(&add->out))) &&
+           (!made || (has_quads(&made->a) && has_quads(&made->b)));
+}
+
 /* add: NULL, or the residual that goes before; made: NULL, or what makes its second part, a norm in place or the sum of
  * experts; next: NULL, or the op behind. */
 static void rms_norm(cuda_stream *s, const fe_op *norm, const fe_op *add, const fe_op *made, const fe_op *next) {
@@ -95,10 +105,17 @@ static void rms_norm(cuda_stream *s, const fe_op *norm, const fe_op *add, const 
                       .used = experts ? (uint32_t)weights->cols : 0,
                       .eps = norm->u.eps,
                       .b_eps = made && !experts ? made->u.eps : 0};
-    if (next && fe_cuda_packs(s, next, &norm->out)) fe_cuda_pack_there(s, &norm->out, &p.ints, &p.scales);
+    bool ints = next && fe_cuda_packs(s, next, &norm->out), quads = !ints && !experts && in_quads(norm, add, made);
+    if (ints) fe_cuda_pack_there(s, &norm->out, &p.ints, &p.scales);
+    if (quads && next && fe_cuda_packs_halfs(s, next, &norm->out, &p.turned))
+        fe_cuda_pack_halfs_there(s, &norm->out, p.turned, &p.halfs, &p.scales);
     if (p.cols > FE_CUDA_NORM * FE_CUDA_NORM_EACH)
         fe_cuda_fail(s, FERRUM_EUNSUPPORTED, "a norm's row length", p.cols, FE_CUDA_NORM * FE_CUDA_NORM_EACH);
-    fe_cuda_launch(s, CUDA_RMS_NORM, FERRUM_F32, &p, sizeof p, norm->a.rows, 1, 1, row_threads(p.cols), 0);
+    if (quads)
+        fe_cuda_launch(s, CUDA_RMS_NORM_QUADS, FERRUM_F32, &p, sizeof p, norm->a.rows, 1, 1,
+                       fe_cuda_row_threads(norm->a.rows, p.cols / 4), 0);
+    else
+        fe_cuda_launch(s, CUDA_RMS_NORM, FERRUM_F32, &p, sizeof p, norm->a.rows, 1, 1, row_threads(p.cols), 0);
 }
 
 static size_t encode_binary(cuda_stream *s, const cuda_step *at, size_t left) {
@@ -151,6 +168,20 @@ static size_t encode_argmax(cuda_stream *s, const cuda_step *at, size_t left) {
     fe_cuda_argmax p = {fe_cuda_at(s, &op->a), fe_cuda_at(s, &op->out), cuda_stride(&op->out), cuda_stride(&op->a),
                         (uint32_t)op->a.cols};
     fe_cuda_launch(s, CUDA_ARGMAX, FERRUM_F32, &p, sizeof p, op->a.rows, 1, 1, row_threads(op->a.cols), 0);
+    return 1;
+}
+
+_Static_assert((int)FE_TOP == (int)FE_CUDA_TOP, "what is found of a row");
+_Static_assert((int)FE_TOP_COLS <= (int)FE_CUDA_TOP_PARTS * FE_CUDA_WIDE * FE_CUDA_TOP_EACH, "what parts can be of");
+
+static size_t top_parts(size_t cols) { return fe_min(cuda_groups(cols, FE_CUDA_TOP_PART), FE_CUDA_TOP_PARTS); }
+
+static size_t encode_top(cuda_stream *s, const cuda_step *at, size_t left) {
+    (void)left;
+    const fe_op *op = &at->op;
+    fe_cuda_top p = {fe_cuda_at(s, &op->a), fe_cuda_at(s, &op->out), s->scratch,          s->counts,
+                     cuda_stride(&op->out), cuda_stride(&op->a),     (uint32_t)op->a.cols};
+    fe_cuda_launch(s, CUDA_TOP, FERRUM_F32, &p, sizeof p, top_parts(op->a.cols), op->a.rows, 1, FE_CUDA_WIDE, 0);
     return 1;
 }
 
@@ -272,20 +303,19 @@ static size_t encode_add(cuda_stream *s, const cuda_step *at, size_t left) {
 
 bool fe_cuda_is_few(const ferrum_kv_span *span) { return span->rows < 8; }
 
-/* How many blocks go through the positions that a row of the span sees. */
-static size_t splits_of(size_t first, size_t rows, uint32_t window) {
+/* Into how many parts the positions go that a row of a span sees; few: rows of all spans of few rows. */
+static size_t splits_of(size_t first, size_t rows, uint32_t window, size_t few) {
     size_t seen = first + rows;
     if (window && seen > window) seen = window;
-    return cuda_groups(seen, fe_cuda_split((uint32_t)seen));
+    return cuda_groups(seen, fe_cuda_split((uint32_t)seen, (uint32_t)few));
 }
 
 /* Those of few rows: how many rows, and the most splits. */
 static void measure_few(const fe_cuda_span *spans, size_t count, uint32_t window, size_t *rows, size_t *splits) {
     *rows = *splits = 0;
-    for (size_t i = 0; i < count; i++) {
-        *rows += spans[i].rows;
-        *splits = fe_max(*splits, splits_of(spans[i].first, spans[i].rows, window));
-    }
+    for (size_t i = 0; i < count; i++) *rows += spans[i].rows;
+    for (size_t i = 0; i < count; i++)
+        *splits = fe_max(*splits, splits_of(spans[i].first, spans[i].rows, window, *rows));
 }
 
 static void attend_few(cuda_stream *s, const cuda_step *at, fe_cuda_attention *p, unsigned size, ferrum_type type) {
@@ -412,19 +442,21 @@ static size_t encode_moe_sum(cuda_stream *s, const cuda_step *at, size_t left) {
 
 size_t fe_cuda_scratch(const fe_op *op) {
     if (op->kind == FE_OP_MATMUL || op->kind == FE_OP_MATMUL_EXPERTS) return fe_cuda_product_scratch(op);
+    if (op->kind == FE_OP_TOP) return op->a.rows * top_parts(op->a.cols) * FE_TOP * sizeof(uint64_t);
     if (op->kind != FE_OP_ATTENTION) return 0;
     const ferrum_attention_params *a = &op->u.attention;
     size_t rows = 0, splits = 0;
-    for (size_t i = 0; i < op->span_count; i++) {
-        if (!fe_cuda_is_few(&op->spans[i])) continue;
-        rows += op->spans[i].rows;
-        splits = fe_max(splits, splits_of(op->spans[i].first, op->spans[i].rows, a->window));
-    }
+    for (size_t i = 0; i < op->span_count; i++)
+        if (fe_cuda_is_few(&op->spans[i])) rows += op->spans[i].rows;
+    for (size_t i = 0; i < op->span_count; i++)
+        if (fe_cuda_is_few(&op->spans[i]))
+            splits = fe_max(splits, splits_of(op->spans[i].first, op->spans[i].rows, a->window, rows));
     return fe_cuda_packed_bytes(&op->out) + rows * a->heads * splits * (a->head_dim + 2) * sizeof(float);
 }
 
 size_t fe_cuda_counts(const fe_op *op) {
     size_t rows = 0;
+    if (op->kind == FE_OP_TOP) return op->a.rows * sizeof(uint32_t);
     if (op->kind != FE_OP_ATTENTION) return 0;
     for (size_t i = 0; i < op->span_count; i++)
         if (fe_cuda_is_few(&op->spans[i])) rows += op->spans[i].rows;
@@ -441,7 +473,7 @@ static size_t (*const table[FE_OP_KINDS])(cuda_stream *, const cuda_step *, size
     [FE_OP_GEGLU] = encode_binary,        [FE_OP_ADD] = encode_add,
     [FE_OP_SCALE] = encode_scale,         [FE_OP_ARGMAX] = encode_argmax,
     [FE_OP_UNPACK] = encode_unpack,       [FE_OP_LAYER_NORM] = encode_layer_norm,
-    [FE_OP_GELU] = encode_gelu,
+    [FE_OP_GELU] = encode_gelu,           [FE_OP_TOP] = encode_top,
 };
 
 void fe_cuda_encode(cuda_stream *s) {

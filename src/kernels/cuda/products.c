@@ -71,12 +71,37 @@ bool fe_cuda_packs(const cuda_stream *s, const fe_op *op, const ferrum_tensor *x
     return false;
 }
 
-void fe_cuda_pack_there(cuda_stream *s, const ferrum_tensor *x, uint64_t *ints, uint64_t *scales) {
-    *ints = s->scratch;
+/* How the warpgroups' product of weights of a type wants its halves, and the other product: in so many stages a piece. */
+static unsigned turned_for(const cuda_stream *s, ferrum_type type, size_t k) {
+    return is_wide(s, type, k) ? (unsigned)(wide_piece(type) / FE_CUDA_STAGE) : 0;
+}
+
+/* Those that the first product wants which takes halves. */
+bool fe_cuda_packs_halfs(const cuda_stream *s, const fe_op *op, const ferrum_tensor *x, uint32_t *turned) {
+    if (op->kind != FE_OP_MATMUL || !fe_same_view(&op->a, x) || x->rows <= FE_CUDA_GEMV_TOKENS) return false;
+    for (size_t i = 0; i < op->u.matmul.count; i++) {
+        const ferrum_tensor *w = &op->u.matmul.w[i];
+        if (w->type == FERRUM_F32 || w->type == FERRUM_BF16 || !is_fast(x, w)) continue;
+        *turned = turned_for(s, w->type, x->cols);
+        return true;
+    }
+    return false;
+}
+
+static void packed_there(cuda_stream *s, const ferrum_tensor *x, cuda_kernel kind, unsigned turned, uint64_t *out,
+                         uint64_t *scales) {
+    *out = s->scratch;
     *scales = s->scratch + packed_bytes(x);
     s->packed = x;
-    s->packed_kind = CUDA_PACK_INTS;
-    s->packed_turned = 0;
+    s->packed_kind = kind;
+    s->packed_turned = turned;
+}
+void fe_cuda_pack_there(cuda_stream *s, const ferrum_tensor *x, uint64_t *ints, uint64_t *scales) {
+    packed_there(s, x, CUDA_PACK_INTS, 0, ints, scales);
+}
+void fe_cuda_pack_halfs_there(cuda_stream *s, const ferrum_tensor *x, uint32_t turned, uint64_t *halfs,
+                              uint64_t *scales) {
+    packed_there(s, x, CUDA_PACK_HALFS, turned, halfs, scales);
 }
 
 /* Packs a, unless it is still there from the product before. */
@@ -95,7 +120,8 @@ static void pack(cuda_stream *s, const ferrum_tensor *a, cuda_kernel kind, unsig
         fe_cuda_launch(s, kind, FERRUM_F32, &pk, sizeof pk, cuda_groups(a->cols, FE_CUDA_WIDE), a->rows, 1,
                        FE_CUDA_WIDE, 0);
     else
-        fe_cuda_launch(s, kind, FERRUM_F32, &pk, sizeof pk, a->rows, 1, 1, FE_CUDA_WIDE, 0);
+        fe_cuda_launch(s, kind, FERRUM_F32, &pk, sizeof pk, a->rows, 1, 1, fe_cuda_row_threads(a->rows, a->cols / 4),
+                       0);
     s->packed = a;
     s->packed_kind = kind;
     s->packed_turned = turned;
@@ -238,17 +264,47 @@ static void gemv(cuda_stream *s, fe_cuda_matmul *p, const batch *b, const ferrum
                    one ? p->m : cuda_groups(p->m, FE_CUDA_GEMV_TOKENS), 1, warps * FE_CUDA_WARP, 0);
 }
 
-/* Blocks that share k: the fewest that leave an eighth of the multiprocessors' room idle or less, else those that leave the least. */
-static size_t splits_of(const cuda_device *dev, size_t blocks, size_t pieces) {
-    size_t best = 1, room = 2 * dev->multiprocessors, most = fe_min(pieces, FE_CUDA_WIDE_SPLITS);
-    double used = 0;
-    for (size_t splits = 1; splits <= most && used < 0.88; splits++) {
-        size_t all = blocks * splits;
-        double share = (double)all / (double)fe_round_up(all, room);
-        if (share <= used) continue;
-        best = splits;
-        used = share;
-    }
+/* How the warpgroups' product is divided: warps of a block that multiply, and blocks that share k. */
+typedef struct division {
+    size_t warps, splits;
+} division;
+
+/* Blocks along the weights' rows, each having so many of them. */
+static size_t row_blocks(const batch *b, bool glu, size_t each) {
+    size_t blocks = glu ? cuda_groups(2 * b->w[0]->rows, each) : 0;
+    for (size_t i = 0; i < b->count && !glu; i++) blocks += cuda_groups(b->w[i]->rows, each);
+    return blocks;
+}
+
+/* What a division costs, in no unit: rounds of blocks, each with the pieces of a block, whose time grows with the warps on a multiprocessor,
+ * and what it takes to begin and to end, more where blocks share k. Two blocks of eight warps have room on a multiprocessor where
+ * their shared memory does. Clusters leave some multiprocessors idle. As measured on an H200. */
+static double division_cost(const cuda_device *dev, division d, size_t blocks, size_t pieces, size_t shared) {
+    const double of_piece = 1.0, of_warp = 0.1, of_ends = 2.5, of_split = 0.75;
+    size_t at_once = d.warps == FE_CUDA_WIDE_WARPS && shared <= dev->token_shared ? 2 : 1, all = blocks * d.splits;
+    size_t usable = d.splits > 1 ? dev->multiprocessors * 8 / 9 : dev->multiprocessors;
+    size_t room = fe_max(usable * at_once / d.splits, 1) * d.splits, rest = all % room;
+    double each = (double)cuda_groups(pieces, d.splits),
+           ends = of_ends + (d.splits > 1 ? of_split * (double)d.splits : 0);
+    double full = each * (of_piece + of_warp * (double)(d.warps * at_once)) + ends;
+    double last = rest > usable ? full : rest ? each * (of_piece + of_warp * (double)d.warps) + ends : 0;
+    return (double)(all / room) * full + last;
+}
+
+/* Of few tokens; of many, blocks are as large as they can be. */
+static division divide(const cuda_device *dev, const batch *b, bool glu, size_t tiles, size_t pieces, uint32_t pitch,
+                       uint32_t tokens) {
+    division best = {FE_CUDA_WIDE_WARPS, 1};
+    double least = 0;
+    for (size_t warps = FE_CUDA_WIDE_WARPS; warps <= FE_CUDA_WIDE_MOST && tokens <= FE_CUDA_WIDE_FEW; warps += 4)
+        for (size_t splits = 1; splits <= fe_min(pieces, FE_CUDA_WIDE_SPLITS); splits++) {
+            division d = {warps, splits};
+            size_t blocks = row_blocks(b, glu, warps * FE_CUDA_WIDE_ROWS) * tiles;
+            double cost = division_cost(dev, d, blocks, pieces, fe_cuda_wide_shared(pitch, tokens, (uint32_t)warps));
+            if (least > 0 && cost >= least) continue;
+            best = d;
+            least = cost;
+        }
     return best;
 }
 
@@ -263,16 +319,23 @@ static void gemm_wide(cuda_stream *s, fe_cuda_matmul *p, const batch *b, const f
     size_t i = 0, last = sizeof tiles / sizeof *tiles - 1;
     while (i < last && tiles[i].tokens < usual) i++;
     ferrum_type type = b->w[0]->type;
-    size_t piece = wide_piece(type);
+    size_t piece = wide_piece(type), along = cuda_groups(rows, tiles[i].tokens);
     uint32_t bytes = (uint32_t)(piece / ferrum_type_block(type) * ferrum_type_bytes(type)),
-             tokens = (uint32_t)tiles[i].tokens;
-    uint32_t shared = fe_cuda_wide_shared(fe_cuda_wide_pitch(bytes, (uint32_t)align_of(type)), tokens);
-    pack(s, a, CUDA_PACK_HALFS, (unsigned)(piece / FE_CUDA_STAGE), p);
-    size_t blocks = set_products(s, p, b, FE_CUDA_WIDE_ROWS), along = cuda_groups(rows, tokens);
+             tokens = (uint32_t)tiles[i].tokens, pitch = fe_cuda_wide_pitch(bytes, (uint32_t)align_of(type));
+    bool few = tokens <= FE_CUDA_WIDE_FEW;
+    division d =
+        p->list ? (division){FE_CUDA_WIDE_WARPS, 1} : divide(s->device, b, p->glu, along, p->k / piece, pitch, tokens);
+    if (!s->failed) /* with room for its largest blocks */
+        s->failed = !fe_cuda_function(s->device, tiles[i].kernel, type,
+                                      fe_cuda_wide_shared(pitch, tokens, few ? FE_CUDA_WIDE_MOST : FE_CUDA_WIDE_WARPS),
+                                      &s->error);
+    pack(s, a, CUDA_PACK_HALFS, turned_for(s, type, p->k), p);
+    size_t blocks = set_products(s, p, b, d.warps * FE_CUDA_WIDE_ROWS);
     p->a_rows = (uint32_t)fe_round_up(a->rows, 8);
-    p->splits = p->list || tokens > FE_CUDA_WIDE_FEW ? 1 : (uint32_t)splits_of(s->device, blocks * along, p->k / piece);
-    cuda_launch *l = fe_cuda_launch(s, tiles[i].kernel, type, p, sizeof *p, along, blocks, slices * p->splits,
-                                    fe_cuda_wide_threads(tokens), shared);
+    p->splits = (uint32_t)d.splits;
+    size_t threads = few ? (d.warps + 2) * FE_CUDA_WARP : fe_cuda_wide_threads(tokens);
+    cuda_launch *l = fe_cuda_launch(s, tiles[i].kernel, type, p, sizeof *p, along, blocks, slices * p->splits, threads,
+                                    fe_cuda_wide_shared(pitch, tokens, (uint32_t)d.warps));
     if (l) l->cluster = p->splits;
 }
 

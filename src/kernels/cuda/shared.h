@@ -25,11 +25,12 @@ enum {
     FE_CUDA_GEMV_FEW = 2,     /* and with 2 to 4 */
     FE_CUDA_GEMV_TOKENS = 4,  /* most tokens of the GEMV */
     FE_CUDA_TILE_WARPS = 8,   /* warps of a block of the tensor cores' product, which share k */
-    FE_CUDA_WIDE_ROWS = 128,  /* rows of the weights that a block of the warpgroups' product takes */
-    FE_CUDA_WIDE_WARPS = 8,   /* that multiply there; one more fetches */
+    FE_CUDA_WIDE_ROWS = 16,   /* rows of the weights that a warp of the warpgroups' product takes */
+    FE_CUDA_WIDE_WARPS = 8,   /* of a block that multiply there, where there are many tokens; one more fetches */
+    FE_CUDA_WIDE_MOST = 16,   /* where there are few, so many at most */
     FE_CUDA_STAGE = 64,       /* elements of k in one stage of it */
     FE_CUDA_WIDE_PIECE = 256, /* and in a piece of its weights, where blocks are; of halves a stage's */
-    FE_CUDA_WIDE_FEW = 64,    /* most tokens of a tile of which two blocks have room on a multiprocessor */
+    FE_CUDA_WIDE_FEW = 64,    /* most tokens of a tile that are few */
     FE_CUDA_WIDE_SPLITS = 8,  /* most blocks that share k */
     FE_CUDA_PAGE = 64,        /* rows of a page of a cache */
     FE_CUDA_GROUP = 4,        /* heads of one KV head that a block of the attention for few rows takes */
@@ -39,6 +40,10 @@ enum {
     FE_CUDA_FLASH_KEYS = 64,  /* and keys at once */
     FE_CUDA_HEADS = 8,        /* heads that a block finishes */
     FE_CUDA_HEAD = 256,       /* the largest head dimension */
+    FE_CUDA_TOP = 64,         /* the largest of a row that are found, */
+    FE_CUDA_TOP_EACH = 64,    /* by threads of which one looks through so many elements at most, */
+    FE_CUDA_TOP_PARTS = 32,   /* in so many parts at most */
+    FE_CUDA_TOP_PART = 8192,  /* of so many elements at least */
     FE_CUDA_TOKEN_WARPS = 12, /* warps of a block of one token's products */
     FE_CUDA_TOKEN_EACH = 6,   /* times four activations that one of its threads has at once */
     FE_CUDA_TOKEN_STAGES = 3,
@@ -138,10 +143,12 @@ typedef struct fe_cuda_norm {
     FE_CUDA_POINTER(const float) b_weights; /* of its norm, or of its experts */
     FE_CUDA_POINTER(float) out;
     FE_CUDA_POINTER(float) sum;
-    FE_CUDA_POINTER(void) ints; /* null: out is not packed too */
+    FE_CUDA_POINTER(void) ints;  /* null: out is not packed too, as integers, */
+    FE_CUDA_POINTER(void) halfs; /* or as halves */
     FE_CUDA_POINTER(float) scales;
     uint32_t out_stride, x_stride, b_stride, sum_stride, weights_stride;
     uint32_t cols, add, used;
+    uint32_t turned; /* of the halves */
     float eps, b_eps;
 } fe_cuda_norm;
 
@@ -224,6 +231,15 @@ typedef struct fe_cuda_argmax {
     uint32_t ids_stride, x_stride, cols;
 } fe_cuda_argmax;
 
+/* out: of each row the FE_CUDA_TOP largest, and then where they stand. */
+typedef struct fe_cuda_top {
+    FE_CUDA_POINTER(const float) x;
+    FE_CUDA_POINTER(float) out;
+    FE_CUDA_POINTER(uint64_t) parts;  /* [rows][parts][FE_CUDA_TOP] */
+    FE_CUDA_POINTER(uint32_t) counts; /* zeros, for each row: which of its parts are done */
+    uint32_t out_stride, x_stride, cols;
+} fe_cuda_top;
+
 typedef struct fe_cuda_route {
     FE_CUDA_POINTER(const float) logits;
     FE_CUDA_POINTER(float) ids;
@@ -254,9 +270,10 @@ typedef struct fe_cuda_peak {
 } fe_cuda_peak;
 enum { FE_CUDA_PEAK_OPS = 8 * 8 * 16 * 8 * 16 * 2, FE_CUDA_PEAK_WIDE_OPS = 2 * 4 * 64 * 256 * 16 * 2 };
 
-/* How many positions a part of the attention for few rows has, of so many that a span's last row sees. */
-FE_CUDA_BOTH uint32_t fe_cuda_split(uint32_t seen) {
-    uint32_t size = seen <= 2048 ? 64 : 128;
+/* How many positions a part of the attention for few rows has, of so many that a span's last row sees: the more where there are more rows,
+ * of all spans together, to keep the multiprocessors busy. */
+FE_CUDA_BOTH uint32_t fe_cuda_split(uint32_t seen, uint32_t rows) {
+    uint32_t size = (seen <= 2048 ? 64 : 128) * (rows > 16 ? 16 : rows > 4 ? 4 : 1);
     while ((seen - 1) / size >= FE_CUDA_SPLITS) size *= 2;
     return size;
 }
@@ -270,14 +287,15 @@ FE_CUDA_BOTH uint32_t fe_cuda_wide_pitch(uint32_t bytes, uint32_t align) {
     return ((bytes + (align < 16 ? 16 - align : 0) + 15) / 16 | 1) * 16;
 }
 FE_CUDA_BOTH uint32_t fe_cuda_wide_pieces(uint32_t pitch) { return pitch <= 208 ? 3 : 2; }
-FE_CUDA_BOTH uint32_t fe_cuda_wide_stages(uint32_t tokens) { return tokens <= 32 ? 8 : 4; }
-/* The warp that fetches is one of a warpgroup where registers go from one to another. */
+FE_CUDA_BOTH uint32_t fe_cuda_wide_stages(uint32_t tokens) { return tokens <= FE_CUDA_WIDE_FEW ? 8 : 4; }
+/* Most threads of a block. The warp that fetches is one of a warpgroup where registers go from one to another. Else, with one more in
+ * place of it, as many registers are left to a thread as two blocks of eight warps can have. */
 FE_CUDA_BOTH uint32_t fe_cuda_wide_threads(uint32_t tokens) {
-    return (FE_CUDA_WIDE_WARPS + (tokens <= FE_CUDA_WIDE_FEW ? 1 : 4)) * FE_CUDA_WARP;
+    return (tokens <= FE_CUDA_WIDE_FEW ? FE_CUDA_WIDE_MOST + 2 : FE_CUDA_WIDE_WARPS + 4) * FE_CUDA_WARP;
 }
-FE_CUDA_BOTH uint32_t fe_cuda_wide_shared(uint32_t pitch, uint32_t tokens) {
+FE_CUDA_BOTH uint32_t fe_cuda_wide_shared(uint32_t pitch, uint32_t tokens, uint32_t warps) {
     return fe_cuda_wide_stages(tokens) * tokens * FE_CUDA_STAGE * 2 +
-           fe_cuda_wide_pieces(pitch) * FE_CUDA_WIDE_ROWS * pitch + 1024;
+           fe_cuda_wide_pieces(pitch) * warps * FE_CUDA_WIDE_ROWS * pitch + 1024;
 }
 
 #endif

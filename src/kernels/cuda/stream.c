@@ -261,6 +261,7 @@ const fe_backend fe_backend_cuda = {
     .pass_rows = 2048,
     .kv_type = FERRUM_F16,
     .kv_q8_0 = true,
+    .keeps_logits = true,
     .open = fe_cuda_open,
     .close = fe_cuda_close,
     .buffer_open = fe_cuda_buffer_open,

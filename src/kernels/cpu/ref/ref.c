@@ -4,6 +4,7 @@
 #include "kernels/ops.h"
 #include "quant/quant.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -286,6 +287,23 @@ static void argmax(ferrum_stream *s, const fe_op *op) {
     }
 }
 
+/* Each takes its place among the largest so far, behind its equals. */
+static void top(ferrum_stream *s, const fe_op *op) {
+    (void)s;
+    for (size_t i = 0; i < op->a.rows; i++) {
+        float *value = fe_row(&op->out, i), *at = value + FE_TOP;
+        for (size_t j = 0; j < FE_TOP; j++) value[j] = -INFINITY, at[j] = -1;
+        for (size_t j = 0; j < op->a.cols; j++) {
+            float x = fminf(fe_row(&op->a, i)[j], FLT_MAX);
+            if (isnan(fe_row(&op->a, i)[j])) continue; /* fminf would leave the other */
+            size_t to = FE_TOP;
+            while (to > 0 && x > value[to - 1]) to--;
+            for (size_t k = FE_TOP - 1; to < FE_TOP && k > to; k--) value[k] = value[k - 1], at[k] = at[k - 1];
+            if (to < FE_TOP) value[to] = x, at[to] = (float)j;
+        }
+    }
+}
+
 static void unpack(ferrum_stream *s, const fe_op *op) {
     (void)s;
     for (size_t i = 0; i < op->a.rows; i++)
@@ -309,6 +327,7 @@ static void (*const table[FE_OP_KINDS])(ferrum_stream *, const fe_op *) = {
     [FE_OP_ADD] = elementwise,
     [FE_OP_SCALE] = scale,
     [FE_OP_ARGMAX] = argmax,
+    [FE_OP_TOP] = top,
     [FE_OP_UNPACK] = unpack,
 };
 
