@@ -203,8 +203,8 @@ static size_t arrays_bytes(const fe_op *op) {
     enum { SLACK = 256 };
     size_t spans = 2 * op->span_count * sizeof(fe_cuda_span), ints = op->ints ? op->out.rows * sizeof *op->ints : 0;
     size_t angles = op->kind == FE_OP_ROPE ? op->out.rows * op->u.rope.params.dims * sizeof(float) : 0, pages = 0;
-    for (const ferrum_kv_span *span = op->spans; span < op->spans + op->span_count; span++)
-        if (span->pages) pages += fe_round_up(fe_kv_pages(span) * sizeof *span->pages, 64);
+    for (size_t i = 0; i < op->span_count; i++)
+        if (op->spans[i].pages) pages += fe_round_up(fe_kv_pages(&op->spans[i]) * sizeof *op->spans[i].pages, 64);
     return spans + ints + angles + pages + SLACK;
 }
 
