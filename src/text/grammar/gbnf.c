@@ -1,6 +1,7 @@
 #include "text/grammar/gbnf.h"
 
 #include "text/grammar/grow.h"
+#include "text/grammar/names.h"
 #include "text/grammar/ranges.h"
 #include "text/grammar/reader.h"
 #include <stdio.h>
@@ -46,8 +47,7 @@ typedef struct parser {
     size_t line, line_at; /* the number of the line that the byte line_at stands in */
     rule *rules;
     size_t rule_count, rule_capacity;
-    uint32_t *slots; /* hash table of rules + 1, by name */
-    size_t slot_mask;
+    fe_names names;   /* the rules' */
     fe_ranges ranges; /* of the class being read */
     ferrum_error *err;
     int rc;
@@ -107,40 +107,12 @@ static ferrum_str read_name(parser *p) {
     return (ferrum_str){p->in.text + from, p->in.at - from};
 }
 
-static size_t hash_name(ferrum_str name) {
-    uint64_t h = 0xCBF29CE484222325u; /* FNV-1a */
-    for (size_t i = 0; i < name.len; i++) h = (h ^ (unsigned char)name.data[i]) * 0x100000001B3u;
-    return (size_t)(h ^ h >> 32);
-}
-
-static bool rehash(parser *p) {
-    size_t size = p->slots ? 2 * (p->slot_mask + 1) : 64;
-    uint32_t *slots = calloc(size, sizeof *slots);
-    if (!slots) return false;
-    free(p->slots);
-    p->slots = slots;
-    p->slot_mask = size - 1;
-    for (size_t k = 0; k < p->rule_count; k++) {
-        size_t i = hash_name(p->rules[k].name) & p->slot_mask;
-        while (slots[i]) i = (i + 1) & p->slot_mask;
-        slots[i] = (uint32_t)k + 1;
-    }
-    return true;
-}
-
 static uint32_t find_rule(parser *p, ferrum_str name) {
-    if ((!p->slots || p->rule_count * 2 >= p->slot_mask) && !rehash(p))
+    uint32_t at = fe_names_add(&p->names, name);
+    if (at == FE_NO_NAME || !fe_grow((void **)&p->rules, &p->rule_capacity, (size_t)at + 1, sizeof *p->rules))
         return complain(p, FERRUM_ENOMEM, "out of memory");
-    size_t i = hash_name(name) & p->slot_mask;
-    for (; p->slots[i]; i = (i + 1) & p->slot_mask) {
-        const rule *r = &p->rules[p->slots[i] - 1];
-        if (r->name.len == name.len && !memcmp(r->name.data, name.data, name.len)) return p->slots[i] - 1;
-    }
-    if (!fe_grow((void **)&p->rules, &p->rule_capacity, p->rule_count + 1, sizeof *p->rules))
-        return complain(p, FERRUM_ENOMEM, "out of memory");
-    p->rules[p->rule_count] = (rule){.name = name, .line = line_of(p)};
-    p->slots[i] = (uint32_t)++p->rule_count;
-    return (uint32_t)p->rule_count - 1;
+    if (at == p->rule_count) p->rules[p->rule_count++] = (rule){.name = name, .line = line_of(p)};
+    return at;
 }
 
 static uint32_t hex(parser *p, unsigned digits) {
@@ -478,7 +450,7 @@ int fe_gbnf_compile(fe_grammar **out, const fe_tokens *tokens, const char *text,
     int rc = p.rc ? p.rc : build(&p);
     free(p.items);
     free(p.rules);
-    free(p.slots);
+    fe_names_free(&p.names);
     free(p.ranges.list);
     if (rc)
         fe_grammar_close(p.g);

@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "text/grammar/grow.h"
+#include "text/grammar/names.h"
 #include "text/grammar/schema.h"
 
 enum {
@@ -223,10 +224,5 @@ static inline int fe_str_compare(ferrum_str a, ferrum_str b) {
 }
 static inline ferrum_str fe_json_str(const fe_json *v) { return (ferrum_str){v->text, v->len}; }
 static inline ferrum_str fe_json_key(const fe_json *v) { return (ferrum_str){v->key, v->key_len}; }
-static inline bool fe_str_equal(ferrum_str a, ferrum_str b) {
-    if (a.len != b.len || a.len == 0) return a.len == b.len;
-    return a.data[a.len - 1] == b.data[b.len - 1] &&
-           !__builtin_memcmp(a.data, b.data, a.len); /* most differ at their end */
-}
 
 #endif

@@ -8,41 +8,23 @@ enum { CLASSES_MOST = 64, WANTS_MOST = 16, NEEDS_MOST = 400000 };
 /* ---- Objects ----------------------------------------------------------------------------------------------------- */
 
 typedef struct names {
-    fe_property *list;
+    fe_names names;
+    fe_property *list; /* one a name */
     size_t count, capacity;
-    uint32_t *slots;
-    size_t mask;
 } names;
-
-static uint64_t hash_name(ferrum_str s) {
-    uint64_t h = 1469598103934665603u;
-    for (size_t i = 0; i < s.len; i++) h = (h ^ (unsigned char)s.data[i]) * 1099511628211u;
-    return h ^ h >> 32;
-}
 
 /* The property of that name, added if it is new. */
 static fe_property *property(compiler *c, names *n, ferrum_str name) {
-    if (!n->slots || n->count * 2 >= n->mask) {
-        size_t size = n->slots ? (n->mask + 1) * 2 : 32;
-        uint32_t *slots = calloc(size, sizeof *slots);
-        if (!slots) return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory"), NULL;
-        free(n->slots);
-        n->slots = slots;
-        n->mask = size - 1;
-        for (size_t k = 0; k < n->count; k++) {
-            size_t i = hash_name(n->list[k].name) & n->mask;
-            while (slots[i]) i = (i + 1) & n->mask;
-            slots[i] = (uint32_t)k + 1;
-        }
-    }
-    size_t i = hash_name(name) & n->mask;
-    for (; n->slots[i]; i = (i + 1) & n->mask)
-        if (fe_str_equal(n->list[n->slots[i] - 1].name, name)) return &n->list[n->slots[i] - 1];
-    if (!fe_grow((void **)&n->list, &n->capacity, n->count + 1, sizeof *n->list))
-        return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory"), NULL;
-    n->list[n->count] = (fe_property){.name = name};
-    n->slots[i] = (uint32_t)++n->count;
-    return &n->list[n->count - 1];
+    uint32_t at = fe_names_add(&n->names, name);
+    bool ok = at != FE_NO_NAME && fe_grow((void **)&n->list, &n->capacity, at + 1, sizeof *n->list);
+    if (!ok) return fe_schema_fail(c, FERRUM_ENOMEM, NULL, NULL, "out of memory"), NULL;
+    if (at == n->count) n->list[n->count++] = (fe_property){.name = name};
+    return &n->list[at];
+}
+
+static void free_names(names *n) {
+    fe_names_free(&n->names);
+    free(n->list);
 }
 
 /* Lists in shapes stand last first: this puts the layers' properties into the schema's order. */
@@ -256,8 +238,7 @@ static fe_node make_simple_object(compiler *c, const shape *s) {
                                                       .least = s->members_least,
                                                       .most = s->members_most,
                                                       .ordered = c->options.ordered});
-    free(n.list);
-    free(n.slots);
+    free_names(&n);
     return node;
 }
 
@@ -296,8 +277,7 @@ static bool make_object(compiler *c, const shape *s, const want *w, fe_node **li
         x.layers = &l, x.required = &required;
         ok = make_object(c, &x, w->next, list, count, capacity);
     }
-    free(n.list);
-    free(n.slots);
+    free_names(&n);
     return ok && !c->rc;
 }
 
