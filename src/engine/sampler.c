@@ -1,4 +1,5 @@
 #include "engine/sampler.h"
+#include "kernels/ops.h"
 
 #include <float.h>
 #include <math.h>
@@ -251,12 +252,10 @@ static bool lowers_others(const fe_sampler *s, const candidate *top, size_t n) {
     return true;
 }
 
-enum { TOP_MOST = 64 };
-
 /* Those of the likeliest that may be drawn and are surely likelier than all others, which are no likelier than the last one was; all that is
  * added to logits has been. */
 static size_t surely_best(const fe_sampler *s, const candidate *top, size_t n, const uint64_t *allowed,
-                          candidate best[TOP_MOST]) {
+                          candidate best[FE_TOP]) {
     size_t left = 0;
     for (size_t i = 0; i < n; i++) {
         candidate c = s->candidates[top[i].id];
@@ -271,8 +270,8 @@ static size_t surely_best(const fe_sampler *s, const candidate *top, size_t n, c
 bool fe_sampler_draw_top(fe_sampler *s, const ferrum_logprob *top, size_t n, const uint64_t *allowed,
                          const int32_t *history, size_t count, size_t answer, int32_t *id) {
     const ferrum_sampling *p = &s->settings;
-    candidate best[TOP_MOST];
-    if (n == 0 || n > TOP_MOST || top[n - 1].id < 0 || !lowers_others(s, top, n)) return false;
+    candidate best[FE_TOP];
+    if (n == 0 || n > FE_TOP || top[n - 1].id < 0 || !lowers_others(s, top, n)) return false;
     if (p->temperature > 0 && (p->top_k == 0 || p->top_k >= n)) return false;
     for (size_t i = 0; i < n; i++) s->candidates[top[i].id] = top[i];
     adjust(s, history, count, answer);

@@ -19,7 +19,7 @@ void fe_sampler_close(fe_sampler *s);
 int32_t fe_sampler_draw(fe_sampler *s, const float *logits, const uint64_t *allowed, const int32_t *history,
                         size_t count, size_t answer);
 
-/* The same from the n likeliest logits alone, the likeliest first and the lower id where equal (-1: there are no more): true, and the id that
+/* The same from the n likeliest logits alone, FE_TOP at most, the likeliest first and the lower id where equal (-1: there are no more): true, and the id that
  * all of them would have given, where these suffice to tell; false where they do not, and then nothing was drawn. */
 bool fe_sampler_draw_top(fe_sampler *s, const ferrum_logprob *top, size_t n, const uint64_t *allowed,
                          const int32_t *history, size_t count, size_t answer, int32_t *id);

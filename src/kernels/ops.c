@@ -231,8 +231,8 @@ static bool caches_ok(ferrum_stream *s, const char *op, const ferrum_tensor *k, 
 }
 
 static bool pages_ok(ferrum_stream *s, const char *op, const ferrum_kv_span *span) {
-    size_t last = ((size_t)span->first + span->rows - 1) / FERRUM_KV_PAGE, pages = span->k_cache.rows / FERRUM_KV_PAGE;
-    for (size_t i = 0; i <= last; i++)
+    size_t pages = span->k_cache.rows / FERRUM_KV_PAGE;
+    for (size_t i = 0; i < fe_kv_pages(span); i++)
         if (!check(s, span->pages[i] < pages, op, "the number of pages", span->pages[i] + (size_t)1, pages))
             return false;
     return true;

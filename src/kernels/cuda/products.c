@@ -88,13 +88,17 @@ bool fe_cuda_packs_halfs(const cuda_stream *s, const fe_op *op, const ferrum_ten
     return false;
 }
 
+static void note_packed(cuda_stream *s, const ferrum_tensor *x, cuda_kernel kind, unsigned turned) {
+    s->packed = x;
+    s->packed_kind = kind;
+    s->packed_turned = turned;
+}
+
 static void packed_there(cuda_stream *s, const ferrum_tensor *x, cuda_kernel kind, unsigned turned, uint64_t *out,
                          uint64_t *scales) {
     *out = s->scratch;
     *scales = s->scratch + packed_bytes(x);
-    s->packed = x;
-    s->packed_kind = kind;
-    s->packed_turned = turned;
+    note_packed(s, x, kind, turned);
 }
 void fe_cuda_pack_there(cuda_stream *s, const ferrum_tensor *x, uint64_t *ints, uint64_t *scales) {
     packed_there(s, x, CUDA_PACK_INTS, 0, ints, scales);
@@ -122,9 +126,7 @@ static void pack(cuda_stream *s, const ferrum_tensor *a, cuda_kernel kind, unsig
     else
         fe_cuda_launch(s, kind, FERRUM_F32, &pk, sizeof pk, a->rows, 1, 1, fe_cuda_row_threads(a->rows, a->cols / 4),
                        0);
-    s->packed = a;
-    s->packed_kind = kind;
-    s->packed_turned = turned;
+    note_packed(s, a, kind, turned);
 }
 
 /* What is packed stays so for the next product of the same activations alone: others may write over them. */

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+_Static_assert((int)FERRUM_KV_PAGE == (int)FE_METAL_PAGE, "the kernels' pages are the caches'");
+
 static int metal_stream_open(ferrum_stream *owner, ferrum_error *err) {
     metal_stream *s = fe_alloc(1, sizeof *s);
     if (!s) return fe_fail_memory(err, sizeof *s, "a stream");
