@@ -43,6 +43,16 @@ int fe_wpm_open(fe_tokenizer *t, const ferrum_gguf *g, ferrum_error *err) {
 
 /* ---- Characters ---- */
 
+/* By the tables of the tokenizers package, as far as they have the character: three have changed since the Unicode that these are of. */
+static utf8proc_category_t category(utf8proc_int32_t c) {
+    switch (c) {
+    case 0x166D:
+    case 0x111C9: return UTF8PROC_CATEGORY_PO;
+    case 0x1734: return UTF8PROC_CATEGORY_MN;
+    default: return utf8proc_category(c);
+    }
+}
+
 static bool is_chinese(utf8proc_int32_t c) {
     return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
            (c >= 0x2A700 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0xF900 && c <= 0xFAFF) ||
@@ -50,20 +60,20 @@ static bool is_chinese(utf8proc_int32_t c) {
 }
 
 static bool is_space(utf8proc_int32_t c) {
-    utf8proc_category_t kind = utf8proc_category(c);
+    utf8proc_category_t kind = category(c);
     return c == '\t' || c == '\n' || c == '\r' || kind == UTF8PROC_CATEGORY_ZS || kind == UTF8PROC_CATEGORY_ZL ||
            kind == UTF8PROC_CATEGORY_ZP;
 }
 
 /* What cleaning takes out. */
 static bool is_dropped(utf8proc_int32_t c) {
-    utf8proc_category_t kind = utf8proc_category(c);
+    utf8proc_category_t kind = category(c);
     return c == 0xFFFD || kind == UTF8PROC_CATEGORY_CC || kind == UTF8PROC_CATEGORY_CF || kind == UTF8PROC_CATEGORY_CO;
 }
 
 static bool is_punctuation(utf8proc_int32_t c) {
     if (c < 0x80) return c > ' ' && c < 0x7F && !(c >= '0' && c <= '9') && !((c | 32) >= 'a' && (c | 32) <= 'z');
-    utf8proc_category_t kind = utf8proc_category(c);
+    utf8proc_category_t kind = category(c);
     return kind >= UTF8PROC_CATEGORY_PC && kind <= UTF8PROC_CATEGORY_PO;
 }
 
@@ -128,7 +138,7 @@ static int take_char(fe_encoder *e, word *w, utf8proc_int32_t c) {
     bool alone = is_chinese(c);
     int rc = alone ? end_word(e, w) : 0;
     for (utf8proc_ssize_t i = 0; i < count && i < MOST_PARTS && rc == 0; i++) {
-        if (t->strip_accents && utf8proc_category(parts[i]) == UTF8PROC_CATEGORY_MN) continue;
+        if (t->strip_accents && category(parts[i]) == UTF8PROC_CATEGORY_MN) continue;
         rc = put_char(e, w, t->lower_case ? utf8proc_tolower(parts[i]) : parts[i]);
     }
     return alone && rc == 0 ? end_word(e, w) : rc;

@@ -167,6 +167,37 @@ static void word_pieces_are_those_of_the_tokenizers_package(void **state) {
     release(&g);
 }
 
+/* The package's ids of texts with characters that have another category in its Unicode than in today's. */
+static void word_pieces_go_by_the_packages_unicode(void **state) {
+    static const struct {
+        const char *text;
+        size_t count;
+        int32_t ids[3];
+    } cases[] = {{"copy\xE1\x99\xAD"
+                  "copy",
+                  3,
+                  {174, 1, 174}}, /* U+166D, a mark of punctuation */
+                 {"copy\xF0\x91\x87\x89"
+                  "copy",
+                  3,
+                  {174, 1, 174}},                 /* U+111C9, another */
+                 {"co\xE1\x9C\xB4py", 1, {174}}}; /* U+1734, an accent */
+    (void)state;
+    ferrum_model *model = tiny_open("tiny-bert", "ref", NULL, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int32_t *ids;
+        size_t count;
+        ferrum_error err;
+        assert_int_equal(
+            ferrum_tokenize(ferrum_model_tokenizer(model), cases[i].text, strlen(cases[i].text), 0, &ids, &count, &err),
+            0);
+        assert_int_equal(count, cases[i].count);
+        assert_memory_equal(ids, cases[i].ids, count * sizeof *ids);
+        ferrum_free(ids);
+    }
+    ferrum_model_close(model);
+}
+
 static void refused(const ferrum_model *model, ferrum_ids text, int pooling, int code, const char *sentence) {
     float out[256];
     ferrum_error err = {0};
@@ -203,6 +234,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(on_metal),
         cmocka_unit_test(pooling_is_the_files),
         cmocka_unit_test(word_pieces_are_those_of_the_tokenizers_package),
+        cmocka_unit_test(word_pieces_go_by_the_packages_unicode),
         cmocka_unit_test(what_cannot_be_is_told),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);
