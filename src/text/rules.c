@@ -54,7 +54,9 @@
 /* A class in the class: what is in either is left out. */
 #define BLOOM " ?[^(" WS "|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
 
-#define FALCON_SIGNS "[\\p{P}!-/:-@\\[-`{-~]+"
+/* Punctuation as the tokenizers package has it, whose Unicode is older: then these two were marks of it. */
+#define PUNCTUATION  "[\\p{P}\\x{166D}\\x{111C9}!-/:-@\\[-`{-~]"
+#define FALCON_SIGNS PUNCTUATION "+"
 /* Its digits are found behind the change to GPT-2's alphabet, in which these bytes are the numbers ²³¹¼½¾. */
 #define FALCON_NUMBERS "[0-9\\xB2\\xB3\\xB9\\xBC-\\xBE]+"
 
@@ -66,10 +68,7 @@ static const fe_split_rule rules[] = {
     {"smollm starcoder refact codeshell exaone minerva-7b", 0, {"\\p{N}", GPT2}, 0},
     {"command-r", NFC, {"\\p{N}", GPT2}, 0},
     {"falcon", 0, {FALCON_SIGNS, GPT2, FALCON_NUMBERS, "[0-9][0-9][0-9]"}, 2},
-    {"chameleon",
-     BOS,
-     {"<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", "\\p{N}", "[\\p{P}!-/:-@\\[-`{-~]", GPT2},
-     0},
+    {"chameleon", BOS, {"<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\\t\\n]|    |  ", "\\p{N}", PUNCTUATION, GPT2}, 0},
     {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2", WHOLE | BOS, {LLAMA3("\\p{N}{1,3}")}, 0},
     /* Whole words, as SmolLM3 has them; where each token has one merge, as OLMo 2's, that makes no difference. */
     {"smaug-bpe dbrx chatglm-bpe glm4", WHOLE, {LLAMA3("\\p{N}{1,3}")}, 0},

@@ -50,7 +50,8 @@ WORDS = ["HelloWorld fooBAR BAZqux ÀÉéà ǅungla Ωμέγα ЖЯабв", "foo
          "<sentinel:12> IMGIMGABZ IMGIMGABCDEZ IMGIMGJZ", "a    b  c\t\td", "½12345½67 1234567 12 123 1234 ٣٤٥٦٧ 1234a5678 ²³¹12", "м и мир ü 999 ÿ¼½",
          "a` b`` $x `y` ~z", "#include <x.h> (foo) [bar] .baz _qux -a", "日本語123テキスト中文、。「」 가나다 ࠀ", " ！＃：～‘’‟　、。x ﬀﬁ", "x  \u3000\u3000", "    7", "   中",
          "क्षि a\u0301\u0323b\u0300 \u0301x \u1100\u1161\u11a8 Å\u2126\u212b", "किताब कि ธำ កាន់", "؟ ، ۔ । a|b (c) … d", "word,word ,word , word",
-         "It's 'twas o'clock 'sx'S", "a\u00adb\u200dc\u0000d\u007f", "👩\u200d👩\u200d👧❤\ufe0f🇩🇪 x", "\r\r\n\n \n\t x", "\u2028 \u0085\u1680 \u180e"]
+         "It's 'twas o'clock 'sx'S", "a\u00adb\u200dc\u0000d\u007f", "👩\u200d👩\u200d👧❤\ufe0f🇩🇪 x", "\r\r\n\n \n\t x", "\u2028 \u0085\u1680 \u180e",
+         "\n\n\U000111c9a\u166d\u1734b \u166d\u166d"]
 
 
 def bpe():
