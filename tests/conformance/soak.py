@@ -213,6 +213,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("options", nargs="*", help="for ferrum serve, behind --")
     args = parser.parse_args()
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # what each thread's arena keeps for itself comes and goes by megabytes
     server = serving.Server(args.model, *args.options)
     alone = Client(server, Tally())
     known = []
@@ -248,8 +249,8 @@ def main():
     faults = [f"the server ended with status {status}"] if status else []
     faults += [f"{n:.0f} {name} left" for name, n in stuck.items() if n]
     faults += [f"{len(tally.wrong)} requests went wrong"] if tally.wrong else []
-    # A 400th of what it has, a round: noise of the allocator is less, a leaked answer of each request more.
-    faults += ["memory grows"] if slope > samples[-1] / 400 else []
+    # A 1,000th of what it has, a round: noise of the allocator is less, a leaked answer of each request far more.
+    faults += ["memory grows"] if slope > samples[-1] / 1000 else []
     faults += [f"a sanitizer: {line.strip()}" for line in reports[:5]]
     print("soak: " + ("; ".join(faults) if faults else "all is well"))
     return 1 if faults else 0
