@@ -11,13 +11,11 @@ the KV cache stays in use, and memory does not grow. OPTIONs go to the server. F
 import argparse
 import collections
 import http.client
-import itertools
 import json
 import os
 import queue
 import random
 import socket
-import statistics
 import sys
 import threading
 import time
@@ -197,11 +195,12 @@ def settle(server):
 
 
 def grows(samples):
-    """Memory after each round; in the first half the KV cache fills. The median of what any two of the rest tell, in bytes a round."""
-    rest = samples[max(2, len(samples) // 2):]
-    if len(rest) < 3:
-        return 0.0
-    return statistics.median((b - a) / (j - i) for (i, a), (j, b) in itertools.combinations(enumerate(rest), 2))
+    """By how many bytes the least of the second half is above the least of the first, of memory after each round. The KV cache fills in
+    the first round; free memory at the heap's end may go back or stay, so that what a round leaves differs by megabytes, and its floor
+    does not."""
+    rest = samples[2:]
+    half = len(rest) // 2
+    return min(rest[half:]) - min(rest[:half]) if half else 0.0
 
 
 def main():
@@ -241,16 +240,16 @@ def main():
         print(f"{count:8} {kind}")
     print(f"{metrics.get('ferrum_preemptions_total', 0):8.0f} preemptions, {metrics.get('ferrum_prompt_tokens_cached_total', 0):.0f} of "
           f"{metrics.get('ferrum_prompt_tokens_total', 0):.0f} prompt tokens from the cache")
-    slope = grows(samples)
-    print(f"memory: {samples[0] / 2**20:.1f} MiB before, {samples[-1] / 2**20:.1f} MiB after; {slope / 2**10:+.0f} KiB a round in the second half")
+    growth = grows(samples)
+    print(f"memory: {samples[0] / 2**20:.1f} MiB before, {samples[-1] / 2**20:.1f} MiB after; floor of the second half {growth / 2**20:+.1f} MiB")
     for sentence in tally.wrong[:20]:
         print("WRONG " + sentence)
     reports = [line for line in server.tail if "Sanitizer" in line or "runtime error" in line]
     faults = [f"the server ended with status {status}"] if status else []
     faults += [f"{n:.0f} {name} left" for name, n in stuck.items() if n]
     faults += [f"{len(tally.wrong)} requests went wrong"] if tally.wrong else []
-    # A 1,000th of what it has, a round: noise of the allocator is less, a leaked answer of each request far more.
-    faults += ["memory grows"] if slope > samples[-1] / 1000 else []
+    # A 100th of what it has: noise of the floor is less, a leaked answer of each request far more.
+    faults += ["memory grows"] if growth > samples[-1] / 100 else []
     faults += [f"a sanitizer: {line.strip()}" for line in reports[:5]]
     print("soak: " + ("; ".join(faults) if faults else "all is well"))
     return 1 if faults else 0
