@@ -25,6 +25,8 @@ sys.path.append(os.path.dirname(os.path.abspath(__file__)))
 import serving
 
 TIMEOUT = 600
+# What is free goes back at once: else what threads' arenas and the heap's end keep comes and goes by megabytes, and hides growth.
+ALLOCATOR = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 TOPICS = ("the sea", "a small cat", "winter", "old bread", "the moon", "a train", "rust and iron", "a garden", "seven bridges", "the number nine")
 SHARED = "You are careful and short. " + "The house stands on a hill by the sea, and its door is red. " * 12
 # Bodies that no server may take.
@@ -196,8 +198,7 @@ def settle(server):
 
 def grows(samples):
     """By how many bytes the least of the second half is above the least of the first, of memory after each round. The KV cache fills in
-    the first round; free memory at the heap's end may go back or stay, so that what a round leaves differs by megabytes, and its floor
-    does not."""
+    the first round."""
     rest = samples[2:]
     half = len(rest) // 2
     return min(rest[half:]) - min(rest[:half]) if half else 0.0
@@ -212,7 +213,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("options", nargs="*", help="for ferrum serve, behind --")
     args = parser.parse_args()
-    os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # what each thread's arena keeps for itself comes and goes by megabytes
+    for name, value in ALLOCATOR.items():
+        os.environ.setdefault(name, value)
     server = serving.Server(args.model, *args.options)
     alone = Client(server, Tally())
     known = []
