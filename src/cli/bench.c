@@ -292,7 +292,7 @@ void bench_print_csv(json_t *row, bool first) {
     putchar('\n');
 }
 
-static void print(bench *b, const result *r) {
+static int print(bench *b, const result *r) {
     const char *output = b->o->output ? b->o->output : outputs[0];
     if (strcmp(output, "json") == 0) {
         json_array_append_new(b->list, describe(b, r));
@@ -305,8 +305,8 @@ static void print(bench *b, const result *r) {
     } else {
         print_md(b, r);
     }
-    fflush(stdout);
     b->first = false;
+    return fflush(stdout) == 0 ? CLI_GO_ON : cli_fail_stdout();
 }
 
 /* ---- Running ----------------------------------------------------------------------------------------------------- */
@@ -336,8 +336,7 @@ static int test(bench *b, result *r) {
     int status = b->o->estimate ? CLI_GO_ON : run(b, r);
     if (status != CLI_GO_ON) return status;
     compare_with_limit(b, r);
-    print(b, r);
-    return CLI_GO_ON;
+    return print(b, r);
 }
 
 /* A made-up model takes its memory for good, so it is not begun where it cannot be had; a file's comes and goes. */

@@ -117,7 +117,7 @@ typedef struct bench_report {
     bool begun;
 } bench_report;
 
-/* Prints, or keeps for the end, what came out of a test. */
-void bench_report_add(bench_report *report, const bench_load *load, bench_outcome *outcome);
+/* Prints, or keeps for the end, what came out of a test. CLI_GO_ON, or the status to exit with. */
+int bench_report_add(bench_report *report, const bench_load *load, bench_outcome *outcome);
 
 #endif

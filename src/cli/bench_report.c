@@ -199,7 +199,7 @@ static json_t *describe(const bench_report *report, const bench_load *load, cons
     return row;
 }
 
-void bench_report_add(bench_report *report, const bench_load *load, bench_outcome *outcome) {
+int bench_report_add(bench_report *report, const bench_load *load, bench_outcome *outcome) {
     sort(outcome);
     tell_failures(outcome);
     if (strcmp(report->plan->output, "md") == 0) {
@@ -214,6 +214,6 @@ void bench_report_add(bench_report *report, const bench_load *load, bench_outcom
             json_array_append_new(report->rows, row);
         }
     }
-    fflush(stdout);
     report->begun = true;
+    return fflush(stdout) == 0 ? CLI_GO_ON : cli_fail_stdout();
 }

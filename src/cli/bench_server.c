@@ -185,7 +185,7 @@ static int test(bench_run *r, const bench_load *load) {
     int status = set_lengths(r, prefix, count_words(r, behind, 1));
     if (status == CLI_GO_ON) status = ask(r, 1, &tokens);
     if (status == CLI_GO_ON) status = run_loop(r, &l);
-    if (status == CLI_GO_ON) bench_report_add(&r->report, load, &outcome);
+    if (status == CLI_GO_ON) status = bench_report_add(&r->report, load, &outcome);
     r->all_done = r->all_done && outcome.done == outcome.requests;
     bench_outcome_free(&outcome);
     bench_client_stop(r->client);

@@ -88,6 +88,7 @@ int main(int argc, char **argv) {
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error that is told */
     cli_interrupt_install();
     int status = dispatch(argc, argv);
-    if (fflush(stdout) != 0 && status == CLI_OK) status = cli_fail_stdout();
+    bool lost = fflush(stdout) != 0 || ferror(stdout); /* what failed earlier leaves nothing to flush */
+    if (lost && status == CLI_OK) status = cli_fail_stdout();
     return status;
 }

@@ -211,6 +211,17 @@ class Bench(Case):
             self.skipTest("a sanitized program takes more addresses than the limit")
         self.fails(1, "4.7 GiB", arguments=["bench", "--shape", "qwen3-8b"], preexec_fn=limit)
 
+    def test_output_that_cannot_be_written(self):
+        for options in [], ["-o", "csv"], ["-o", "json"], ["--estimate"], ["--estimate", "-o", "csv"]:
+            arguments = "bench", LLAMA, "--device", "ref", "-p", 4, "-n", 0, "-r", 1, *options
+            with open("/dev/full", "w") as full:
+                result = ferrum(*arguments, stdout=full)
+            closed = ferrum(*arguments, stdout=None, preexec_fn=lambda: os.close(1))
+            for failed, why in (result, "No space left"), (closed, "Bad file descriptor"):
+                self.assertEqual(failed.returncode, 1, options)
+                self.assertIn(f"ferrum bench: standard output cannot be written: {why}", failed.stderr)
+                self.assertEqual(failed.stderr.count("\n"), 1, failed.stderr)
+
     def test_names(self):
         listed = ferrum("bench", "--shape", "list")
         self.assertEqual(listed.returncode, 0)

@@ -339,6 +339,13 @@ class BenchServer(Case):
         self.assertEqual([(r["n_parallel"], r["n_depth"], float(r["rate"]), r["done"]) for r in rows],
                          [("2", "40", 0, "6"), ("0", "40", 100, "6")])
 
+    def test_output_that_cannot_be_written(self):
+        for form in "md", "csv", "json":
+            with open("/dev/full", "w") as full:
+                result = self.bench(*SMALL, "-o", form, stdout=full)
+            self.assertEqual(result.returncode, 1, form)
+            self.assertEqual(result.stderr, "ferrum bench: standard output cannot be written: No space left on device\n")
+
     def test_key(self):
         def keys(*arguments, **env):
             self.server.keys.clear()
