@@ -30,8 +30,8 @@ static const cli_option options[] = {
                .max = UINT32_MAX),
     CLI_OPTION(
         "context", 'c', CLI_COUNT, AT(context), "N",
-        "tokens that prompt and answer may have together; default: 4096, or what the model was trained for if that is "
-        "less",
+        "tokens that prompt and answer may have together, the answer's last not counted; default: 4096, or what the "
+        "model was trained for if that is less",
         .min = 1, .max = UINT32_MAX),
     CLI_OPTION("temperature", 0, CLI_NUMBER, AT(temperature), "T", "0 takes the likeliest token always; default 0.8",
                .min = 0, .max = INFINITY),
@@ -49,7 +49,8 @@ static const cli_option options[] = {
     CLI_OPTION("frequency-penalty", 0, CLI_NUMBER, AT(frequency_penalty), "X",
                "the same for each time that it has them; default 0", .min = -INFINITY, .max = INFINITY),
     CLI_OPTION("seed", 0, CLI_SEED, AT(seed), "N", "the same seed gives the same text; default: a random one"),
-    CLI_OPTION("stop", 0, CLI_STRINGS, AT(stop), "TEXT", "end the answer before this text; may be repeated"),
+    CLI_OPTION("stop", 0, CLI_STRINGS, AT(stop), "TEXT",
+               "end the answer before this text; may be repeated; not under a schema or grammar"),
     CLI_OPTION("system", 0, CLI_STRING, AT(system), "TEXT", "the conversation's system message"),
     CLI_OPTION("raw", 0, CLI_FLAG, AT(raw), NULL,
                "complete the prompt as it stands, without the model's chat template"),
@@ -88,12 +89,25 @@ static int read_prompt(const cli_args *args, char **text, size_t *len) {
     return cli_fail(CLI_USAGE, "standard input holds no prompt");
 }
 
+static bool is_utf8(const char *text) {
+    json_t *string = json_string(text);
+    bool valid = string != NULL;
+    json_decref(string);
+    return valid;
+}
+
 static int check_options(const run_options *o, bool terminal) {
+    bool held = o->held.schema || o->held.regex || o->held.grammar;
     if (o->logprobs && !o->json) return cli_fail(CLI_USAGE, "--logprobs is told in JSON only: add --json");
     if (o->json && terminal) return cli_fail(CLI_USAGE, "--json needs a prompt, as an argument or on standard input");
-    if (o->ignore_end && (o->held.schema || o->held.regex || o->held.grammar))
+    if (o->ignore_end && held)
         return cli_fail(CLI_USAGE, "--ignore-end goes on behind the end, where a schema or grammar allows nothing");
+    if (o->stop.count && held)
+        return cli_fail(CLI_USAGE, "--stop ends an answer at its text, where a schema or grammar may allow no end");
+    for (size_t i = 0; i < o->stop.count; i++)
+        if (!*o->stop.items[i]) return cli_fail(CLI_USAGE, "--stop is empty");
     if (o->raw && o->system) return cli_fail(CLI_USAGE, "--raw leaves no place for --system");
+    if (o->system && !is_utf8(o->system)) return cli_fail(CLI_USAGE, "--system is not valid UTF-8");
     if (o->raw && (o->chat.file || o->chat.think || o->chat.no_think || o->chat.variables.count))
         return cli_fail(CLI_USAGE, "--raw applies no chat template, and the options for one have no use");
     return cli_grammar_options_check(&o->held);
@@ -146,7 +160,7 @@ static int format_prompt(const cli_answerer *a, const char *prompt, size_t len, 
     if (a->system) json_array_append_new(messages, json_pack("{ss ss}", "role", "system", "content", a->system));
     json_t *content = json_stringn(prompt, len);
     int status = CLI_GO_ON;
-    if (!content || json_array_size(messages) != (a->system != NULL))
+    if (!content)
         status = cli_fail(CLI_FAILED, "the prompt is not valid UTF-8; only --raw takes it");
     else if (strlen(prompt) != len)
         status = cli_fail(CLI_FAILED, "the prompt holds a NUL byte; only --raw takes it");

@@ -88,6 +88,8 @@ class Grammar(Case):
         self.fails(2, "exclude each other", arguments=["run", "--json-schema", person, "--regex", "a", LLAMA, "x"])
         self.fails(2, "they need --json-schema", arguments=["run", "--ordered", LLAMA, "x"])
         self.fails(2, "--ignore-end", arguments=["run", "--regex", "a", "--ignore-end", LLAMA, "x"])
+        for held in ["--regex", "a"], ["--json-schema", person], ["--grammar", "none.gbnf"]:
+            self.fails(2, "--stop ends an answer at its text", arguments=["run", *held, "--stop", "x", LLAMA, "x"])
         self.fails(1, "--regex: ", arguments=["run", "--raw", "--regex", "(a", LLAMA, "x"])
         self.fails(1, "cannot be opened", arguments=["run", "--raw", "--grammar", "none.gbnf", LLAMA, "x"])
 

@@ -51,6 +51,8 @@ class Prompts(Case):
         self.assertEqual(self.json("run", "-n1", "--raw", path, text)["prompt_tokens"], IDS[text])
         system = self.json("run", "-n1", path, "Hello", "--system", "user")["prompt_tokens"]
         self.assertEqual(system, SYSTEM + IDS[text] + ASSISTANT)
+        self.fails(2, "--system is not valid UTF-8", arguments=["run", path, "Hello", "--system", "a\udcff"])
+        self.fails(1, "the prompt is not valid UTF-8; only --raw takes it", arguments=["run", path, "Hello\udcff", "--system", "a"])
 
     def test_no_template(self):
         result = ferrum("run", "-n1", LLAMA, "x")
@@ -196,6 +198,7 @@ class Endings(Case):
         answer = self.json("run", LLAMA, "The", "-n40", *GREEDY, "--stop", "no such text", "--stop", stop)
         self.assertEqual(answer["text"], text[:text.index(stop)])
         self.assertEqual(answer["finish_reason"], "stop")
+        self.fails(2, "--stop is empty", arguments=["run", LLAMA, "The", "--stop", "x", "--stop", ""])
 
     def test_context_is_full(self):
         result = ferrum("run", LLAMA, "The GNU General Public License is free.", "-c", "20", *GREEDY)
@@ -203,6 +206,8 @@ class Endings(Case):
         self.assertIn("the context of 20 tokens is full", result.stderr)
         answer = self.json("run", LLAMA, "The GNU General Public License is free.", "-c", "20", *GREEDY)
         self.assertEqual(answer["finish_reason"], "length")
+        self.assertEqual(len(answer["prompt_tokens"] + answer["tokens"]), 20 + 1)  # as the help says: the last needs no place
+        self.assertRegex(ferrum("help", "run").stdout, r"--context N\s[^-]*the\s+answer's\s+last\s+not\s+counted")
 
     def start(self, *more):
         return subprocess.Popen([PROGRAM, "run", LLAMA, "The", "--device", "ref", *GREEDY, *more],
