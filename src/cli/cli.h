@@ -40,6 +40,7 @@ typedef struct cli_option {
     double min, max; /* of a count or number; max may be INFINITY */
     bool above_min;  /* min itself is not allowed */
     const char *const *choices;
+    const char *numbered; /* the choice that may have a colon and a number behind it; NULL: none */
 } cli_option;
 
 /* A row of a table: what follows the help sets further fields by name. */
@@ -86,7 +87,7 @@ typedef struct cli_model_options {
     bool verbose;
 } cli_model_options;
 
-extern const char *const cli_kvs[];
+extern const char *const cli_devices[], *const cli_cpus[], *const cli_kvs[];
 
 #define CLI_PRE_HELP "cut text into words as the tokenizer.ggml.pre of that name does, whatever the file says"
 #define CLI_MODEL_OPTIONS(type, field)                                                                                \
@@ -94,10 +95,12 @@ extern const char *const cli_kvs[];
                .min = 1, .max = 1024),                                                                                \
         CLI_OPTION("device", 0, CLI_STRING, offsetof(type, field.device), "NAME",                                     \
                    "cpu (default); cuda, or cuda:1 and so on, an NVIDIA GPU; metal, on macOS; or ref: plain fp32 "    \
-                   "loops, slow, to check others by"),                                                                \
+                   "loops, slow, to check others by",                                                                 \
+                   .choices = cli_devices, .numbered = "cuda"),                                                       \
         CLI_OPTION("cpu", 0, CLI_STRING, offsetof(type, field.cpu), "TIER",                                           \
                    "use no more than these instruction sets: c, avx2, avxvnni, avx512, amx; of arm64 c, neon, i8mm; " \
-                   "default: FERRUM_CPU, or the best there is"),                                                      \
+                   "default: FERRUM_CPU, or the best there is",                                                       \
+                   .choices = cli_cpus),                                                                              \
         CLI_OPTION("kv", 0, CLI_STRING, offsetof(type, field.kv), "TYPE",                                             \
                    "numbers of the KV cache: f16 (default; with ref fp32), or q8_0: half the memory, and faster "     \
                    "behind many tokens",                                                                              \

@@ -16,6 +16,8 @@
 extern char **environ;
 extern const char cli_fetch_program[];
 
+const char *const cli_devices[] = {"cpu", "cuda", "metal", "ref", NULL}; /* of which a build may lack some */
+const char *const cli_cpus[] = {"c", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm", NULL};
 const char *const cli_kvs[] = {"f16", "q8_0", NULL};
 
 ferrum_kv cli_kv(const cli_model_options *options) {

@@ -122,9 +122,18 @@ static int not_a_choice(const cli_option *o, const char *value) {
     return cli_fail(CLI_USAGE, "--%s is %s; it must be %s", o->name, value, list);
 }
 
+static bool is_choice(const cli_option *o, const char *choice, const char *value) {
+    size_t len = strlen(choice);
+    if (strncmp(choice, value, len) != 0) return false;
+    if (value[len] == '\0') return true;
+    const char *digits = value + len + 1;
+    bool numbered = o->numbered && strcmp(choice, o->numbered) == 0;
+    return numbered && value[len] == ':' && *digits && digits[strspn(digits, "0123456789")] == '\0';
+}
+
 static int set_string(const cli_option *o, const char *value, const char **out) {
     const char *const *choice = o->choices;
-    while (choice && *choice && strcmp(*choice, value) != 0) choice++;
+    while (choice && *choice && !is_choice(o, *choice, value)) choice++;
     if (choice && !*choice) return not_a_choice(o, value);
     *out = value;
     return CLI_GO_ON;

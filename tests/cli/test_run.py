@@ -169,7 +169,8 @@ class Output(Case):
         self.assertIn("1 thread", self.json("run", LLAMA, "The", "-n1", "-t1")["device"])
         self.assertRegex(self.json("run", LLAMA, "The", "-n1", "--cpu", "c")["device"], r"\bc\b")
         self.assertRegex(self.json("run", LLAMA, "The", "-n1", env={"FERRUM_CPU": "c"})["device"], r"\bc\b")
-        self.fails(1, "z80", arguments=["run", LLAMA, "The", "-n1", "--cpu", "z80"])
+        self.fails(2, "--cpu is z80; it must be c, avx2, avxvnni, avx512, amx, neon or i8mm",
+                   arguments=["run", LLAMA, "The", "-n1", "--cpu", "z80"])
         self.fails(1, "z80", arguments=["run", LLAMA, "The", "-n1"], env={"FERRUM_CPU": "z80"})
 
     def test_full_disk(self):

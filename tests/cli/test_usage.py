@@ -87,8 +87,12 @@ class Usage(Case):
 
     @unittest.skipIf(sys.platform == "darwin", "the build has Metal")
     def test_device_that_the_build_lacks(self):
-        for name in "metal", "gpu", "cpu:1":
-            self.fails(1, f'ferrum run: there is no device "{name}"; this build has: cpu, ref',
+        self.fails(1, 'ferrum run: there is no device "metal"; this build has: cpu, ref',
+                   arguments=["run", LLAMA, "x", "--device", "metal"])
+
+    def test_device_that_no_build_has(self):
+        for name in "gpu", "cpu:1", "cuda:", "cuda:1x", "cud", "":
+            self.fails(2, f"ferrum run: --device is {name}; it must be cpu, cuda, metal or ref",
                        arguments=["run", LLAMA, "x", "--device", name])
 
     def test_letter_of_a_flag(self):
