@@ -365,7 +365,7 @@ static ferrum_memory memory_of(const bench *b, const result *r) {
 
 static int one(bench *b, test_fn fn, uint32_t prompt, uint32_t generate, uint32_t depth, uint32_t parallel) {
     result r = {.prompt = prompt, .generate = generate, .depth = depth, .parallel = parallel};
-    if (prompt + generate == 0 || parallel == 0) return CLI_GO_ON;
+    if (prompt + generate == 0) return CLI_GO_ON;
     r.memory = memory_of(b, &r);
     return fn(b, &r);
 }
@@ -429,21 +429,22 @@ static int parse(bench *b, bench_options *o, int argc, char **argv, const char *
     return parse_tests(o, &b->prompts, &b->answers, &b->depths);
 }
 
-/* ---- A server -------------------------------------------------------------------------------------------------------- */
-
-static int check_sizes(const char *name, const bench_sizes *s) {
+static int check_sizes(const char *name, const bench_sizes *s, const char *what) {
     for (size_t i = 0; i < s->count; i++)
-        if (s->items[i] == 0) return cli_fail(CLI_USAGE, "--%s is 0, which no request to a server can be", name);
+        if (s->items[i] == 0) return cli_fail(CLI_USAGE, "--%s is 0, which no %s can be", name, what);
     return CLI_GO_ON;
 }
+
+/* ---- A server -------------------------------------------------------------------------------------------------------- */
 
 static int bench_a_server(const bench *b, bench_options *o) {
     bench_server_plan plan = {.o = &o->server, .prompts = b->prompts, .answers = b->answers, .depths = b->depths};
     const char *parallel = o->parallel ? o->parallel : o->server.rates ? NULL : "1,2,4,8";
+    const char *request = "request to a server";
     int status = parallel ? bench_parse_sizes("n-parallel", parallel, MOST_CLIENTS, &plan.parallel) : CLI_GO_ON;
-    if (status == CLI_GO_ON) status = check_sizes("n-prompt", &plan.prompts);
-    if (status == CLI_GO_ON) status = check_sizes("n-gen", &plan.answers);
-    if (status == CLI_GO_ON) status = check_sizes("n-parallel", &plan.parallel);
+    if (status == CLI_GO_ON) status = check_sizes("n-prompt", &plan.prompts, request);
+    if (status == CLI_GO_ON) status = check_sizes("n-gen", &plan.answers, request);
+    if (status == CLI_GO_ON) status = check_sizes("n-parallel", &plan.parallel, request);
     if (status != CLI_GO_ON) return status;
     plan.output = o->output ? o->output : outputs[0];
     if (o->server.timeout <= 0) o->server.timeout = 600;
@@ -451,6 +452,20 @@ static int bench_a_server(const bench *b, bench_options *o) {
 }
 
 /* ---- The command ----------------------------------------------------------------------------------------------------- */
+
+static bool all_zero(const bench_sizes *s) {
+    size_t i = 0;
+    while (i < s->count && s->items[i] == 0) i++;
+    return i == s->count;
+}
+
+static int check_model_tests(bench *b) {
+    int status = bench_parse_sizes("n-parallel", b->o->parallel ? b->o->parallel : "1", MOST_TOKENS, &b->parallel);
+    if (status == CLI_GO_ON) status = check_sizes("n-parallel", &b->parallel, "batch");
+    if (status == CLI_GO_ON && all_zero(&b->prompts) && all_zero(&b->answers))
+        return cli_fail(CLI_USAGE, "there is nothing to measure: --n-prompt and --n-gen are 0");
+    return status;
+}
 
 static int open_model(bench *b, const char *model) {
     double seconds;
@@ -494,7 +509,7 @@ static int bench_main(int argc, char **argv) {
     int status = parse(&b, &o, argc, argv, &model);
     if (status != CLI_GO_ON) return status;
     if (o.server.url) return bench_a_server(&b, &o);
-    status = bench_parse_sizes("n-parallel", o.parallel ? o.parallel : "1", MOST_TOKENS, &b.parallel);
+    status = check_model_tests(&b);
     if (status == CLI_GO_ON) status = open_model(&b, model);
     if (status != CLI_GO_ON) return status;
     b.list = json_array();

@@ -149,6 +149,7 @@ static const char *file_path(const char *text) {
 
 int hub_name_parse(const char *text, hub_name *out) {
     *out = (hub_name){0};
+    if (!*text) return cli_fail(CLI_USAGE, "the model's name is empty");
     const char *name = without_host(text);
     bool certain = name != text;
     if (!certain && !strchr(text, '/')) return parse_alias(text, out);

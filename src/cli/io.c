@@ -100,11 +100,12 @@ int cli_parse_ids(const char *name, const char *text, size_t len, int32_t **ids,
         char *end;
         errno = 0;
         long id = strtol(at, &end, 10);
-        if (word == 0 || errno != 0 || end != at + word || id < INT32_MIN || id > INT32_MAX) {
+        bool whole = word > 0 && end == at + word;
+        if (!whole || errno != 0 || id < INT32_MIN || id > INT32_MAX) {
             free(*ids);
             *ids = NULL;
-            return cli_fail(CLI_FAILED, "%s: id number %zu is no whole number: %.*s", name, *count,
-                            (int)(word < 40 ? word : 40), at);
+            return cli_fail(CLI_FAILED, "%s: id number %zu is %s: %.*s", name, *count,
+                            whole ? "out of range" : "no whole number", (int)(word < 40 ? word : 40), at);
         }
         (*ids)[(*count)++] = (int32_t)id;
         at += word;
@@ -139,6 +140,7 @@ static int read_all(int fd, const char *name, char **data, size_t *len) {
 
 int cli_read_file(const char *path, char **data, size_t *len) {
     if (strcmp(path, "-") == 0) return read_all(STDIN_FILENO, "standard input", data, len);
+    if (!*path) return cli_fail(CLI_USAGE, "the name of a file is empty");
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return cli_fail(CLI_FAILED, "%s: cannot be opened: %s", path, strerror(errno));
     int status = read_all(fd, path, data, len);

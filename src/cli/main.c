@@ -47,6 +47,10 @@ static void print_usage(FILE *to) {
     fprintf(to, "\nExit status: 0; 1 failed; 2 wrong usage; 130 interrupted.\n");
 }
 
+static int one_too_many(const char *text, const char *usage) {
+    return cli_fail(CLI_USAGE, "one argument too many: %s (usage: ferrum %s)", text, usage);
+}
+
 static int help(const char *name) {
     if (!name) return print_usage(stdout), CLI_OK;
     const cli_command *command = find_command(name);
@@ -70,9 +74,11 @@ static int dispatch(int argc, char **argv) {
     }
     if (asks_for_pages(argc, argv)) return cli_write_pages(argv[3]);
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0)
-        return help(argc > 2 ? argv[2] : NULL);
-    if (strcmp(name, "--version") == 0) return printf("ferrum %s\n", ferrum_version()), CLI_OK;
-    return unknown_command(name);
+        return argc > 3 ? one_too_many(argv[3], "help COMMAND") : help(argc > 2 ? argv[2] : NULL);
+    if (strcmp(name, "--version") != 0) return unknown_command(name);
+    if (argc > 2) return one_too_many(argv[2], "--version");
+    printf("ferrum %s\n", ferrum_version());
+    return CLI_OK;
 }
 
 /* A file that is opened later must not become standard output, so a closed one becomes a file that cannot be written. */

@@ -158,6 +158,7 @@ static int quantize(int argc, char **argv) {
     char *patterns[CLI_STRINGS_MAX] = {0}, *path = NULL;
     int status = cli_parse(&cli_quantize_command, argc, argv, &o, &args);
     if (status != CLI_GO_ON) return status;
+    if (!*args.items[1]) return cli_fail(CLI_USAGE, "OUT.gguf is empty");
     status = find_mix(args.items[2], &mix);
     for (size_t i = 0; i < o.tensors.count && status == CLI_GO_ON; i++)
         status = parse_override(o.tensors.items[i], &patterns[i], &overrides[i]);

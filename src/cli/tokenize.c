@@ -172,10 +172,13 @@ static int detokenize(int argc, char **argv) {
     cli_args args;
     int status = cli_parse(&cli_detokenize_command, argc, argv, &o, &args);
     if (status != CLI_GO_ON) return status;
+    bool given = args.count > 1 && strcmp(args.items[1], "-") != 0;
+    if (!given && args.count > 2)
+        return cli_fail(CLI_USAGE, "one argument too many: %s (behind -, ids are read from standard input)",
+                        args.items[2]);
     ferrum_tokenizer *t;
     status = open_tokenizer(&t, args.items[0], o.pre);
     if (status != CLI_GO_ON) return status;
-    bool given = args.count > 1 && strcmp(args.items[1], "-") != 0;
     char *text = NULL;
     size_t len = 0, count = 0;
     int32_t *ids = NULL;

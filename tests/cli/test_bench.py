@@ -237,6 +237,9 @@ class Bench(Case):
         for bad in "", "x", "8,", ",8", "-1", "8 16", "99999999999":
             self.fails(2, "--n-prompt", bad, arguments=["bench", LLAMA, "-p", bad])
         self.fails(2, "--n-parallel", "x", arguments=["bench", LLAMA, "-b", "x"])
+        self.fails(2, "--n-parallel is 0, which no batch can be", arguments=["bench", LLAMA, "-b", "1,0"])
+        for zero in "0", "0,0":
+            self.fails(2, "nothing to measure: --n-prompt and --n-gen are 0", arguments=["bench", LLAMA, "-p", zero, "-n", "0"])
         self.fails(1, "600", "512", arguments=["bench", LLAMA, "--device", "ref", "-p", "0", "-n", "1", "-b", "600"])
         self.fails(2, "--output", "xml", "md, csv or json", arguments=["bench", LLAMA, "-o", "xml"])
         # the model was trained for 512

@@ -193,6 +193,7 @@ class Refusals(Case):
         for name in NAMES + ["the nearest is q4_k_m"]:
             self.assertIn(name, result.stderr)
         self.fails(2, "missing", arguments=["quantize", model("tiny-llama"), self.out])
+        self.fails(2, "OUT.gguf is empty", arguments=["quantize", model("tiny-llama"), "", "q8_0"])
         self.assertEqual(ferrum("quantize", model("tiny-llama"), self.out, "Q8_0").returncode, 0)
         self.nothing_left("never.gguf")
 

@@ -82,6 +82,9 @@ class Tokenize(Case):
                    arguments=["tokenize", "--pre", "gpt-2", SPM, "x"])
         self.fails(2, "TEXT and --null exclude each other", arguments=["tokenize", "--null", LLAMA, "x"])
         self.fails(1, "the command line: id number 1 is no whole number: x2", arguments=["detokenize", LLAMA, "1", "x2"])
+        for number in "99999999999999999999", "-2147483649", "2147483648":
+            self.fails(1, f"the command line: id number 0 is out of range: {number}", arguments=["detokenize", LLAMA, "--", number])
+        self.fails(2, "one argument too many: 68", arguments=["detokenize", LLAMA, "-", "68"])
         self.fails(1, "token id 512 is outside the vocabulary of 512", arguments=["detokenize", LLAMA, "512"])
         self.fails(1, "token id -1 is outside the vocabulary of 512", arguments=["detokenize", LLAMA, "--", "-1"])
         self.fails(2, "an argument is missing", arguments=["detokenize"])

@@ -107,6 +107,17 @@ class Usage(Case):
         self.fails(2, "one argument too many: z", arguments=["run", LLAMA, "x y", "z"])
         self.fails(2, "TEXTFILE or --ids is missing", arguments=["perplexity", LLAMA])
         self.fails(2, "TEXTFILE and --ids exclude each other", arguments=["perplexity", LLAMA, "a", "--ids", "b"])
+        self.fails(2, "ferrum: one argument too many: x (usage: ferrum --version)", arguments=["--version", "x"])
+        for helps in "help", "--help", "-h":
+            self.fails(2, "ferrum: one argument too many: x (usage: ferrum help COMMAND)", arguments=[helps, "run", "x"])
+
+    def test_empty_names(self):
+        for arguments in (["run", "", "x"], ["perplexity", "", LLAMA], ["inspect", ""], ["bench", ""], ["embed", "", "x"],
+                          ["serve", ""], ["template", ""], ["tokenize", "", "x"], ["quantize", "", "x.gguf", "q8_0"],
+                          ["pull", ""], ["rm", ""]):
+            self.fails(2, f"ferrum {arguments[0]}: the model's name is empty", arguments=arguments, input="[]")
+        for arguments in ["perplexity", LLAMA, ""], ["run", "--raw", LLAMA, "x", "--json-schema", ""], ["grammar", "check", "-k", "grammar", ""]:
+            self.fails(2, "the name of a file is empty", arguments=arguments)
 
     def test_combinations(self):
         self.fails(2, "--logprobs is told in JSON only", arguments=["run", LLAMA, "x", "--logprobs", "2"])
