@@ -257,6 +257,11 @@ static void test_schemas(void **state) {
         {"{\"enum\":[", "[%zu],", 100000, "0]}", FERRUM_ELIMIT},
         {"{\"not\":{\"enum\":[", "\"value %zu\",", 100000, "\"x\"]},\"type\":\"string\"}", 0},
         {"{\"oneOf\":[", "{\"type\":\"object\",\"properties\":{\"k%zu\":{\"type\":\"integer\"}}},", 150, "{}]}", ANY},
+        {"{\"type\":\"object\",\"allOf\":[",
+         "{\"anyOf\":[{\"properties\":{\"a%zu\":{\"type\":\"integer\"}},\"required\":[\"a%zu\"]},{\"properties\":{\"a%"
+         "zu\":{"
+         "\"type\":\"string\"}}}]},",
+         11, "{}]}", 0},
         {"{\"allOf\":[", "{\"anyOf\":[{\"pattern\":\"a%zu\"},{\"pattern\":\"b%zu\"}]},", 40, "{}]}", FERRUM_ELIMIT},
         {"{\"allOf\":[", "{\"if\":{\"required\":[\"a%zu\"]},\"then\":{\"required\":[\"b%zu\"]}},", 40, "{}]}",
          FERRUM_ELIMIT},

@@ -6,6 +6,7 @@
 static void begin(fe_grammar *g) {
     pthread_mutex_lock(&g->lock);
     g->failed = 0;
+    g->steps = 0;
     if (g->stack_count > g->collect_at && g->constraints) fe_grammar_collect(g);
 }
 

@@ -313,21 +313,36 @@ static int compare_pairs(const void *a, const void *b) {
 /* Inside keys, and items that are to be unique, the stack tells which: those are never merged. */
 static bool may_merge(const fe_grammar *g, pair p) { return !(p.state & FE_KEY) && g->stacks[p.stack].kind != F_READ; }
 
+/* Of the pairs of one state, sorted: those that may be merged become one, in their first's place, and none comes twice. */
+static size_t merge_state(fe_grammar *g, pair *list, size_t count, uint32_t *ids) {
+    size_t n = 0, merged = 0, at = 0;
+    for (size_t i = 0; i < count; i++) {
+        const pair x = list[i];
+        if (n && list[n - 1].stack == x.stack) continue;
+        bool may = may_merge(g, x);
+        if (may && merged == 0) at = n;
+        if (may) ids[merged++] = x.stack;
+        if (!may || merged == 1) list[n++] = x;
+    }
+    if (merged > 1) list[at].stack = fe_stack_merge(g, ids, merged);
+    return n;
+}
+
 /* Sorted, and one pair for each state of a lexeme. */
 static void normalise(fe_grammar *g, pairs *p) {
     if (p->count < 2 || g->failed) return;
     qsort(p->list, p->count, sizeof *p->list, compare_pairs);
-    size_t n = 1, open = 0; /* where a pair of the last state stands that may be merged */
-    for (size_t i = 1; i < p->count; i++) {
-        const pair x = p->list[i], last = p->list[n - 1];
-        if (x.state == last.state && x.stack == last.stack) continue;
-        if (x.state != last.state || !may_merge(g, p->list[open])) open = n;
-        if (open < n && may_merge(g, x))
-            p->list[open].stack = fe_stack_merge(g, p->list[open].stack, x.stack);
-        else
-            p->list[n++] = x;
+    uint32_t *ids = malloc(p->count * sizeof *ids);
+    if (!ids) fe_grammar_fail(g, FERRUM_ENOMEM);
+    size_t n = 0;
+    for (size_t i = 0, next; i < p->count && !g->failed; i = next) {
+        for (next = i + 1; next < p->count && p->list[next].state == p->list[i].state;) next++;
+        size_t made = merge_state(g, p->list + i, next - i, ids);
+        memmove(p->list + n, p->list + i, made * sizeof *p->list);
+        n += made;
     }
     p->count = n;
+    free(ids);
 }
 
 static void begin_expansion(fe_grammar *g) {
@@ -388,6 +403,7 @@ static void step_key(fe_grammar *g, pair p, uint8_t byte, pairs *to) {
 bool fe_pairs_step(fe_grammar *g, const pairs *from, uint8_t byte, pairs *to) {
     to->count = 0;
     to->end = false;
+    if ((g->steps += from->count) > FE_STEPS_MOST) return fe_grammar_fail(g, FERRUM_ELIMIT);
     for (size_t i = 0; i < from->count && !g->failed; i++) {
         pair p = from->list[i];
         if (p.state & FE_KEY) {

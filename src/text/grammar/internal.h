@@ -14,7 +14,8 @@ enum {
     FE_STACKS_LIMIT = 1 << 23,
     FE_DEPTH_MOST = 20000,    /* frames on one stack */
     FE_NESTED_MOST = 400,     /* rules that one opens in another without a byte between */
-    FE_STEPS_MOST = 20000000, /* nodes of the vocabulary's tree that one mask may look at */
+    FE_STEPS_MOST = 20000000, /* nodes of the vocabulary's tree, and stacks, that one mask or token may look at */
+    FE_MERGE_STEPS = 8,       /* that a stack counts for where some are merged */
     FE_PAIRS_MOST = 20000,    /* ways in which a text may be read at once */
     FE_CACHED_MASKS = 128,
 };
@@ -186,8 +187,8 @@ enum { FE_ENDED = 0 }; /* the place behind an end token, where nothing may come 
 
 /* stacks.c. These, and those of expand.c, need the lock. Where they fail, g->failed tells. */
 uint32_t fe_stack_push(fe_grammar *g, frame_kind kind, uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t parent);
-/* One stack that stands for both: below a top that they share, what lies under it is merged. */
-uint32_t fe_stack_merge(fe_grammar *g, uint32_t x, uint32_t y);
+/* One stack that stands for all, of which there is one at least: below a top that some share, what lies under it is merged. */
+uint32_t fe_stack_merge(fe_grammar *g, const uint32_t *ids, size_t count);
 /* Sets of keys, by the places of properties among their object's keys. */
 uint32_t fe_set_intern(fe_grammar *g, const uint64_t *bits, uint32_t words);
 const uint64_t *fe_set_at(const fe_grammar *g, uint32_t set);

@@ -76,61 +76,85 @@ uint32_t fe_stack_push(fe_grammar *g, frame_kind kind, uint32_t a, uint32_t b, u
     return intern(g, (stack){.kind = (uint8_t)kind, .a = a, .b = b, .c = c, .d = d, .parent = parent, .depth = depth});
 }
 
-static bool same_top(const stack *x, const stack *y) {
-    return x->kind == y->kind && x->kind != F_END && x->kind != F_UNION && x->a == y->a && x->b == y->b &&
-           x->c == y->c && x->d == y->d;
+/* A stack as it stands in a union: those with the same top are next to each other when sorted. */
+typedef struct member {
+    uint32_t top[5]; /* kind, a, b, c, d */
+    uint32_t id, parent;
+} member;
+
+static int compare_words(const uint32_t *x, const uint32_t *y, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (x[i] != y[i]) return x[i] < y[i] ? -1 : 1;
+    return 0;
 }
 
-/* Puts the stack into the list of a union: into one with the same top, if there is one. */
-static bool put(fe_grammar *g, uint32_t **list, size_t *count, size_t *capacity, uint32_t k) {
-    for (size_t i = 0; i < *count; i++) {
-        if ((*list)[i] == k) return true;
-        const stack *x = &g->stacks[(*list)[i]], *y = &g->stacks[k];
-        if (!same_top(x, y)) continue;
-        stack top = *x;
-        uint32_t parent = fe_stack_merge(g, x->parent, y->parent);
-        (*list)[i] = fe_stack_push(g, (frame_kind)top.kind, top.a, top.b, top.c, top.d, parent);
-        return !g->failed;
-    }
-    if (!fe_grow((void **)list, capacity, *count + 1, sizeof **list)) return fe_grammar_fail(g, FERRUM_ENOMEM);
-    (*list)[(*count)++] = k;
-    return true;
+static bool same_top(const member *x, const member *y) { return compare_words(x->top, y->top, 5) == 0; }
+
+static int compare_members(const void *a, const void *b) {
+    const member *x = a, *y = b;
+    int order = compare_words(x->top, y->top, 5);
+    return order ? order : compare_words(&x->id, &y->id, 1);
 }
 
-static int compare_ids(const void *a, const void *b) {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return x < y ? -1 : x > y;
-}
+static int compare_ids(const void *a, const void *b) { return compare_words(a, b, 1); }
 
-/* One stack that stands for both: below a top that they share, what lies under it is merged. */
-uint32_t fe_stack_merge(fe_grammar *g, uint32_t x, uint32_t y) {
-    if (x == y || g->failed) return x;
-    if (++g->nesting > FE_NESTED_MOST * 4) return fe_grammar_fail(g, FERRUM_ELIMIT), x;
-    uint32_t *list = NULL, both[2] = {x, y};
-    size_t count = 0, capacity = 0;
-    for (int k = 0; k < 2 && !g->failed; k++) {
-        const stack s = g->stacks[both[k]];
-        if (s.kind != F_UNION) put(g, &list, &count, &capacity, both[k]);
-        for (uint32_t i = 0; s.kind == F_UNION && i < s.b && !g->failed; i++)
-            put(g, &list, &count, &capacity, g->lists[s.a + i]);
-    }
-    g->nesting--;
-    uint32_t result = x;
-    if (!g->failed && count == 1)
-        result = list[0];
-    else if (!g->failed) {
-        qsort(list, count, sizeof *list, compare_ids);
-        uint32_t depth = 0, at = (uint32_t)g->list_count;
-        for (size_t i = 0; i < count; i++)
-            if (g->stacks[list[i]].depth > depth) depth = g->stacks[list[i]].depth;
-        if (!fe_grow((void **)&g->lists, &g->list_capacity, at + count, sizeof *g->lists))
-            fe_grammar_fail(g, FERRUM_ENOMEM);
-        else {
-            memcpy(g->lists + at, list, count * sizeof *list);
-            g->list_count = at + count;
-            result = intern(g, (stack){.kind = F_UNION, .a = at, .b = (uint32_t)count, .depth = depth});
+/* The stacks that the given ones stand for, no unions, in the order of their tops. */
+static size_t members_of(fe_grammar *g, const uint32_t *ids, size_t count, member **out) {
+    size_t n = 0, most = 0;
+    for (size_t i = 0; i < count; i++) most += g->stacks[ids[i]].kind == F_UNION ? g->stacks[ids[i]].b : 1;
+    if ((g->steps += most * FE_MERGE_STEPS) > FE_STEPS_MOST) return fe_grammar_fail(g, FERRUM_ELIMIT), 0;
+    member *list = *out = malloc(most * sizeof *list);
+    if (!list) return fe_grammar_fail(g, FERRUM_ENOMEM), 0;
+    for (size_t i = 0; i < count; i++) {
+        const stack *s = &g->stacks[ids[i]];
+        const uint32_t *of = s->kind == F_UNION ? g->lists + s->a : &ids[i];
+        for (size_t end = n + (s->kind == F_UNION ? s->b : 1); n < end; of++) {
+            const stack *m = &g->stacks[*of];
+            list[n++] = (member){{m->kind, m->a, m->b, m->c, m->d}, *of, m->parent};
         }
     }
+    qsort(list, n, sizeof *list, compare_members);
+    return n;
+}
+
+static uint32_t unite(fe_grammar *g, uint32_t *ids, size_t count) {
+    uint32_t depth = 0, at = (uint32_t)g->list_count;
+    if (count == 1) return ids[0];
+    qsort(ids, count, sizeof *ids, compare_ids);
+    for (size_t i = 0; i < count; i++)
+        if (g->stacks[ids[i]].depth > depth) depth = g->stacks[ids[i]].depth;
+    if (!fe_grow((void **)&g->lists, &g->list_capacity, at + count, sizeof *g->lists))
+        return fe_grammar_fail(g, FERRUM_ENOMEM), 0;
+    memcpy(g->lists + at, ids, count * sizeof *ids);
+    g->list_count = at + count;
+    return intern(g, (stack){.kind = F_UNION, .a = at, .b = (uint32_t)count, .depth = depth});
+}
+
+/* One stack for the members, which have the same top. */
+static uint32_t merge_below(fe_grammar *g, const member *list, size_t count, uint32_t *scratch) {
+    if (count == 1 || list[0].id == list[count - 1].id) return list[0].id;
+    for (size_t i = 0; i < count; i++) scratch[i] = list[i].parent;
+    uint32_t parent = fe_stack_merge(g, scratch, count);
+    const uint32_t *top = list[0].top;
+    return g->failed ? 0 : fe_stack_push(g, (frame_kind)top[0], top[1], top[2], top[3], top[4], parent);
+}
+
+uint32_t fe_stack_merge(fe_grammar *g, const uint32_t *ids, size_t count) {
+    bool same = true;
+    for (size_t i = 1; i < count; i++) same = same && ids[i] == ids[0];
+    if (same || g->failed) return ids[0];
+    if (++g->nesting > FE_NESTED_MOST * 4) return fe_grammar_fail(g, FERRUM_ELIMIT), ids[0];
+    member *list = NULL;
+    size_t all = members_of(g, ids, count, &list), made = 0;
+    uint32_t *merged = g->failed ? NULL : malloc(2 * all * sizeof *merged), result = ids[0];
+    if (!merged) fe_grammar_fail(g, FERRUM_ENOMEM);
+    for (size_t i = 0, next; i < all && !g->failed; i = next) {
+        for (next = i + 1; next < all && same_top(&list[i], &list[next]);) next++;
+        merged[made++] = merge_below(g, list + i, next - i, merged + all);
+    }
+    if (!g->failed) result = unite(g, merged, made);
+    g->nesting--;
+    free(merged);
     free(list);
     return result;
 }

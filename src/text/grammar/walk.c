@@ -211,7 +211,6 @@ static void settle_doubts(fe_grammar *g, const place *x, uint64_t *mask) {
             g->now = g->then, g->then = p;
         }
         if (!may) mask[id >> 6] &= ~((uint64_t)1 << (id & 63));
-        if ((g->steps += text.len) > FE_STEPS_MOST) fe_grammar_fail(g, FERRUM_ELIMIT);
     }
     g->doubt_count = 0;
 }
