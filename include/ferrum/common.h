@@ -49,6 +49,10 @@ enum ferrum_log_level { FERRUM_LOG_DEBUG, FERRUM_LOG_INFO, FERRUM_LOG_WARN };
 /* Receives one line without its newline. May be called from the thread that called the library, never from another. */
 typedef void (*ferrum_log_fn)(void *user, enum ferrum_log_level level, const char *line);
 
+/* Called now and then, from the thread that called the library, and last with done == total. False: stop, with
+ * FERRUM_ECANCELED. */
+typedef bool (*ferrum_progress_fn)(void *user, uint64_t done, uint64_t total);
+
 /* *out: the text with U+FFFD in place of each byte that is not UTF-8, `*out_len` bytes and a NUL; release with ferrum_free.
  * FERRUM_ENOMEM. */
 FERRUM_API int ferrum_utf8_repair(const char *text, size_t len, char **out, size_t *out_len, ferrum_error *err);

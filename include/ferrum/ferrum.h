@@ -379,8 +379,10 @@ typedef struct ferrum_ids {
 } ferrum_ids;
 
 typedef struct ferrum_embed_options {
-    ferrum_pooling pooling; /* MEAN, CLS or LAST; NONE (default): as the file says */
-    bool as_it_is;          /* leave vectors as long as they come; default: they are brought to length 1 */
+    ferrum_pooling pooling;      /* MEAN, CLS or LAST; NONE (default): as the file says */
+    bool as_it_is;               /* leave vectors as long as they come; default: they are brought to length 1 */
+    ferrum_progress_fn progress; /* in tokens, before each pass and at the end; NULL: none */
+    void *progress_user;
 } ferrum_embed_options;
 
 FERRUM_API void ferrum_embed_options_init(ferrum_embed_options *options);
@@ -390,7 +392,7 @@ FERRUM_API void ferrum_embed_options_init(ferrum_embed_options *options);
  * threads may embed with one model.
  * Errors name the text, counted from 0: FERRUM_ELIMIT, with both numbers, for one of more tokens than the model's context_length;
  * FERRUM_EINVAL for one of no tokens, or with an id outside the vocabulary. FERRUM_EUNSUPPORTED: neither the file nor the options
- * name a pooling, or it is RANK. `out` is not to be used then. */
+ * name a pooling, or it is RANK. FERRUM_ECANCELED: progress gave false. `out` is not to be used then. */
 FERRUM_API int ferrum_model_embed(const ferrum_model *model, const ferrum_ids *texts, size_t count,
                                   const ferrum_embed_options *options, float *out, ferrum_error *err);
 

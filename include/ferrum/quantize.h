@@ -47,10 +47,6 @@ typedef struct ferrum_quantize_override {
     ferrum_type type;
 } ferrum_quantize_override;
 
-/* Called now and then, from the thread that called the library, and last with done == total. False: stop, with
- * FERRUM_ECANCELED. */
-typedef bool (*ferrum_progress_fn)(void *user, uint64_t done, uint64_t total);
-
 typedef struct ferrum_quantize_options {
     uint32_t threads; /* 0: one a core. The file is the same whatever it is. */
     const ferrum_quantize_override *overrides;

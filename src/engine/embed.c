@@ -8,7 +8,8 @@ typedef struct embedder {
     const ferrum_model *model;
     const ferrum_ids *texts;
     ferrum_pooling pooling;
-    bool as_it_is;
+    const ferrum_embed_options *options;
+    uint64_t done, total; /* tokens */
     float *out;
     ferrum_error *err;
     fe_pass pass;
@@ -122,7 +123,7 @@ static int pool(embedder *e, size_t text, const float *row, size_t n, size_t at)
     if (!isfinite(square))
         return fe_fail(e->err, FERRUM_EFORMAT, "%s: the model gave no number for text %zu: its weights are broken",
                        ferrum_gguf_path(e->model->gguf), text);
-    if (!e->as_it_is && square > 0) times /= sqrt(square);
+    if (!e->options->as_it_is && square > 0) times /= sqrt(square);
     for (size_t j = 0; j < width; j++) out[j] = (float)(sum[j] * times);
     return 0;
 }
@@ -132,6 +133,14 @@ static const float *host_row(const ferrum_tensor *t, size_t row) {
 }
 
 /* ---- Passes ---- */
+
+/* Before a pass, and behind the last one. */
+static int tell(const embedder *e) {
+    const ferrum_embed_options *o = e->options;
+    if (!o->progress || o->progress(o->progress_user, e->done, e->total)) return 0;
+    return fe_fail(e->err, FERRUM_ECANCELED, "stopped after %llu of %llu tokens", (unsigned long long)e->done,
+                   (unsigned long long)e->total);
+}
 
 /* How many texts from `first` on go into one pass. */
 static size_t group_from(const embedder *e, size_t first, size_t count) {
@@ -150,6 +159,8 @@ static ferrum_tensor kv_of(const embedder *e, size_t at, uint32_t positions) {
 
 static int encode(embedder *e, size_t first, size_t n) {
     size_t row = 0, position = 0;
+    int rc = tell(e);
+    if (rc) return rc;
     for (size_t i = 0; i < n; i++) {
         const ferrum_ids *t = &e->texts[first + i];
         uint32_t room = (uint32_t)room_of(t);
@@ -161,7 +172,8 @@ static int encode(embedder *e, size_t first, size_t n) {
         position += 2 * (size_t)room;
     }
     fe_encode(e->model, &e->pass, e->ids, e->spans, n);
-    int rc = ferrum_stream_wait(e->pass.stream, e->err);
+    rc = ferrum_stream_wait(e->pass.stream, e->err);
+    e->done += row;
     row = 0;
     for (size_t i = 0; i < n && !rc; row += e->texts[first + i++].count)
         rc = pool(e, first + i, host_row(&e->pass.x, row), e->texts[first + i].count, 0);
@@ -171,6 +183,8 @@ static int encode(embedder *e, size_t first, size_t n) {
 /* One pass over what the group's texts have from token `at` on; 0 < at only where it is one text. */
 static int decode_part(embedder *e, size_t first, size_t n, size_t at) {
     size_t rows = 0;
+    int rc = tell(e);
+    if (rc) return rc;
     for (size_t i = 0; i < n; i++) {
         const ferrum_ids *t = &e->texts[first + i];
         size_t now = fe_min(t->count - at, e->pass.rows - rows);
@@ -180,7 +194,8 @@ static int decode_part(embedder *e, size_t first, size_t n, size_t at) {
     }
     fe_forward(e->model, &e->pass, e->ids, e->sequences, n);
     fe_forward_output(e->model, &e->pass, 0, (uint32_t)rows, 0);
-    int rc = ferrum_stream_wait(e->pass.stream, e->err);
+    rc = ferrum_stream_wait(e->pass.stream, e->err);
+    e->done += rows;
     rows = 0;
     for (size_t i = 0; i < n && !rc; rows += e->sequences[i++].rows)
         rc = pool(e, first + i, host_row(&e->pass.h, rows), e->sequences[i].rows, at);
@@ -203,15 +218,17 @@ int ferrum_model_embed(const ferrum_model *model, const ferrum_ids *texts, size_
     ferrum_embed_options defaults;
     ferrum_embed_options_init(&defaults);
     if (!options) options = &defaults;
-    embedder e = {.model = model, .texts = texts, .as_it_is = options->as_it_is, .out = out, .err = err};
+    embedder e = {.model = model, .texts = texts, .options = options, .out = out, .err = err};
     int rc = choose_pooling(&e, options);
     if (!rc) rc = check_texts(&e, count);
     if (rc || count == 0) return rc;
+    for (size_t i = 0; i < count; i++) e.total += texts[i].count;
     rc = reserve(&e, count);
     for (size_t first = 0, n; first < count && !rc; first += n) {
         n = group_from(&e, first, count);
         rc = model->arch->encoder ? encode(&e, first, n) : decode(&e, first, n);
     }
+    if (!rc) rc = tell(&e);
     release(&e);
     return rc;
 }

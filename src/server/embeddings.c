@@ -89,12 +89,22 @@ static json_t *numbers(const float *vector, size_t count) {
     return list;
 }
 
-static int embed(const serve_server *s, const embeddings_body *b, const texts *t, json_t **out, serve_error *err) {
+static bool is_wanted(void *exchange, uint64_t done, uint64_t total) {
+    (void)done, (void)total;
+    return !atomic_load(&((serve_exchange *)exchange)->gone);
+}
+
+static int embed(serve_exchange *x, const embeddings_body *b, const texts *t, json_t **out, serve_error *err) {
+    const serve_server *s = x->server;
     size_t width = s->info.embedding_length;
     float *vectors = calloc(t->count * width + 1, sizeof *vectors);
     ferrum_error why;
+    ferrum_embed_options options;
+    ferrum_embed_options_init(&options);
+    options.progress = is_wanted;
+    options.progress_user = x;
     if (!vectors) return serve_refuse_memory(err);
-    if (ferrum_model_embed(s->model, t->items, t->count, NULL, vectors, &why) != 0) {
+    if (ferrum_model_embed(s->model, t->items, t->count, &options, vectors, &why) != 0) {
         free(vectors);
         return serve_refuse_library(err, why.code == FERRUM_EUNSUPPORTED ? "model" : "input", &why);
     }
@@ -109,7 +119,7 @@ static int embed(const serve_server *s, const embeddings_body *b, const texts *t
     return 0;
 }
 
-static int answer(const serve_server *s, const json_t *body, texts *t, json_t **out, serve_error *err) {
+static int answer(serve_exchange *x, const json_t *body, texts *t, json_t **out, serve_error *err) {
     static const char *const formats[] = {"float", "base64", NULL};
     static const serve_field fields[] = {
         {"model", SERVE_STRING, offsetof(embeddings_body, model), 0, 0, NULL},
@@ -118,6 +128,7 @@ static int answer(const serve_server *s, const json_t *body, texts *t, json_t **
         {"encoding_format", SERVE_STRING, offsetof(embeddings_body, format), 0, 0, formats},
         {"dimensions", SERVE_COUNT, offsetof(embeddings_body, dimensions), 1, UINT32_MAX, NULL},
         {0}};
+    const serve_server *s = x->server;
     embeddings_body b = {0};
     int rc = serve_read_fields(body, "", fields, &b, err);
     if (!rc) rc = serve_check_model(s, b.model, err);
@@ -127,7 +138,7 @@ static int answer(const serve_server *s, const json_t *body, texts *t, json_t **
         return serve_refuse(err, 400, "dimensions", "dimensions is %u; the model's vectors have %u", b.dimensions,
                             s->info.embedding_length);
     rc = read_texts(s, b.input, t, err);
-    return rc ? rc : embed(s, &b, t, out, err);
+    return rc ? rc : embed(x, &b, t, out, err);
 }
 
 void serve_handle_embeddings(serve_exchange *x) {
@@ -135,7 +146,7 @@ void serve_handle_embeddings(serve_exchange *x) {
     json_t *body = NULL, *out = NULL;
     texts t = {0};
     int rc = serve_parse_body(x->body.len ? x->body.data : "", x->body.len, &body, &err);
-    if (!rc) rc = answer(x->server, body, &t, &out, &err);
+    if (!rc) rc = answer(x, body, &t, &out, &err);
     for (size_t i = 0; i < t.count; i++) free((void *)t.items[i].ids);
     free(t.items);
     json_decref(body);

@@ -16,14 +16,14 @@ enum {
 };
 
 static const serve_route routes[] = {
-    {"POST", "/v1/chat/completions", serve_handle_chat, .model = true, .worker = true},
-    {"POST", "/v1/completions", serve_handle_completion, .model = true, .worker = true},
-    {"POST", "/v1/embeddings", serve_handle_embeddings, .model = true, .worker = true},
+    {"POST", "/v1/chat/completions", serve_handle_chat, .model = true, .worker = SERVE_WORKERS},
+    {"POST", "/v1/completions", serve_handle_completion, .model = true, .worker = SERVE_WORKERS},
+    {"POST", "/v1/embeddings", serve_handle_embeddings, .model = true, .worker = SERVE_PASSES},
     {"GET", "/v1/models", serve_handle_models, .model = true},
     {"GET", "/v1/models/*", serve_handle_model, .model = true},
-    {"POST", "/tokenize", serve_handle_tokenize, .model = true, .worker = true},
-    {"POST", "/detokenize", serve_handle_detokenize, .model = true, .worker = true},
-    {"POST", "/apply-template", serve_handle_template, .model = true, .worker = true},
+    {"POST", "/tokenize", serve_handle_tokenize, .model = true, .worker = SERVE_WORKERS},
+    {"POST", "/detokenize", serve_handle_detokenize, .model = true, .worker = SERVE_WORKERS},
+    {"POST", "/apply-template", serve_handle_template, .model = true, .worker = SERVE_WORKERS},
     {"GET", "/health", serve_handle_health, .open = true},
     {"GET", "/metrics", serve_handle_metrics, .open = false},
     {"GET", "/", serve_handle_page, .open = true},
@@ -148,7 +148,7 @@ static void dispatch(serve_exchange *x) {
     if (x->too_large || x->body.failed) {
         serve_refuse(&err, 413, NULL, "the body has over %d bytes", MOST_BODY);
         serve_reply_error(x, &err);
-    } else if (x->route->worker) {
+    } else if (x->route->worker != SERVE_AT_ONCE) {
         watch(x);
         serve_workers_add(x->server, x);
     } else {

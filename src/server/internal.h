@@ -16,12 +16,19 @@ typedef struct serve_exchange serve_exchange;
 typedef struct serve_engine serve_engine;
 typedef struct serve_grammars serve_grammars;
 
+/* Which threads answer. */
+typedef enum serve_worker {
+    SERVE_AT_ONCE, /* the one that serves all connections */
+    SERVE_WORKERS, /* for what may take a while */
+    SERVE_PASSES,  /* for passes of the model, behind which nothing else has to wait */
+} serve_worker;
+
 typedef struct serve_route {
     const char *method, *path;
     void (*handle)(serve_exchange *x);
-    bool open;   /* asks for no key */
-    bool model;  /* has to wait until the model is loaded */
-    bool worker; /* may take a while: not on the thread that serves all connections */
+    bool open;  /* asks for no key */
+    bool model; /* has to wait until the model is loaded */
+    serve_worker worker;
 } serve_route;
 
 /* What the log tells of a request that drew something. */

@@ -4,26 +4,30 @@
 
 #include <stdlib.h>
 
-enum { WORKERS = 2 };
+enum { KINDS = 2, MOST_THREADS = 2 };
 
-typedef struct serve_workers {
+typedef struct queue {
     pthread_mutex_t lock;
     pthread_cond_t more;
     serve_exchange *first, **last;
     bool stop;
-    pthread_t threads[WORKERS];
+    pthread_t threads[MOST_THREADS];
     size_t count;
+} queue;
+
+typedef struct serve_workers {
+    queue queues[KINDS]; /* SERVE_WORKERS', SERVE_PASSES' */
 } serve_workers;
 
-static serve_exchange *next(serve_workers *w) {
-    pthread_mutex_lock(&w->lock);
-    while (!w->first && !w->stop) pthread_cond_wait(&w->more, &w->lock);
-    serve_exchange *x = w->first;
+static serve_exchange *next(queue *q) {
+    pthread_mutex_lock(&q->lock);
+    while (!q->first && !q->stop) pthread_cond_wait(&q->more, &q->lock);
+    serve_exchange *x = q->first;
     if (x) {
-        w->first = x->next_work;
-        if (!w->first) w->last = &w->first;
+        q->first = x->next_work;
+        if (!q->first) q->last = &q->first;
     }
-    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&q->lock);
     return x;
 }
 
@@ -34,35 +38,41 @@ static void *work(void *user) {
 }
 
 int serve_workers_open(serve_server *s) {
+    static const size_t threads[KINDS] = {MOST_THREADS, 1};
     serve_workers *w = s->workers = calloc(1, sizeof *w);
     if (!w) return -1;
-    pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->more, NULL);
-    w->last = &w->first;
-    while (w->count < WORKERS && pthread_create(&w->threads[w->count], NULL, work, w) == 0) w->count++;
-    return w->count ? 0 : -1;
+    for (size_t i = 0; i < KINDS; i++) {
+        queue *q = &w->queues[i];
+        pthread_mutex_init(&q->lock, NULL);
+        pthread_cond_init(&q->more, NULL);
+        q->last = &q->first;
+        while (q->count < threads[i] && pthread_create(&q->threads[q->count], NULL, work, q) == 0) q->count++;
+    }
+    return w->queues[0].count && w->queues[1].count ? 0 : -1;
 }
 
 void serve_workers_add(serve_server *s, serve_exchange *x) {
-    serve_workers *w = s->workers;
+    queue *q = &s->workers->queues[x->route->worker == SERVE_PASSES];
     atomic_fetch_add(&x->users, 1);
     x->next_work = NULL;
-    pthread_mutex_lock(&w->lock);
-    *w->last = x;
-    w->last = &x->next_work;
-    pthread_cond_signal(&w->more);
-    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_lock(&q->lock);
+    *q->last = x;
+    q->last = &x->next_work;
+    pthread_cond_signal(&q->more);
+    pthread_mutex_unlock(&q->lock);
+}
+
+static void close_queue(queue *q) {
+    pthread_mutex_lock(&q->lock);
+    q->stop = true;
+    pthread_cond_broadcast(&q->more);
+    pthread_mutex_unlock(&q->lock);
+    for (size_t i = 0; i < q->count; i++) pthread_join(q->threads[i], NULL);
+    pthread_cond_destroy(&q->more);
+    pthread_mutex_destroy(&q->lock);
 }
 
 void serve_workers_close(serve_server *s) {
-    serve_workers *w = s->workers;
-    if (!w) return;
-    pthread_mutex_lock(&w->lock);
-    w->stop = true;
-    pthread_cond_broadcast(&w->more);
-    pthread_mutex_unlock(&w->lock);
-    for (size_t i = 0; i < w->count; i++) pthread_join(w->threads[i], NULL);
-    pthread_cond_destroy(&w->more);
-    pthread_mutex_destroy(&w->lock);
-    free(w);
+    for (size_t i = 0; s->workers && i < KINDS; i++) close_queue(&s->workers->queues[i]);
+    free(s->workers);
 }
