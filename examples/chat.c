@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TURNS = 64 };
+enum { TURNS = 64, LONGEST = 128 }; /* questions; tokens of an answer, so that there is room for the next */
 
 static char lines[TURNS][1024]; /* the user's; a longer one counts as several */
 static ferrum_message messages[2 * TURNS];
@@ -59,8 +59,11 @@ int main(int argc, char **argv) {
     ferrum_error err;
     ferrum_model *model;
     ferrum_session *session = NULL;
+    ferrum_session_options options;
+    ferrum_session_options_init(&options);
+    options.max_tokens = LONGEST;
     if (ferrum_model_open(&model, argv[1], NULL, &err) < 0) return fail(&err);
-    int rc = ferrum_session_open(&session, model, NULL, &err);
+    int rc = ferrum_session_open(&session, model, &options, &err);
     for (size_t n = 0; rc == 0 && n < TURNS && fgets(lines[n], sizeof lines[n], stdin); n++) {
         lines[n][strcspn(lines[n], "\n")] = '\0';
         messages[2 * n] = (ferrum_message){"user", lines[n]};
