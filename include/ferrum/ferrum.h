@@ -244,6 +244,8 @@ FERRUM_API int ferrum_reply_feed(ferrum_reply *r, const char *text, size_t len, 
 FERRUM_API int ferrum_reply_cut(ferrum_reply *r, ferrum_reply_fn fn, void *user, ferrum_error *err);
 /* Is what comes next reasoning? Of a reply that has not begun: has the prompt opened it? */
 FERRUM_API bool ferrum_reply_in_reasoning(const ferrum_reply *r);
+/* … more of a call's arguments? A reply that ends there has a call that is not whole. */
+FERRUM_API bool ferrum_reply_in_arguments(const ferrum_reply *r);
 FERRUM_API void ferrum_reply_close(ferrum_reply *r);
 
 /* ---- Sessions ---------------------------------------------------------------------------------------------------- */

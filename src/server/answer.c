@@ -328,7 +328,8 @@ void serve_answer_tokens(serve_choice *c) {
 }
 
 static const char *finish_name(const serve_choice *c) {
-    return c->finish == FERRUM_FINISH_STOP && c->call_count ? "tool_calls" : ferrum_finish_name(c->finish);
+    bool calls = c->finish == FERRUM_FINISH_STOP && c->call_count && !c->call_cut;
+    return calls ? "tool_calls" : ferrum_finish_name(c->finish);
 }
 
 static void record_end(const serve_choice *c) {
@@ -349,6 +350,7 @@ void serve_answer_end(serve_choice *c) {
     ferrum_timings t;
     ferrum_session_timings(c->session, &t);
     c->finish = ferrum_session_finish(c->session);
+    c->call_cut = c->reply && ferrum_reply_in_arguments(c->reply);
     if (c->reply && is_cut(c))
         check_fed(c, ferrum_reply_cut(c->reply, on_part, c, NULL));
     else if (c->reply)

@@ -33,8 +33,12 @@ static int add_text(const serve_server *s, const json_t *text, texts *t, serve_e
         ids = malloc((count + 1) * sizeof *ids);
         for (size_t i = 0; ids && i < count; i++) {
             const json_t *id = json_array_get(text, i);
-            bool fits = json_is_integer(id) && json_integer_value(id) >= 0 && json_integer_value(id) <= INT32_MAX;
-            ids[i] = fits ? (int32_t)json_integer_value(id) : -1; /* refused by the library, with its place */
+            json_int_t n = json_integer_value(id);
+            if (!json_is_integer(id) || n < 0 || n > INT32_MAX) {
+                free(ids);
+                return serve_refuse(err, 400, "input", "input: what a text has at index %zu is no token id", i);
+            }
+            ids[i] = (int32_t)n;
         }
     }
     if (!ids) return serve_refuse_memory(err);

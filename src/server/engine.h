@@ -37,6 +37,7 @@ typedef struct serve_choice {
     serve_text text, reasoning; /* of an answer that is told as a whole */
     serve_call *calls;
     size_t call_count;
+    bool call_cut; /* the last of them, by the answer's end */
     json_t *logprobs;       /* an array; NULL: none */
     size_t text_characters; /* of tokens told, for the offsets of a completion's */
 } serve_choice;

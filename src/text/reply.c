@@ -291,6 +291,7 @@ int ferrum_reply_cut(ferrum_reply *r, ferrum_reply_fn fn, void *user, ferrum_err
 }
 
 bool ferrum_reply_in_reasoning(const ferrum_reply *r) { return r->state == IN_REASONING; }
+bool ferrum_reply_in_arguments(const ferrum_reply *r) { return r->state == IN_ARGUMENTS; }
 
 void ferrum_reply_close(ferrum_reply *r) {
     if (!r) return;

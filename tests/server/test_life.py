@@ -2,6 +2,7 @@
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import ssl
@@ -170,6 +171,19 @@ class Life(Case):
         events = response.read().split(b"\n\n")
         self.assertEqual(events[-2:], [b"data: [DONE]", b""])
         self.assertEqual(sum(b'"finish_reason":"length"' in e for e in events), 24)
+        self.assertEqual(server.stop(), 0)
+
+    def test_embeddings_hold_nothing_up(self):
+        server = Server(model("tiny-bert"), "--threads", "1")
+        self.addCleanup(server.stop)
+        body = json.dumps({"input": [list(range(5, 125))] * 2048})
+        connections = [server.connect() for _ in range(4)]
+        for connection in connections:
+            connection.request("POST", "/v1/embeddings", body)
+        server.post("/tokenize", {"content": "hello"})
+        self.assertEqual(select.select([c.sock for c in connections], [], [], 0)[0], [])
+        server.send(signal.SIGTERM)
+        server.line("stopping")
         self.assertEqual(server.stop(), 0)
 
     def test_a_second_signal_does_not_wait(self):

@@ -266,6 +266,9 @@ class Tools(Held):
         size = self.server.post("/tokenize", {"content": self.server.post("/apply-template", dict(body, messages=user("")))["prompt"]})
         stopped = self.chat(stop=["arg"], **body)  # in the middle of "arguments"
         self.assertEqual((stopped["finish_reason"], stopped["message"]["content"]), ("stop", ""))
+        stopped = self.chat(stop=["1"], **body)  # in the middle of the arguments, which are no JSON then
+        self.assertEqual(stopped["finish_reason"], "stop")
+        self.assertRegex(stopped["message"]["tool_calls"][0]["function"]["arguments"], '^{\\s*"a":\\s*$')
         fill = user("!" * (512 - len(size["tokens"]) - 6))
         cut = self.chat(max_tokens=None, messages=fill, **body)
         self.assertEqual((cut["finish_reason"], cut["message"]["content"]), ("length", ""))

@@ -208,6 +208,48 @@ static void refused(const ferrum_model *model, ferrum_ids text, int pooling, int
     if (!strstr(err.message, sentence)) fail_msg("'%s' does not say '%s'", err.message, sentence);
 }
 
+/* A text a pass, as long as one may be: `passes` may begin. */
+typedef struct watch {
+    uint64_t done, total;
+    int calls, passes;
+} watch;
+
+static bool watched(void *user, uint64_t done, uint64_t total) {
+    watch *w = user;
+    assert_true(done >= w->done && done <= total);
+    w->done = done, w->total = total;
+    return w->calls++ < w->passes;
+}
+
+static void progress_is_told_and_can_stop_it(void **state) {
+    (void)state;
+    enum { TEXTS = 9, LENGTH = 128, PASSES = 3 }; /* of 512 tokens */
+    static const char *const names[] = {"tiny-bert", "tiny-qwen3-embed"};
+    static float out[TEXTS][WIDTH], watched_out[TEXTS][WIDTH];
+    int32_t ids[LENGTH];
+    ferrum_ids texts[TEXTS];
+    for (int i = 0; i < LENGTH; i++) ids[i] = i;
+    for (size_t i = 0; i < TEXTS; i++) texts[i] = (ferrum_ids){ids, LENGTH - i};
+    for (size_t n = 0; n < 2; n++) {
+        ferrum_error err;
+        ferrum_model *model = tiny_open(names[n], "cpu", NULL, 1);
+        watch w = {.passes = PASSES + 1};
+        ferrum_embed_options o = {.progress = watched, .progress_user = &w};
+        assert_int_equal(ferrum_model_embed(model, texts, TEXTS, NULL, out[0], &err), 0);
+        assert_int_equal(ferrum_model_embed(model, texts, TEXTS, &o, watched_out[0], &err), 0);
+        assert_memory_equal(out, watched_out, sizeof out);
+        assert_int_equal(w.calls, PASSES + 1);
+        assert_int_equal(w.total, TEXTS * LENGTH - TEXTS * (TEXTS - 1) / 2);
+        assert_int_equal(w.done, w.total);
+        for (int passes = 0; passes <= PASSES; passes++) {
+            w = (watch){.passes = passes};
+            assert_int_equal(ferrum_model_embed(model, texts, TEXTS, &o, watched_out[0], &err), FERRUM_ECANCELED);
+            assert_int_equal(w.calls, passes + 1);
+        }
+        ferrum_model_close(model);
+    }
+}
+
 static void what_cannot_be_is_told(void **state) {
     (void)state;
     ferrum_model *bert = tiny_open("tiny-bert", "cpu", NULL, 1), *llama = tiny_open("tiny-llama", "cpu", NULL, 1);
@@ -235,6 +277,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(pooling_is_the_files),
         cmocka_unit_test(word_pieces_are_those_of_the_tokenizers_package),
         cmocka_unit_test(word_pieces_go_by_the_packages_unicode),
+        cmocka_unit_test(progress_is_told_and_can_stop_it),
         cmocka_unit_test(what_cannot_be_is_told),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);
