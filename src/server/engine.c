@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DEFAULT_CONTEXT = 8192 };
+enum { DEFAULT_CONTEXT = 8192, SIZE_TEXT = 32 };
 
 struct serve_engine {
     serve_server *server;
@@ -44,26 +44,41 @@ static uint32_t choose_context(const serve_server *s) {
     return trained < DEFAULT_CONTEXT ? trained : DEFAULT_CONTEXT;
 }
 
+/* "512 MiB" */
+static void put_size(char out[SIZE_TEXT], uint64_t bytes) {
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+    double n = (double)bytes;
+    size_t unit = 0;
+    for (; n >= 1024 && unit < 4; unit++) n /= 1024;
+    snprintf(out, SIZE_TEXT, "%.4g %s", n, units[unit]);
+}
+
 /* Positions of the KV cache: what was given for it holds so many, and without that, as many as all answers could have, in at most half
- * of the memory that is free. */
+ * of the memory that is free. An answer has whole pages. */
 static int choose_positions(const serve_server *s, uint32_t *out, char *why, size_t size) {
     const serve_options *o = s->options;
     ferrum_memory m;
+    char given_text[SIZE_TEXT], available_text[SIZE_TEXT];
     ferrum_model_memory(s->model, s->context, o->kv, &m);
-    double each = (double)m.kv / s->context;
     uint64_t left = ferrum_device_memory_left(ferrum_model_device(s->model));
     uint64_t available = left == UINT64_MAX ? o->memory_available : left;
-    double most = (double)(o->memory ? o->memory : available / 2) / each;
-    double wanted = o->memory ? most : (double)s->context * o->parallel;
+    uint64_t given = o->memory ? o->memory : available / 2;
+    put_size(given_text, given);
+    put_size(available_text, available);
+    if (given > available) {
+        snprintf(why, size, "--memory is %s, and %s are free", given_text, available_text);
+        return -1;
+    }
+    double most = (double)given / ((double)m.kv / s->context);
+    uint64_t pages = ((uint64_t)s->context + FERRUM_KV_PAGE - 1) / FERRUM_KV_PAGE;
+    double wanted = o->memory ? most : (double)(pages * FERRUM_KV_PAGE) * o->parallel;
     if (wanted > most) wanted = most;
     if (wanted > INT32_MAX) wanted = INT32_MAX;
     *out = (uint32_t)wanted / FERRUM_KV_PAGE * FERRUM_KV_PAGE;
     if (*out >= s->context) return 0;
     snprintf(why, size,
-             "a KV cache of %.0f MiB, %s, holds %u tokens, fewer than a context of %u: --memory and --context "
-             "set them",
-             (double)*out * each / (1 << 20), o->memory ? "as --memory says" : "half of what is free", *out,
-             s->context);
+             "a KV cache of %s, %s, holds %u tokens, fewer than a context of %u: --memory and --context set them",
+             given_text, o->memory ? "as --memory says" : "half of what is free", *out, s->context);
     return -1;
 }
 

@@ -133,7 +133,9 @@ class Life(Case):
         self.fails(self.file("x.gguf", "nothing"), "--port", 0, words=["x.gguf"])
         self.fails(tiny, "--port", 0, "--host", "no.such.host.invalid", words=["no.such.host.invalid"])
         self.fails(tiny, "--port", 0, "--context", 100000, words=["100000", "512"])
-        self.fails(tiny, "--port", 0, "--memory", "1K", words=["--memory", "512"])
+        for size, words in ("1K", ["1 KiB, as --memory says", "0 tokens", "512"]), ("900K", ["900 KiB, as --memory says"]):
+            self.fails(tiny, "--port", 0, "--memory", size, words=words)
+        self.fails(tiny, "--port", 0, "--memory", "99999G", words=["--memory is 97.66 TiB", "are free"])
         self.fails(tiny, "--port", 0, "--api-key-file", os.path.join(self.folder, "none"), words=["none"])
         self.fails(tiny, "--port", 0, "--api-key-file", self.file("empty", "\n"), words=["no key"])
         self.fails(tiny, "--port", 0, "--tls-cert", tiny, "--tls-key", tiny)
@@ -215,6 +217,11 @@ class Life(Case):
         chat = {"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"mood": "!"}}
         prompt = server.post("/apply-template", chat)
         self.assertEqual(prompt, {"prompt": "[x]!"})
+
+    def test_a_context_that_is_no_whole_pages(self):
+        server = self.serve("--context", 100, "--parallel", 3)
+        self.assertEqual(server.metric("kv_positions"), 3 * 128)
+        self.assertEqual(server.post(COMPLETIONS, dict(SHORT, max_tokens=200, ignore_eos=True))["choices"][0]["finish_reason"], "length")
 
 
 main()
