@@ -53,10 +53,19 @@ static int load(serve_server *s) {
     s->context = s->info.context_length;
     if (s->info.generates && serve_engine_start(s->engine, why, sizeof why) != 0) return fail(why);
     int loading = SERVE_LOADING;
-    atomic_compare_exchange_strong(&s->state, &loading, SERVE_READY);
-    serve_say("ready: %s, loaded in %.3f s; context %u; %s", s->options->names[0], serve_now() - start, s->context,
-              s->info.device);
+    if (atomic_compare_exchange_strong(&s->state, &loading, SERVE_READY))
+        serve_say("ready: %s, loaded in %.3f s; context %u; %s", s->options->names[0], serve_now() - start, s->context,
+                  s->info.device);
     return 0;
+}
+
+/* The thread that loads: NULL if that failed, which ends the server as a signal does. */
+static void *run_load(void *user) {
+    serve_server *s = user;
+    if (load(s) == 0) return s;
+    atomic_store(&s->state, SERVE_DRAINING);
+    kill(getpid(), SIGTERM);
+    return NULL;
 }
 
 /* ---- Ending ---- */
@@ -106,12 +115,24 @@ static void reload_keys(serve_server *s) {
         serve_say("%s; the keys stay as they were", why);
 }
 
+/* A load cannot be broken off, and nobody is being answered yet: the process ends in the midst of it, without any tidying. */
+static void leave(const serve_server *s) {
+    serve_say("stopping: the model is not loaded to its end");
+    if (s->options->unix_path) unlink(s->options->unix_path);
+    pthread_detach(s->loader);
+    _exit(0);
+}
+
 static void wait_for_end(serve_server *s, const sigset_t *signals) {
     for (;;) {
-        int number = 0;
+        int number = 0, loading = SERVE_LOADING;
         if (sigwait(signals, &number) != 0) continue;
-        if (number != SIGHUP) return;
-        reload_keys(s);
+        if (number == SIGHUP)
+            reload_keys(s);
+        else if (atomic_compare_exchange_strong(&s->state, &loading, SERVE_DRAINING))
+            leave(s);
+        else
+            return;
     }
 }
 
@@ -137,10 +158,15 @@ static int open_http(serve_server *s) {
 }
 
 static int serve(serve_server *s, const sigset_t *signals) {
-    int rc = load(s);
-    if (rc == 0) wait_for_end(s, signals);
+    void *loaded = NULL;
+    if (pthread_create(&s->loader, NULL, run_load, s) == 0) {
+        wait_for_end(s, signals);
+        pthread_join(s->loader, &loaded);
+    } else {
+        fail("threads cannot be started");
+    }
     drain(s, signals);
-    return rc;
+    return loaded ? 0 : -1;
 }
 
 int serve_run(const serve_options *options) {

@@ -40,8 +40,9 @@ typedef struct serve_options {
     ferrum_kv kv;
 } serve_options;
 
-/* Serves until SIGTERM or SIGINT, then until the requests at hand are answered; a second signal ends them. Returns 0, or -1 after
- * a line on standard error that tells what failed. Needs the process's signals for itself. */
+/* Serves until SIGTERM or SIGINT, then until the requests at hand are answered; a second signal ends them, and one while
+ * the model is loaded the process. Returns 0, or -1 after a line on standard error that tells what failed. Needs the process's signals
+ * for itself. */
 int serve_run(const serve_options *options);
 
 #endif

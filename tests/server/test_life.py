@@ -202,6 +202,21 @@ class Life(Case):
                 pass  # it broke off, as it should
             self.assertEqual(server.stop(), 0)
 
+    def test_a_signal_while_the_model_is_loaded(self):
+        """It waits already when the server begins, and a large KV cache takes longer than to see that."""
+        path, keys = os.path.join(self.folder, "socket"), self.file("keys", "key\n")
+        for number in signal.SIGTERM, signal.SIGINT:
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, number])  # the program has it from here
+            process = subprocess.Popen([PROGRAM, "serve", model("tiny-qwen3"), "--unix", path, "--api-key-file", keys,
+                                        "--threads", "1", "--memory", "2G", "--kv", "q8_0"], stderr=subprocess.PIPE, text=True)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for each in signal.SIGHUP, number:
+                process.send_signal(each)
+            said = process.communicate(timeout=TIMEOUT)[1]
+            self.assertEqual(process.returncode, 0, said)
+            self.assertEqual([line.split()[2] for line in said.splitlines()], ["listening", "keys", "stopping:"], said)
+            self.assertFalse(os.path.exists(path))
+
     # ---- What it is told ----
 
     def test_names_and_templates(self):
