@@ -133,7 +133,11 @@ static int check_texts(const serve_arguments *a) {
         if (!*a->keys.items[i]) return cli_fail(CLI_USAGE, "--api-key is empty");
     for (size_t i = 0; i < a->aliases.count; i++)
         if (!*a->aliases.items[i]) return cli_fail(CLI_USAGE, "--alias is empty");
-    return a->cors && !*a->cors ? cli_fail(CLI_USAGE, "--cors is empty") : CLI_GO_ON;
+    const char *const names[] = {"host", "unix", "api-key-file", "tls-cert", "tls-key", "cors"};
+    const char *const texts[] = {a->host, a->unix_path, a->key_file, a->tls_cert, a->tls_key, a->cors};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (texts[i] && !*texts[i]) return cli_fail(CLI_USAGE, "--%s is empty", names[i]);
+    return CLI_GO_ON;
 }
 
 static int serve(int argc, char **argv) {

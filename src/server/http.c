@@ -44,8 +44,10 @@ static const serve_route *find_route(const char *path) {
 
 static bool allowed(serve_exchange *x) {
     const char *header = MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
-    const char *key = header && strncasecmp(header, "Bearer ", 7) == 0 ? header + 7 : NULL;
-    return serve_keys_allow(&x->server->keys, key);
+    const char *key = header && strncasecmp(header, "Bearer ", 7) == 0 ? header + 7 + strspn(header + 7, " \t") : NULL;
+    size_t len = key ? strlen(key) : 0;
+    while (len > 0 && strchr(" \t", key[len - 1])) len--;
+    return serve_keys_allow(&x->server->keys, key, len);
 }
 
 static int check_state(const serve_exchange *x, serve_error *err) {
@@ -156,12 +158,19 @@ static void dispatch(serve_exchange *x) {
     }
 }
 
+/* A target may name the server, as it does before a proxy: http://host/path. */
+static const char *path_of(const char *target) {
+    if (strncasecmp(target, "http://", 7) != 0 && strncasecmp(target, "https://", 8) != 0) return target;
+    const char *path = strchr(strchr(target, ':') + 3, '/');
+    return path ? path : "/";
+}
+
 static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *url, const char *method,
                                   const char *version, const char *data, size_t *size, void **state) {
     (void)version;
     serve_exchange *x = *state;
     if (!x) {
-        *state = x = serve_exchange_open(user, connection, method, url);
+        *state = x = serve_exchange_open(user, connection, method, path_of(url));
         return x ? begin(x) : MHD_NO;
     }
     if (*size) return take_body(x, data, size);

@@ -44,7 +44,7 @@ struct serve_exchange {
     serve_server *server;
     const serve_route *route;
     struct MHD_Connection *connection;
-    char method[8], path[512], client[64]; /* a path holds a model's name */
+    char method[32], path[512], client[64]; /* a path holds a model's name */
     double started;
     atomic_uint users;
     serve_text body;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BYTE_ORDER_MARK "\xEF\xBB\xBF" /* some editors begin UTF-8 with it */
+
 static void free_lines(char **lines, size_t count) {
     for (size_t i = 0; i < count; i++) free(lines[i]);
     free(lines);
@@ -13,12 +15,14 @@ static void free_lines(char **lines, size_t count) {
 static bool read_lines(FILE *file, char ***lines, size_t *count) {
     char *line = NULL;
     size_t room = 0;
-    bool made = true;
+    bool made = true, first = true;
     *lines = NULL;
     *count = 0;
     for (ssize_t len; made && (len = getline(&line, &room, file)) >= 0;) {
         while (len > 0 && strchr(" \t\r\n", line[len - 1])) line[--len] = '\0';
-        char *start = line + strspn(line, " \t");
+        char *start = line + (first && strncmp(line, BYTE_ORDER_MARK, 3) == 0 ? 3 : 0);
+        start += strspn(start, " \t");
+        first = false;
         if (*start == '\0' || *start == '#') continue;
         char **grown = realloc(*lines, (*count + 1) * sizeof *grown);
         if (grown) *lines = grown;
@@ -74,10 +78,9 @@ static unsigned differs(const char *key, const char *sent, size_t len) {
     return difference;
 }
 
-bool serve_keys_allow(serve_keys *k, const char *sent) {
+bool serve_keys_allow(serve_keys *k, const char *sent, size_t len) {
     pthread_mutex_lock(&k->lock);
     bool allowed = k->given_count + k->read_count == 0;
-    size_t len = sent ? strlen(sent) : 0;
     for (size_t i = 0; sent && i < k->given_count; i++) allowed |= differs(k->given[i], sent, len) == 0;
     for (size_t i = 0; sent && i < k->read_count; i++) allowed |= differs(k->read[i], sent, len) == 0;
     pthread_mutex_unlock(&k->lock);

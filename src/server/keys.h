@@ -23,6 +23,6 @@ void serve_keys_close(serve_keys *k);
 
 /* Is the key one of them, or is none asked for? The time it takes tells nothing about where the key differs. key NULL: none was
  * sent. */
-bool serve_keys_allow(serve_keys *k, const char *key);
+bool serve_keys_allow(serve_keys *k, const char *key, size_t len);
 
 #endif

@@ -164,6 +164,12 @@ class Connections(ServerCase):
             if status == 405:
                 self.assertEqual(headers["Allow"], "POST" if path == CHAT else "GET, HEAD")
             self.assertIsNone(headers["Access-Control-Allow-Origin"])
+        self.assertIn("not PROPFIND", self.server.request("PROPFIND", CHAT)[2]["error"]["message"])
+
+    def test_targets_that_name_the_server(self):
+        for target, status in (("http://x/health", 200), ("HTTP://x:80/health?y", 200), ("https://x", 200), ("http://x/nowhere", 404),
+                               ("x://x/health", 404)):
+            self.assertEqual(self.server.request("GET", target)[0], status, target)
 
     def test_what_is_no_http(self):
         for bad in (b"hello\r\n\r\n", b"GET\r\n\r\n", b"\0\1\2\3\r\n\r\n",

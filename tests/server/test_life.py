@@ -51,6 +51,8 @@ class Life(Case):
             self.assertEqual(self.status(server, key), 200)
             self.assertEqual(self.status(server, key, scheme="bearer "), 200)
             self.assertEqual(self.status(server, key, scheme="Basic "), 401)
+        for key in " first-key", "second \t ":
+            self.assertEqual(self.status(server, key), 200, key)
         for key in None, "", "first-ke", "first-keys", "third", "first-key second", "x" * 5000:
             self.assertEqual(self.status(server, key), 401, key)
         for path in "/metrics", "/v1/models/tiny":
@@ -77,6 +79,11 @@ class Life(Case):
             self.assertIn("keys", server.line("stay as they were"))
             self.assertEqual([self.status(server, k) for k in ("old", "new", "")], [401, 200, 401])
             self.file("keys", "new\n")
+
+    def test_a_file_of_keys_that_begins_with_a_byte_order_mark(self):
+        server = self.serve("--api-key-file", self.file("keys", "\ufefffirst\n\ufeffsecond\n"))
+        for key, status in ("first", 200), ("second", 401):
+            self.assertEqual(self.status(server, key), status, key)
 
     def test_pages_of_other_origins(self):
         server = self.serve("--cors", "https://example.com", "--api-key", "k")
@@ -142,8 +149,10 @@ class Life(Case):
         for options, words in ((["--port", 65536], ["--port"]), (["--tls-cert", "x"], ["--tls-key"]),
                                (["--memory", "much"], ["much"]), (["--parallel", 0], ["--parallel"]),
                                (["--timeout", 0], ["--timeout"]), ([tiny], []), (["--api-key", ""], ["--api-key is empty"]),
-                               (["--alias", ""], ["--alias"]), (["--cors", ""], ["--cors"])):
+                               (["--alias", ""], ["--alias"])):
             self.fails(tiny, *options, status=2, words=words)
+        for option in "--host", "--unix", "--api-key-file", "--tls-cert", "--tls-key", "--cors":
+            self.fails(tiny, option, "", status=2, words=[option + " is empty"])
 
     # ---- How it ends ----
 
