@@ -291,10 +291,10 @@ static void open_choice(serve_choice *c) {
                    json_pack("{si s{ss ss} sn sn}", "index", (int)c->index, "delta", "role", "assistant", "content", "",
                              "logprobs", "finish_reason"),
                    NULL, NULL);
-    } else if (p->text && stream) {
-        send_piece(c, serve_json_text(p->text, p->text_len), NULL);
-    } else if (p->text) {
-        json_t *text = serve_json_text(p->text, p->text_len);
+    } else if (p->echo.data && stream) {
+        send_piece(c, serve_json_text(p->echo.data, p->echo.len), NULL);
+    } else if (p->echo.data) {
+        json_t *text = serve_json_text(p->echo.data, p->echo.len);
         if (text) serve_text_add(&c->text, json_string_value(text), json_string_length(text));
         json_decref(text);
     }
@@ -457,7 +457,7 @@ void serve_job_free(serve_job *job) {
     for (size_t i = 0; job->choices && i < job->count; i++) free_choice(&job->choices[i]);
     for (size_t i = 0; job->prompts && i < job->prompt_count; i++) {
         free(job->prompts[i].ids);
-        ferrum_free(job->prompts[i].text);
+        serve_text_free(&job->prompts[i].echo);
     }
     ferrum_grammar_close(job->grammar);
     free(job->choices);

@@ -81,6 +81,14 @@ static int check_calls(const json_t *calls, size_t index, serve_error *err) {
     return 0;
 }
 
+/* What calls were before there were several of them: templates know nothing of it. */
+static int check_old_call(const json_t *call, size_t index, serve_error *err) {
+    if (!call || json_is_null(call)) return 0;
+    char name[96];
+    snprintf(name, sizeof name, "messages[%zu].function_call", index);
+    return serve_refuse(err, 400, name, "%s is not supported; tool_calls tells of calls", name);
+}
+
 static int read_message(json_t *message, size_t index, serve_error *err) {
     static const char *const roles[] = {"system", "developer", "user", "assistant", "tool"};
     char name[96];
@@ -95,6 +103,7 @@ static int read_message(json_t *message, size_t index, serve_error *err) {
         return serve_refuse(err, 400, name, "%s must be system, developer, user, assistant or tool", name);
     }
     int rc = check_calls(json_object_get(message, "tool_calls"), index, err);
+    if (!rc) rc = check_old_call(json_object_get(message, "function_call"), index, err);
     if (!rc) rc = read_content(message, index, err);
     /* Templates know the older name. */
     if (!rc && i == 1) rc = json_object_set_new(message, "role", json_string("system"));

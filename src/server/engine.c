@@ -306,11 +306,12 @@ static void note_token(serve_engine *e, serve_choice *c, size_t count) {
         ferrum_session_timings(c->session, &t);
         serve_metrics_add(m, SERVE_PROMPT_TOKENS, t.prompt_tokens);
         serve_metrics_add(m, SERVE_CACHED_TOKENS, t.reused_tokens);
-        serve_metrics_observe(m, SERVE_FIRST_TOKEN_SECONDS, took);
         pthread_mutex_lock(&c->job->exchange->lock);
         serve_record *record = &c->job->exchange->record;
-        if (record->first_token_seconds == 0) record->first_token_seconds = took;
+        bool first = record->first_token_seconds == 0; /* of all the request's answers */
+        if (first) record->first_token_seconds = took;
         pthread_mutex_unlock(&c->job->exchange->lock);
+        if (first) serve_metrics_observe(m, SERVE_FIRST_TOKEN_SECONDS, took);
     } else {
         serve_metrics_observe(m, SERVE_NEXT_TOKEN_SECONDS, now - c->last_token);
     }

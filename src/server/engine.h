@@ -15,8 +15,7 @@ typedef struct serve_call {
 typedef struct serve_prompt {
     int32_t *ids;
     size_t count;
-    char *text; /* echoed; the library's; NULL: it is not */
-    size_t text_len;
+    serve_text echo; /* data NULL: it is not echoed */
     uint64_t cached; /* tokens that were there already */
 } serve_prompt;
 

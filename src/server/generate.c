@@ -29,6 +29,18 @@ static int tokenize(const serve_server *s, const char *param, const char *text, 
     return p->ids ? check_prompt(s, param, p, err) : serve_refuse_memory(err);
 }
 
+/* In words of the request: the library's are of its own arguments. */
+static int refuse_chat(const serve_server *s, const serve_request *r, const ferrum_error *why, serve_error *err) {
+    static const char variables[] = "variables: ";
+    size_t len = sizeof variables - 1;
+    if (r->variables && strncmp(why->message, variables, len) == 0)
+        return serve_refuse(err, 400, "chat_template_kwargs", "chat_template_kwargs: %s", why->message + len);
+    if (why->code == FERRUM_EUNSUPPORTED && !s->options->template_text && !s->info.chat_template.data)
+        return serve_refuse(err, 400, "messages",
+                            "the model has no chat template; the server's option --chat-template gives one");
+    return serve_refuse_library(err, "messages", why);
+}
+
 /* The template's text of the conversation: *text is the library's. */
 int serve_render_chat(const serve_server *s, const serve_request *r, bool answer, char **text, size_t *len,
                       serve_error *err) {
@@ -54,7 +66,7 @@ int serve_render_chat(const serve_server *s, const serve_request *r, bool answer
         free(messages);
     }
     free(given);
-    return rc ? serve_refuse_library(err, "messages", &why) : 0;
+    return rc ? refuse_chat(s, r, &why, err) : 0;
 }
 
 static int open_replies(const serve_server *s, serve_job *job, const char *prompt, serve_error *err) {
@@ -95,14 +107,26 @@ static int take_ids(const serve_server *s, const json_t *list, serve_prompt *p, 
     return check_prompt(s, "prompt", p, err);
 }
 
+/* The prompt as it was sent; ids become all of their text. */
+static int make_echo(const serve_server *s, const json_t *prompt, serve_prompt *p, serve_error *err) {
+    ferrum_error why;
+    char *text = NULL;
+    size_t len;
+    if (json_is_string(prompt))
+        serve_text_add(&p->echo, json_string_value(prompt), json_string_length(prompt));
+    else if (ferrum_detokenize(s->tokenizer, p->ids, p->count, true, &text, &len, &why) == 0)
+        serve_text_add(&p->echo, text, len);
+    else
+        return serve_refuse_library(err, "echo", &why);
+    ferrum_free(text);
+    return p->echo.failed ? serve_refuse_memory(err) : 0;
+}
+
 static int make_prompt(const serve_server *s, const json_t *prompt, bool echo, serve_prompt *p, serve_error *err) {
     int rc = json_is_string(prompt)
                  ? tokenize(s, "prompt", json_string_value(prompt), json_string_length(prompt), p, err)
                  : take_ids(s, prompt, p, err);
-    ferrum_error why;
-    if (!rc && echo && ferrum_detokenize(s->tokenizer, p->ids, p->count, false, &p->text, &p->text_len, &why) != 0)
-        rc = serve_refuse_library(err, "echo", &why);
-    return rc;
+    return !rc && echo ? make_echo(s, prompt, p, err) : rc;
 }
 
 static bool is_single(const json_t *prompt) {

@@ -124,6 +124,8 @@ class Parameters(ServerCase):
         self.assertEqual(self.text(echo=True), "hello" + self.text())
         events = self.server.stream(COMPLETIONS, prompt="hello", max_tokens=4, temperature=0, echo=True)
         self.assertEqual(events[0]["choices"][0]["text"], "hello")
+        for prompt in "<|im_start|>hello<|im_end|>", [510, *self.server.post("/tokenize", {"content": "hello"})["tokens"], 511]:
+            self.assertEqual(self.text(prompt=prompt, echo=True), "<|im_start|>hello<|im_end|>" + self.text(prompt=prompt))
 
     def test_the_cache_is_told_of(self):
         prompt = "one " * 80
@@ -154,13 +156,26 @@ class Parameters(ServerCase):
         """CHATML has none; one that is set is no error, and what it cannot be is."""
         body = {"messages": user("x"), "max_tokens": 1}
         self.server.post(CHAT, dict(body, chat_template_kwargs={"enable_thinking": False}))
-        self.refused(CHAT, dict(body, chat_template_kwargs={"messages": []}), "messages", words=["messages"])
+        self.refused(CHAT, dict(body, chat_template_kwargs={"messages": []}), "chat_template_kwargs", words=["'messages'"])
         self.refused(CHAT, dict(body, chat_template_kwargs=5), "chat_template_kwargs")
 
     def test_contents_in_parts(self):
         def prompt(content):
             return self.server.post("/apply-template", {"messages": [{"role": "user", "content": content}]})
         self.assertEqual(prompt([{"type": "text", "text": "a b"}, {"type": "text", "text": " c"}]), prompt("a b c"))
+
+    def test_keys_of_messages(self):
+        """An answer is sent back as it came; what is deprecated in it would be lost."""
+        sent = {"role": "assistant", "content": "x", "refusal": None, "annotations": [], "audio": None, "function_call": None}
+        self.server.post(CHAT, {"messages": user("x") + [sent] + user("y"), "max_tokens": 1})
+        sent["function_call"] = {"name": "f", "arguments": "{}"}
+        self.refused(CHAT, {"messages": [sent]}, "messages[0].function_call", words=["function_call", "tool_calls"])
+
+    def test_the_first_token_is_counted_once(self):
+        name = "time_to_first_token_seconds_count"
+        before = self.server.metric(name)
+        self.complete(n=3, prompt=["hello", "you"], max_tokens=2)
+        self.assertEqual(self.server.metric(name), before + 1)
 
     def test_what_is_out_of_range(self):
         wrong = [(name, value) for name, values in {
@@ -253,6 +268,14 @@ class Embeddings(ServerCase):
             with self.subTest(body):
                 self.refused(EMBEDDINGS, body, param)
         self.refused(CHAT, {"messages": user("x")}, "model", words=["embeddings"])
+
+
+class Templateless(ServerCase):
+    TEMPLATE = None
+
+    def test_the_server_alone_is_given_a_template(self):
+        error = self.refused(CHAT, {"messages": user("x")}, "messages", words=["no chat template", "--chat-template"])
+        self.assertNotIn("request", error["message"])
 
 
 class Lookup(ServerCase):
