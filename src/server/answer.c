@@ -25,14 +25,20 @@ static json_t *token_name(const char *text, size_t len, bool chat) {
     return whole;
 }
 
-/* Characters that begin in the token. */
-static size_t token_characters(const serve_choice *c, int32_t id) {
+/* How many characters of the text begin before the token. Control tokens and unknown ones are not told in it. */
+static size_t take_offset(serve_choice *c, int32_t id) {
+    const ferrum_tokenizer *t = c->job->exchange->server->tokenizer;
     char small[SERVE_SMALL_TOKEN];
-    size_t len, count = 0;
-    char *text = serve_token_bytes(c->job->exchange->server->tokenizer, id, small, &len);
-    for (size_t i = 0; text && i < len; i++) count += ((unsigned char)text[i] & 0xC0) != 0x80;
+    size_t len, offset = c->characters.whole + (c->characters.have > 0);
+    ferrum_token_kind kind = ferrum_token_get_kind(t, id);
+    if (kind == FERRUM_TOKEN_CONTROL || kind == FERRUM_TOKEN_UNKNOWN) return offset;
+    char *text = serve_token_bytes(t, id, small, &len);
+    for (size_t i = 0; text && i < len; i++) {
+        size_t before = serve_characters_add(&c->characters, (unsigned char)text[i]);
+        if (i == 0) offset = before;
+    }
     if (text != small) free(text);
-    return count;
+    return offset;
 }
 
 static json_t *token_text(const serve_choice *c, int32_t id, json_t **bytes) {
@@ -66,7 +72,7 @@ static json_t *chat_entry(const serve_choice *c, size_t index) {
 }
 
 /* A completion's are four lists; each entry is kept as a list of what goes into them. */
-static json_t *completion_entry(const serve_choice *c, size_t index) {
+static json_t *completion_entry(serve_choice *c, size_t index) {
     size_t count;
     const ferrum_logprob *top = ferrum_session_logprobs(c->session, index, &count);
     ferrum_logprob drawn = ferrum_session_drawn(c->session, index);
@@ -77,7 +83,7 @@ static json_t *completion_entry(const serve_choice *c, size_t index) {
         json_decref(text);
     }
     return json_pack("[o o o I]", token_text(c, drawn.id, NULL), probability(drawn.logprob), likeliest,
-                     (json_int_t)c->text_characters);
+                     (json_int_t)take_offset(c, drawn.id));
 }
 
 /* Entries of the tokens that were not told yet: appended to `list`. The token that ends an answer has no place in its text. */
@@ -88,7 +94,6 @@ static void add_entries(serve_choice *c, json_t *list) {
     for (; c->told < count; c->told++) {
         if (!r->ignore_eos && ferrum_token_is_end(c->job->exchange->server->tokenizer, ids[c->told])) continue;
         json_array_append_new(list, r->chat ? chat_entry(c, c->told) : completion_entry(c, c->told));
-        if (!r->chat) c->text_characters += token_characters(c, ids[c->told]);
     }
 }
 

@@ -36,9 +36,9 @@ typedef struct serve_choice {
     serve_text text, reasoning; /* of an answer that is told as a whole */
     serve_call *calls;
     size_t call_count;
-    bool call_cut; /* the last of them, by the answer's end */
-    json_t *logprobs;       /* an array; NULL: none */
-    size_t text_characters; /* of tokens told, for the offsets of a completion's */
+    bool call_cut;               /* the last of them, by the answer's end */
+    json_t *logprobs;            /* an array; NULL: none */
+    serve_characters characters; /* of tokens told, for the offsets of a completion's */
 } serve_choice;
 
 /* A request that draws answers: the worker's that makes it, then the engine's. */

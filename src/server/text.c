@@ -104,6 +104,26 @@ void serve_text_free(serve_text *t) {
     *t = (serve_text){0};
 }
 
+static void begin_character(serve_characters *c, unsigned char lead) {
+    c->need = lead < 0xC2 || lead > 0xF4 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    c->low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    c->high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+}
+
+size_t serve_characters_add(serve_characters *c, unsigned char byte) {
+    if (c->have && (byte < c->low || byte > c->high)) { /* it broke off: none of its bytes was UTF-8 */
+        c->whole += c->have;
+        c->have = 0;
+    }
+    size_t before = c->whole + (c->have > 0);
+    if (c->have == 0) begin_character(c, byte);
+    if (c->have++ > 0) c->low = 0x80, c->high = 0xBF;
+    if (c->have < c->need) return before;
+    c->whole++;
+    c->have = 0;
+    return before;
+}
+
 json_t *serve_json_text(const char *data, size_t len) {
     json_t *whole = json_stringn(data, len);
     if (whole) return whole;

@@ -1,5 +1,6 @@
 """Each parameter does what it says: seen in what a tiny model answers, with and without it."""
 import base64
+import codecs
 import concurrent.futures
 import json
 import math
@@ -69,12 +70,18 @@ class Parameters(ServerCase):
         self.assertEqual(self.complete(max_tokens=2)["choices"][0]["logprobs"], None)
 
     def test_offsets_count_characters(self):
-        got = self.complete(max_tokens=60, logprobs=0, temperature=1, seed=2)["choices"][0]["logprobs"]
-        parts = [self.bytes_of(t) for t in got["tokens"]]
-        inside = [bytes(b for b in part if b & 0xC0 == 0x80) for part in parts]
-        self.assertTrue(any(inside))
-        lengths = [len(part) - len(rest) for part, rest in zip(parts, inside)]
-        self.assertEqual(got["text_offset"], [sum(lengths[:i]) for i in range(len(parts))])
+        """Of the text as it is told, in which a byte that is no UTF-8 is one."""
+        codecs.register_error("each", lambda error: ("\ufffd", error.start + 1))
+        choice = self.complete(max_tokens=60, logprobs=0, temperature=1, seed=2, logit_bias={"510": 3})["choices"][0]
+        got = choice["logprobs"]
+        parts = [b"" if t == "<|im_start|>" else self.bytes_of(t) for t in got["tokens"]]
+        self.assertEqual(b"".join(parts).decode(errors="each"), choice["text"])
+        begun = [0]  # characters that begin before a byte, and before the text's end
+        for character in choice["text"]:
+            more = 0 if character == "\ufffd" else len(character.encode()) - 1
+            begun += [begun[-1] + 1] * (more + 1)
+        self.assertTrue(any(not p for p in parts) and "\ufffd" in choice["text"] and len(set(begun)) < len(begun))
+        self.assertEqual(got["text_offset"], [begun[len(b"".join(parts[:i]))] for i in range(len(parts))])
 
     @staticmethod
     def bytes_of(token):
