@@ -105,13 +105,13 @@ FERRUM_API void ferrum_constraint_close(ferrum_constraint *c);
 /* Sets the bits of exactly the tokens that may come next, the tokens that end an answer among them exactly where the text may end.
  * FERRUM_ELIMIT and FERRUM_ENOMEM: no bit is set. */
 FERRUM_API int ferrum_constraint_mask(ferrum_constraint *c, uint64_t *mask, ferrum_error *err);
-/* Goes on by a token. FERRUM_EINVAL, and all stays as it was: it may not come here. */
+/* Goes on by a token. FERRUM_EINVAL, and all stays as it was: it may not come here. FERRUM_ELIMIT, FERRUM_ENOMEM. */
 FERRUM_API int ferrum_constraint_accept(ferrum_constraint *c, int32_t id, ferrum_error *err);
 FERRUM_API bool ferrum_constraint_may_end(const ferrum_constraint *c);
 /* Takes back the last `count` tokens that were accepted. FERRUM_EINVAL: there are fewer. */
 FERRUM_API int ferrum_constraint_rollback(ferrum_constraint *c, size_t count, ferrum_error *err);
 /* The bytes that come next whatever is drawn, at most `size`: *len of them, which may end inside a token of the text's. A control
- * token is told as a byte 0xFF and its spelling. */
+ * token is told as a byte 0xFF and its spelling. FERRUM_ELIMIT, FERRUM_ENOMEM. */
 FERRUM_API int ferrum_constraint_forced(ferrum_constraint *c, char *text, size_t size, size_t *len, ferrum_error *err);
 
 #ifdef __cplusplus

@@ -1,6 +1,7 @@
 /* The program `ferrum`: finds the command and hands over. */
 #include "pages.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
 #include <signal.h>
@@ -94,7 +95,8 @@ int main(int argc, char **argv) {
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error that is told */
     cli_interrupt_install();
     int status = dispatch(argc, argv);
-    bool lost = fflush(stdout) != 0 || ferror(stdout); /* what failed earlier leaves nothing to flush */
-    if (lost && status == CLI_OK) status = cli_fail_stdout();
+    bool failed = fflush(stdout) != 0, lost = ferror(stdout); /* what failed earlier leaves nothing to flush */
+    if (!failed && lost) errno = EIO;
+    if ((failed || lost) && status == CLI_OK) status = cli_fail_stdout();
     return status;
 }

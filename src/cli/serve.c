@@ -46,8 +46,8 @@ static const cli_option table[] = {
                "requests that may wait for them; more are told to come back (429); default 256", .min = 0,
                .max = 100000),
     CLI_OPTION("memory", 0, CLI_STRING, AT(memory), "SIZE",
-               "of the KV cache, which all answers share and prompts stay in: 4G, 512M; default: --context times "
-               "--parallel, in at most half of what is free"),
+               "of the KV cache, which all answers share and prompts stay in: 4G, 512M; no more than is free; "
+               "default: --context times --parallel, in at most half of what is free"),
     CLI_OPTION("chunk", 0, CLI_COUNT, AT(chunk), "N",
                "tokens of prompts that are evaluated between two tokens of answers; default 128", .min = 1, .max = 512),
     CLI_OPTION("timeout", 0, CLI_COUNT, AT(timeout), "SECONDS",
@@ -130,7 +130,10 @@ static int serve_path(serve_arguments *a, const char *name, char *path) {
 /* An empty text is most often a variable of the shell that is not set: an empty key would let in whoever sends an empty one. */
 static int check_texts(const serve_arguments *a) {
     for (size_t i = 0; i < a->keys.count; i++)
-        if (!*a->keys.items[i]) return cli_fail(CLI_USAGE, "--api-key is empty");
+        if (!*a->keys.items[i])
+            return cli_fail(CLI_USAGE, "--api-key is empty");
+        else if (strchr(" \t", a->keys.items[i][0]) || strchr(" \t", a->keys.items[i][strlen(a->keys.items[i]) - 1]))
+            return cli_fail(CLI_USAGE, "--api-key begins or ends with a blank, which no header can send");
     for (size_t i = 0; i < a->aliases.count; i++)
         if (!*a->aliases.items[i]) return cli_fail(CLI_USAGE, "--alias is empty");
     const char *const names[] = {"host", "unix", "api-key-file", "tls-cert", "tls-key", "cors"};
@@ -164,7 +167,8 @@ const cli_command cli_serve_command = {
     .details = "POST /v1/chat/completions, /v1/completions, /v1/embeddings, /tokenize, /detokenize,\n"
                "/apply-template; GET /v1/models, /health, /metrics, and a page to chat at /.\n"
                "docs/server.md has their parameters. A line of JSON on standard error tells of each\n"
-               "request. SIGTERM and SIGINT let those at hand end first; a second one does not.\n",
+               "request. SIGTERM and SIGINT let those at hand end first; a second one does not, nor one that\n"
+               "comes while the model is loaded.\n",
     .options = table,
     .min_args = 1,
     .max_args = 1,

@@ -25,7 +25,8 @@ static json_t *token_name(const char *text, size_t len, bool chat) {
     return whole;
 }
 
-/* How many characters of the text begin before the token. Control tokens and unknown ones are not told in it. */
+/* How many characters of the text begin before the token, as far as is known: what stands open may yet break off, and is several then.
+ * Control tokens and unknown ones are not told in it. */
 static size_t take_offset(serve_choice *c, int32_t id) {
     const ferrum_tokenizer *t = c->job->exchange->server->tokenizer;
     char small[SERVE_SMALL_TOKEN];

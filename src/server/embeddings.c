@@ -36,7 +36,7 @@ static int add_text(const serve_server *s, const json_t *text, texts *t, serve_e
             json_int_t n = json_integer_value(id);
             if (!json_is_integer(id) || n < 0 || n > INT32_MAX) {
                 free(ids);
-                return serve_refuse(err, 400, "input", "input: what a text has at index %zu is no token id", i);
+                return serve_refuse(err, 400, "input", "input: of text %zu, index %zu is no token id", t->count, i);
             }
             ids[i] = (int32_t)n;
         }
@@ -93,9 +93,17 @@ static json_t *numbers(const float *vector, size_t count) {
     return list;
 }
 
-static bool is_wanted(void *exchange, uint64_t done, uint64_t total) {
-    (void)done, (void)total;
-    return !atomic_load(&((serve_exchange *)exchange)->gone);
+typedef struct watch {
+    serve_exchange *exchange;
+    uint64_t counted; /* tokens */
+} watch;
+
+static bool is_wanted(void *user, uint64_t done, uint64_t total) {
+    watch *w = user;
+    (void)total;
+    serve_metrics_add(&w->exchange->server->metrics, SERVE_PROMPT_TOKENS, done - w->counted);
+    w->counted = done;
+    return !atomic_load(&w->exchange->gone);
 }
 
 static int embed(serve_exchange *x, const embeddings_body *b, const texts *t, json_t **out, serve_error *err) {
@@ -106,7 +114,7 @@ static int embed(serve_exchange *x, const embeddings_body *b, const texts *t, js
     ferrum_embed_options options;
     ferrum_embed_options_init(&options);
     options.progress = is_wanted;
-    options.progress_user = x;
+    options.progress_user = &(watch){.exchange = x};
     if (!vectors) return serve_refuse_memory(err);
     if (ferrum_model_embed(s->model, t->items, t->count, &options, vectors, &why) != 0) {
         free(vectors);

@@ -59,7 +59,9 @@ static int choose_positions(const serve_server *s, uint32_t *out, char *why, siz
     const serve_options *o = s->options;
     ferrum_memory m;
     char given_text[SIZE_TEXT], available_text[SIZE_TEXT];
-    ferrum_model_memory(s->model, s->context, o->kv, &m);
+    uint32_t pages = (s->context - 1) / FERRUM_KV_PAGE + 1;
+    uint32_t rows = pages <= UINT32_MAX / FERRUM_KV_PAGE ? pages * FERRUM_KV_PAGE : s->context;
+    ferrum_model_memory(s->model, rows, o->kv, &m);
     uint64_t left = ferrum_device_memory_left(ferrum_model_device(s->model));
     uint64_t available = left == UINT64_MAX ? o->memory_available : left;
     uint64_t given = o->memory ? o->memory : available / 2;
@@ -69,9 +71,8 @@ static int choose_positions(const serve_server *s, uint32_t *out, char *why, siz
         snprintf(why, size, "--memory is %s, and %s are free", given_text, available_text);
         return -1;
     }
-    double most = (double)given / ((double)m.kv / s->context);
-    uint64_t pages = ((uint64_t)s->context + FERRUM_KV_PAGE - 1) / FERRUM_KV_PAGE;
-    double wanted = o->memory ? most : (double)(pages * FERRUM_KV_PAGE) * o->parallel;
+    double most = (double)given / (double)m.kv * rows;
+    double wanted = o->memory ? most : (double)rows * o->parallel;
     if (wanted > most) wanted = most;
     if (wanted > INT32_MAX) wanted = INT32_MAX;
     *out = (uint32_t)wanted / FERRUM_KV_PAGE * FERRUM_KV_PAGE;

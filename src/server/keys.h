@@ -21,8 +21,8 @@ bool serve_keys_open(serve_keys *k, const char *const *given, size_t count, cons
 bool serve_keys_reload(serve_keys *k, char *why, size_t size);
 void serve_keys_close(serve_keys *k);
 
-/* Is the key one of them, or is none asked for? The time it takes tells nothing about where the key differs. key NULL: none was
- * sent. */
+/* Is the key one of them, or is none asked for? The time it takes tells nothing about where the key differs. len: the key's; key NULL: none
+ * was sent. */
 bool serve_keys_allow(serve_keys *k, const char *key, size_t len);
 
 #endif

@@ -50,7 +50,10 @@ void serve_log_request(const serve_exchange *x, unsigned status, bool complete) 
     json_t *o = json_pack("{ss ss ss so si so}", "time", now, "client", x->client, "method", x->method, "path",
                           serve_json_text(x->path, strlen(x->path)), "status", (int)status, "total_ms",
                           milliseconds(serve_now() - x->started));
-    if (o && *x->record.id) add_record(o, &x->record);
+    if (o && *x->record.id)
+        add_record(o, &x->record);
+    else if (o && x->record.prompt_tokens) /* of embeddings */
+        json_object_set_new(o, "prompt_tokens", json_integer((json_int_t)x->record.prompt_tokens));
     if (o && !complete) json_object_set_new(o, "disconnected", json_true());
     serve_text line = {0};
     serve_text_json(&line, o);

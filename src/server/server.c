@@ -34,11 +34,13 @@ static int fail(const char *why) {
 
 /* SIGTERM and SIGINT end, SIGHUP reads the keys again: the main thread takes them, all others have them blocked. */
 static sigset_t block_signals(void) {
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        sigaddset(&set, numbers[i]);
+        signal(numbers[i], SIG_DFL); /* one that is ignored may be lost */
+    }
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     return set;
 }
@@ -119,7 +121,6 @@ static void reload_keys(serve_server *s) {
 static void leave(const serve_server *s) {
     serve_say("stopping: the model is not loaded to its end");
     if (s->options->unix_path) unlink(s->options->unix_path);
-    pthread_detach(s->loader);
     _exit(0);
 }
 

@@ -1,5 +1,5 @@
-/* Threads that read requests' bodies, render templates, tokenize and embed: what may take longer than the connections' thread can
- * spare. */
+/* Threads that read requests' bodies, render templates and tokenize, and one that embeds: what may take longer than the connections'
+ * thread can spare. */
 #include "server/internal.h"
 
 #include <stdlib.h>

@@ -223,7 +223,6 @@ bool fe_place_mask(fe_grammar *g, uint32_t at, uint64_t *mask) {
         return true;
     }
     memset(mask, 0, bytes);
-    g->steps = 0;
     for (uint32_t i = 0; i < g->places[at].count && !g->failed; i++) {
         pair p = g->place_pairs[g->places[at].first + i];
         if (p.state & FE_KEY) {
