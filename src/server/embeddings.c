@@ -1,6 +1,7 @@
 /* /v1/embeddings. */
 #include "server/engine.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,8 @@ typedef struct texts {
     size_t count, tokens;
 } texts;
 
-static int add_text(const serve_server *s, const json_t *text, texts *t, serve_error *err) {
+/* name: in the body, "input[1]". */
+static int add_text(const serve_server *s, const char *name, const json_t *text, texts *t, serve_error *err) {
     ferrum_error why;
     size_t count = json_array_size(text);
     int32_t *ids = NULL;
@@ -31,14 +33,9 @@ static int add_text(const serve_server *s, const json_t *text, texts *t, serve_e
         ferrum_free(made);
     } else {
         ids = malloc((count + 1) * sizeof *ids);
-        for (size_t i = 0; ids && i < count; i++) {
-            const json_t *id = json_array_get(text, i);
-            json_int_t n = json_integer_value(id);
-            if (!json_is_integer(id) || n < 0 || n > INT32_MAX) {
-                free(ids);
-                return serve_refuse(err, 400, "input", "input: of text %zu, index %zu is no token id", t->count, i);
-            }
-            ids[i] = (int32_t)n;
+        if (ids && serve_read_ids(text, "input", name, ids, err) != 0) {
+            free(ids);
+            return -1;
         }
     }
     if (!ids) return serve_refuse_memory(err);
@@ -63,9 +60,11 @@ static int read_texts(const serve_server *s, const json_t *input, texts *t, serv
     int rc = 0;
     for (size_t i = 0; i < count && !rc; i++) {
         const json_t *text = single ? input : json_array_get(input, i);
+        char name[32] = "input";
+        if (!single) snprintf(name, sizeof name, "input[%zu]", i);
         rc = json_is_string(text) || json_is_array(text)
-                 ? add_text(s, text, t, err)
-                 : serve_refuse(err, 400, "input", "input[%zu] must be a string or an array of token ids, not %s", i,
+                 ? add_text(s, name, text, t, err)
+                 : serve_refuse(err, 400, "input", "%s must be a string or an array of token ids, not %s", name,
                                 serve_kind_of(text));
     }
     return rc;

@@ -125,3 +125,14 @@ int serve_read_fields(const json_t *object, const char *where, const serve_field
     }
     return 0;
 }
+
+int serve_read_ids(const json_t *list, const char *param, const char *name, int32_t *ids, serve_error *err) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *id = json_array_get(list, i);
+        json_int_t n = json_integer_value(id);
+        if (!json_is_integer(id) || n < 0 || n > INT32_MAX)
+            return serve_refuse(err, 400, param, "%s[%zu] is no token id", name, i);
+        ids[i] = (int32_t)n;
+    }
+    return 0;
+}

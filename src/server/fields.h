@@ -42,4 +42,7 @@ int serve_read_fields(const json_t *object, const char *where, const serve_field
 /* "an object", "a string" …, for messages. */
 const char *serve_kind_of(const json_t *value);
 
+/* The ids of an array, as many as it has. name: what the array is called in the body, `param` in OpenAI's errors. */
+int serve_read_ids(const json_t *list, const char *param, const char *name, int32_t *ids, serve_error *err);
+
 #endif

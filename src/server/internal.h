@@ -83,7 +83,6 @@ struct serve_server {
     serve_grammars *grammars;
     serve_keys keys;
     serve_metrics metrics;
-    pthread_t loader;
     struct MHD_Daemon *daemon;
     struct serve_workers *workers;
     struct serve_watcher *watcher;

@@ -160,9 +160,10 @@ static int open_http(serve_server *s) {
 
 static int serve(serve_server *s, const sigset_t *signals) {
     void *loaded = NULL;
-    if (pthread_create(&s->loader, NULL, run_load, s) == 0) {
+    pthread_t loader;
+    if (pthread_create(&loader, NULL, run_load, s) == 0) {
         wait_for_end(s, signals);
-        pthread_join(s->loader, &loaded);
+        pthread_join(loader, &loaded);
     } else {
         fail("threads cannot be started");
     }

@@ -67,17 +67,6 @@ typedef struct detokenize_body {
     bool special;
 } detokenize_body;
 
-static int read_ids(const json_t *list, int32_t *ids, serve_error *err) {
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *id = json_array_get(list, i);
-        json_int_t n = json_integer_value(id);
-        if (!json_is_integer(id) || n < 0 || n > INT32_MAX)
-            return serve_refuse(err, 400, "tokens", "tokens[%zu] is no token id", i);
-        ids[i] = (int32_t)n;
-    }
-    return 0;
-}
-
 static int detokenize(const serve_server *s, const json_t *body, json_t **out, serve_error *err) {
     static const serve_field fields[] = {{"model", SERVE_STRING, offsetof(detokenize_body, model), 0, 0, NULL},
                                          {"tokens", SERVE_ARRAY, offsetof(detokenize_body, tokens), 0, 0, NULL},
@@ -92,7 +81,7 @@ static int detokenize(const serve_server *s, const json_t *body, json_t **out, s
     int32_t *ids = malloc((count + 1) * sizeof *ids);
     char *text = NULL;
     ferrum_error why;
-    rc = ids ? read_ids(b.tokens, ids, err) : serve_refuse_memory(err);
+    rc = ids ? serve_read_ids(b.tokens, "tokens", "tokens", ids, err) : serve_refuse_memory(err);
     if (!rc && ferrum_detokenize(s->tokenizer, ids, count, b.special, &text, &len, &why) != 0)
         rc = serve_refuse_library(err, "tokens", &why);
     if (!rc) *out = json_pack("{so}", "content", serve_json_text(text, len));

@@ -276,6 +276,8 @@ class Embeddings(ServerCase):
                             ({"input": "x", "n": 1}, "n")):
             with self.subTest(body):
                 self.refused(EMBEDDINGS, body, param)
+        self.refused(EMBEDDINGS, {"input": [5, "x"]}, "input", words=["input[1] is no token id"])
+        self.refused(EMBEDDINGS, {"input": ["x", [5, -1]]}, "input", words=["input[1][1] is no token id"])
         self.refused(CHAT, {"messages": user("x")}, "model", words=["embeddings"])
 
 
