@@ -310,6 +310,9 @@ EXPORT cu_result cuStreamDestroy_v2(cu_stream stream) { return drop_if(stream, S
 EXPORT cu_result cuStreamSynchronize(cu_stream stream) {
     return stream && !find(stream, STREAM) ? fault("cuStreamSynchronize") : inside("cuStreamSynchronize");
 }
+EXPORT cu_result cuStreamWaitEvent(cu_stream stream, cu_event event, unsigned flags) {
+    return !flags && find(stream, STREAM) && find(event, EVENT) ? 0 : fault("cuStreamWaitEvent");
+}
 EXPORT cu_result cuEventCreate(cu_event *event, unsigned flags) {
     (void)flags;
     *event = (cu_event)(void *)make(EVENT);

@@ -131,6 +131,65 @@ static void pages(void **state) {
     assert_clean();
 }
 
+/* The first of many ops begin while the others are being recorded, and soon each part is a graph. */
+static void early(void **state) {
+    (void)state;
+    enum { OPS = 100, ROUNDS = 4 };
+    ferrum_device *device = NULL;
+    ferrum_stream *stream = NULL;
+    ferrum_buffer *buffer = NULL;
+    ferrum_error err = {0};
+    if (ferrum_device_open(&device, "cuda", NULL, &err) || ferrum_stream_open(&stream, device, &err) ||
+        ferrum_buffer_new(&buffer, device, 2 * sizeof(float), &err))
+        fail_msg("%s", err.message);
+    ferrum_tensor a = ferrum_tensor_view(buffer, 0, FERRUM_F32, 1, 1),
+                  b = ferrum_tensor_view(buffer, 4, FERRUM_F32, 1, 1);
+    for (int round = 0; round < ROUNDS; round++) {
+        driver->count = (standin_counts){0};
+        for (int i = 0; i < OPS; i++) ferrum_add(stream, &a, &a, &b);
+        assert_in_range(driver->count.launches + driver->count.graph_nodes, 1, OPS - 1);
+        if (ferrum_stream_wait(stream, &err)) fail_msg("%s", err.message);
+        assert_int_equal(driver->count.launches + driver->count.graph_nodes, OPS);
+        assert_int_equal(driver->count.graphs_made, round == 1 ? 2 : 0);
+        assert_int_equal(driver->count.graph_launches, round >= 1 ? 2 : 0);
+    }
+    driver->failing_launches = 1;
+    for (int i = 0; i < OPS; i++) ferrum_add(stream, &a, &a, &b);
+    assert_int_equal(ferrum_stream_wait(stream, &err), FERRUM_EDEVICE);
+    for (int i = 0; i < OPS; i++) ferrum_add(stream, &a, &a, &b);
+    ferrum_stream_close(stream); /* what has begun ends first */
+    ferrum_buffer_free(buffer);
+    ferrum_device_close(device);
+    assert_clean();
+}
+
+/* A list that comes back is a graph, also where a single launch runs in between, as where all logits are fetched. */
+static void between(void **state) {
+    (void)state;
+    ferrum_device *device = NULL;
+    ferrum_stream *stream = NULL;
+    ferrum_buffer *buffer = NULL;
+    ferrum_error err = {0};
+    if (ferrum_device_open(&device, "cuda", NULL, &err) || ferrum_stream_open(&stream, device, &err) ||
+        ferrum_buffer_new(&buffer, device, 2 * sizeof(float), &err))
+        fail_msg("%s", err.message);
+    ferrum_tensor a = ferrum_tensor_view(buffer, 0, FERRUM_F32, 1, 1),
+                  b = ferrum_tensor_view(buffer, 4, FERRUM_F32, 1, 1);
+    driver->count = (standin_counts){0};
+    for (int round = 0; round < 2; round++) {
+        ferrum_add(stream, &a, &a, &b);
+        ferrum_add(stream, &a, &a, &b);
+        if (ferrum_stream_wait(stream, &err)) fail_msg("%s", err.message);
+        ferrum_scale(stream, &b, &a, 1, 0);
+        if (ferrum_stream_wait(stream, &err)) fail_msg("%s", err.message);
+    }
+    assert_int_equal(driver->count.graph_launches, 1);
+    ferrum_buffer_free(buffer);
+    ferrum_stream_close(stream);
+    ferrum_device_close(device);
+    assert_clean();
+}
+
 /* ---- Failures ---- */
 
 static void assert_no_device(const char *words) {
@@ -242,6 +301,6 @@ int main(void) {
     }
     const struct CMUnitTest tests[] = {cmocka_unit_test(opening), cmocka_unit_test(memory), cmocka_unit_test(planning),
                                        cmocka_unit_test(running), cmocka_unit_test(token),  cmocka_unit_test(prompt),
-                                       cmocka_unit_test(pages)};
+                                       cmocka_unit_test(pages),   cmocka_unit_test(early),  cmocka_unit_test(between)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-/* The CUDA backend's inside. A stream keeps its ops; a wait makes launches of them, several ops to one where a kernel does what
- * they do together, and runs those: one by one, or as a graph where such a list ran before. */
+/* The CUDA backend's inside. A stream keeps its ops and makes launches of them, several ops to one where a kernel does what they do
+ * together, and runs those: one by one, or as a graph where such a list ran before. The first of a long list run while the others
+ * are being recorded, the rest when the stream is waited for. */
 #ifndef FE_CUDA_BACKEND_H
 #define FE_CUDA_BACKEND_H
 
@@ -102,7 +103,14 @@ void fe_cuda_buffer_close(ferrum_buffer *buf);
 /* Brings the host's contents to the device, the first time that an op wants them: until then the host may still write them. */
 int fe_cuda_buffer_ready(ferrum_buffer *buf, ferrum_error *err);
 
-enum { CUDA_STEPS = 2048, CUDA_ANGLES = 4, CUDA_GRAPHS = 4, CUDA_PARAMS = 320 };
+enum {
+    CUDA_STEPS = 2048,
+    CUDA_ANGLES = 4,
+    CUDA_GRAPHS = 8,
+    CUDA_PARAMS = 320,
+    CUDA_EARLY = 48, /* once so many steps are recorded the first of them run: two layers or more */
+    CUDA_AHEAD = 10, /* steps that what becomes of one depends on, itself being the first */
+};
 
 /* An op as recorded. `kept`: where in the stream's kept bytes its host arrays are: ids, angles, or spans. */
 typedef struct cuda_step {
@@ -141,13 +149,15 @@ typedef struct cuda_stream {
     ferrum_device *owner; /* of the same */
     cu_stream stream;
     cuda_step *steps;
-    size_t steps_count;
+    size_t steps_count, encoded; /* encoded: so many of them are launches */
     cuda_launch *launches;
     size_t launches_count;
     unsigned char *kept; /* host arrays of the ops that have not run, pinned; and their place on the device */
     cu_address kept_address;
-    size_t kept_bytes, kept_capacity;
-    cu_address scratch; /* packed activations, parts of attention, lists of experts */
+    size_t kept_bytes, kept_capacity, sent; /* sent: so many bytes are on their way there */
+    cu_stream beside;                       /* what steps want behind those that are running comes this way, */
+    cu_event brought;                       /* until when they wait */
+    cu_address scratch;                     /* packed activations, parts of attention, lists of experts */
     size_t scratch_bytes;
     cu_address counts; /* zeros, which attention counts up from and sets back */
     size_t counts_bytes;
@@ -159,15 +169,16 @@ typedef struct cuda_stream {
     cuda_kernel packed_kind;
     unsigned packed_turned;
     cuda_graph graphs[CUDA_GRAPHS];
-    uint64_t clock, last; /* last: the shape of the launches that ran before */
-    ferrum_error error;   /* the first, until the next wait */
+    uint64_t clock, last[2]; /* last: the shapes of the lists that ran before, as the first and behind it */
+    bool running;            /* the first */
+    ferrum_error error;      /* the first, until the next wait */
     bool failed;
 } cuda_stream;
 
 void fe_cuda_fail(cuda_stream *s, int code, const char *what, size_t got, size_t most);
 
-/* encode.c: makes launches of the steps that are recorded. */
-void fe_cuda_encode(cuda_stream *s);
+/* encode.c: makes launches of the steps that are recorded, in order, as long as there are so many left. */
+void fe_cuda_encode(cuda_stream *s, size_t least);
 /* Bytes of scratch and of counts that an op needs. */
 size_t fe_cuda_scratch(const fe_op *op);
 size_t fe_cuda_counts(const fe_op *op);

@@ -28,6 +28,7 @@ enum {
     CU_FUNCTION_SHARED_BYTES = 8,         /* most dynamic shared memory of a function */
     CU_FUNCTION_CARVEOUT = 9, /* percentage of a multiprocessor's first cache that should be shared memory */
     CU_STREAM_NON_BLOCKING = 1,
+    CU_EVENT_WITHOUT_TIME = 2,
     CU_HOST_MAPPED = 2,    /* host memory that the device can address */
     CU_LAUNCH_CLUSTER = 4, /* an attribute of launches: blocks of a cluster along x, y, z */
 };
@@ -87,6 +88,7 @@ typedef struct cu_graph_edge {
     X(stream_create, "cuStreamCreate", (cu_stream * stream, unsigned flags))                                           \
     X(stream_destroy, "cuStreamDestroy_v2", (cu_stream stream))                                                        \
     X(stream_wait, "cuStreamSynchronize", (cu_stream stream))                                                          \
+    X(stream_follow, "cuStreamWaitEvent", (cu_stream stream, cu_event event, unsigned flags))                          \
     X(event_create, "cuEventCreate", (cu_event * event, unsigned flags))                                               \
     X(event_destroy, "cuEventDestroy_v2", (cu_event event))                                                            \
     X(event_record, "cuEventRecord", (cu_event event, cu_stream stream))                                               \

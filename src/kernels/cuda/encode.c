@@ -476,12 +476,12 @@ static size_t (*const table[FE_OP_KINDS])(cuda_stream *, const cuda_step *, size
     [FE_OP_GELU] = encode_gelu,           [FE_OP_TOP] = encode_top,
 };
 
-void fe_cuda_encode(cuda_stream *s) {
-    s->packed = NULL;
-    for (size_t i = 0; i < s->steps_count && !s->failed;) {
-        fe_op_kind kind = s->steps[i].op.kind;
+void fe_cuda_encode(cuda_stream *s, size_t least) {
+    if (s->encoded == 0) s->packed = NULL;
+    while (s->encoded + least <= s->steps_count && !s->failed) {
+        const cuda_step *step = &s->steps[s->encoded];
+        fe_op_kind kind = step->op.kind;
         if (kind != FE_OP_MATMUL && kind != FE_OP_MATMUL_EXPERTS) s->packed = NULL; /* others may write there */
-        i += table[kind](s, &s->steps[i], s->steps_count - i);
+        s->encoded += table[kind](s, step, s->steps_count - s->encoded);
     }
-    s->steps_count = 0;
 }

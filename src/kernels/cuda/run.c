@@ -117,15 +117,15 @@ static cuda_graph *graph_make(cuda_stream *s) {
 }
 
 void fe_cuda_run(cuda_stream *s) {
-    uint64_t shape = shape_of(s);
+    uint64_t shape = shape_of(s), *last = &s->last[s->running];
     cuda_graph *g = NULL;
     for (size_t i = 0; i < CUDA_GRAPHS && !g; i++)
         if (same_shape(&s->graphs[i], s)) g = &s->graphs[i];
     if (g)
         graph_update(s, g);
-    else if (shape == s->last && s->launches_count > 1)
+    else if (shape == *last && s->launches_count > 1)
         g = graph_make(s);
-    s->last = shape;
+    if (s->launches_count > 1) *last = shape; /* one by itself may run in between */
     if (!g) {
         run_plainly(s);
         return;

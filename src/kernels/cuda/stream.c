@@ -1,5 +1,5 @@
-/* CUDA's streams: ops are recorded with copies of their host arrays; launches are made of them and run when the stream is waited
- * for. */
+/* CUDA's streams: ops are recorded with copies of their host arrays; launches are made of them and run when enough are there to keep the
+ * GPU busy while the others are recorded, and when the stream is waited for. */
 #include "kernels/cuda/backend.h"
 
 #include <string.h>
@@ -17,6 +17,31 @@ static bool check(cuda_stream *s, cu_result result, const char *what) {
     return result == 0 || (!s->failed && note(s, fe_cuda_check(s->device, result, what, &s->error)));
 }
 
+static void free_stream(cuda_stream *s) {
+    free(s->pages);
+    free(s->steps);
+    free(s->launches);
+    free(s);
+}
+
+static void close_streams(cuda_stream *s) {
+    const fe_cuda_driver *cu = s->device->cu;
+    if (s->brought) cu->event_destroy(s->brought);
+    if (s->beside) cu->stream_destroy(s->beside);
+    if (s->stream) cu->stream_destroy(s->stream);
+}
+
+static int open_streams(cuda_stream *s, ferrum_error *err) {
+    const fe_cuda_driver *cu = s->device->cu;
+    fe_cuda_enter(s->device);
+    cu_result result = cu->stream_create(&s->stream, CU_STREAM_NON_BLOCKING);
+    if (!result) result = cu->stream_create(&s->beside, CU_STREAM_NON_BLOCKING);
+    if (!result) result = cu->event_create(&s->brought, CU_EVENT_WITHOUT_TIME);
+    if (result) close_streams(s);
+    fe_cuda_leave(s->device);
+    return fe_cuda_check(s->device, result, "a stream", err);
+}
+
 static int cuda_stream_open(ferrum_stream *owner, ferrum_error *err) {
     cuda_stream *s = fe_alloc(1, sizeof *s);
     if (!s) return fe_fail_memory(err, sizeof *s, "a stream");
@@ -25,19 +50,12 @@ static int cuda_stream_open(ferrum_stream *owner, ferrum_error *err) {
     s->steps = fe_alloc(CUDA_STEPS, sizeof *s->steps);
     s->launches = fe_alloc(2 * CUDA_STEPS, sizeof *s->launches);
     int rc = s->steps && s->launches ? 0 : fe_fail_memory(err, CUDA_STEPS * sizeof *s->steps, "a stream");
-    fe_cuda_enter(s->device);
-    if (!rc)
-        rc =
-            fe_cuda_check(s->device, s->device->cu->stream_create(&s->stream, CU_STREAM_NON_BLOCKING), "a stream", err);
-    fe_cuda_leave(s->device);
-    if (rc) {
-        free(s->steps);
-        free(s->launches);
-        free(s);
-        return rc;
-    }
-    owner->state = s;
-    return 0;
+    if (!rc) rc = open_streams(s, err);
+    if (rc)
+        free_stream(s);
+    else
+        owner->state = s;
+    return rc;
 }
 
 static void free_kept(cuda_stream *s) {
@@ -51,30 +69,52 @@ static void free_kept(cuda_stream *s) {
 static void cuda_stream_close(ferrum_stream *owner) {
     cuda_stream *s = owner->state;
     fe_cuda_enter(s->device);
+    if (s->running) s->device->cu->stream_wait(s->stream);
     fe_cuda_graphs_close(s);
     free_kept(s);
     if (s->scratch) s->device->cu->memory_free(s->scratch);
     if (s->counts) s->device->cu->memory_free(s->counts);
-    s->device->cu->stream_destroy(s->stream);
+    close_streams(s);
     fe_cuda_leave(s->device);
-    free(s->pages);
-    free(s->steps);
-    free(s->launches);
-    free(s);
+    free_stream(s);
+}
+
+/* Brings the host arrays over: behind what is running they would wait for it, and so go beside it. */
+static bool send(cuda_stream *s) {
+    const fe_cuda_driver *cu = s->device->cu;
+    size_t from = s->sent, bytes = s->kept_bytes - from;
+    s->sent = s->kept_bytes;
+    if (bytes == 0) return true;
+    return check(s, cu->upload(s->kept_address + from, s->kept + from, bytes, s->running ? s->beside : s->stream),
+                 "an upload") &&
+           (!s->running || (check(s, cu->event_record(s->brought, s->beside), "an upload") &&
+                            check(s, cu->stream_follow(s->stream, s->brought, 0), "an upload")));
+}
+
+/* Begins what is recorded, as long as so many steps are left. */
+static void start(cuda_stream *s, size_t least) {
+    fe_cuda_encode(s, least);
+    if (s->launches_count && !s->failed && send(s)) {
+        fe_cuda_run(s);
+        s->running = true;
+    }
+    s->launches_count = 0;
+}
+
+static void start_early(cuda_stream *s) {
+    fe_cuda_enter(s->device);
+    start(s, CUDA_AHEAD);
+    fe_cuda_leave(s->device);
 }
 
 /* Runs what is recorded. */
 static void flush(cuda_stream *s) {
-    const fe_cuda_driver *cu = s->device->cu;
     fe_cuda_enter(s->device);
-    fe_cuda_encode(s);
-    if (s->launches_count && !s->failed) {
-        if (s->kept_bytes) check(s, cu->upload(s->kept_address, s->kept, s->kept_bytes, s->stream), "an upload");
-        if (!s->failed) fe_cuda_run(s);
-        check(s, cu->stream_wait(s->stream), "the GPU");
-    }
+    start(s, 1);
+    if (s->running) check(s, s->device->cu->stream_wait(s->stream), "the GPU");
     fe_cuda_leave(s->device);
-    s->launches_count = s->kept_bytes = s->angles_count = s->pages_count = 0;
+    s->running = false;
+    s->steps_count = s->encoded = s->kept_bytes = s->sent = s->angles_count = s->pages_count = 0;
 }
 
 /* A new piece for the ops' host arrays, of so many bytes at least; nothing is in the old one. */
@@ -244,6 +284,7 @@ static void cuda_submit(ferrum_stream *owner, const fe_op *op) {
         if (op->kind == FE_OP_ATTENTION || op->kind == FE_OP_KV_APPEND) step->op.out2 = op->spans[0].k_cache;
         s->steps_count++;
     }
+    if (s->steps_count == CUDA_EARLY && !s->failed) start_early(s);
 }
 
 static int cuda_wait(ferrum_stream *owner, ferrum_error *err) {
