@@ -2,14 +2,17 @@
 #include "kernels/ops.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+static bool turn_alike(const ferrum_rope_params *a, const ferrum_rope_params *b) {
+    return a->dims == b->dims && a->base == b->base && a->freq_scale == b->freq_scale && a->magnitude == b->magnitude &&
+           a->temperature == b->temperature && (b->temperature == 0 || a->temperature_length == b->temperature_length);
+}
 
 bool fe_angles_are(const fe_angles *a, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
                    size_t count) {
-    return a->count == count && a->params.dims == p->dims && a->params.base == p->base &&
-           a->params.freq_scale == p->freq_scale && a->factors == factors && a->params.magnitude == p->magnitude &&
-           a->params.temperature == p->temperature &&
-           (p->temperature == 0 || a->params.temperature_length == p->temperature_length) &&
+    return a->count == count && turn_alike(&a->params, p) && a->factors == factors &&
            memcmp(a->positions, positions, count * sizeof *positions) == 0;
 }
 
@@ -19,20 +22,76 @@ double fe_rope_magnitude(const ferrum_rope_params *p, int32_t position) {
     return p->magnitude * (1 + (double)p->temperature * log(1 + times));
 }
 
-void fe_angles_fill(fe_angles *a, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
-                    size_t count) {
-    size_t half = p->dims / 2;
+static double rate_of(const ferrum_rope_params *p, const float *factors, size_t j) {
+    double rate = (double)p->freq_scale * pow(p->base, -2.0 * (double)j / p->dims);
+    return factors ? rate / factors[j] : rate;
+}
+
+/* The pair j of a row. */
+static void fill_pair(float *row, const ferrum_rope_params *p, int32_t position, size_t j, double rate) {
+    double magnitude = fe_rope_magnitude(p, position);
+    row[j] = (float)(magnitude * cos(position * rate));
+    row[p->dims / 2 + j] = (float)(magnitude * sin(position * rate));
+}
+
+static void begin(fe_angles *a, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
+                  size_t count) {
     a->params = *p;
     a->factors = factors;
     a->count = count;
     memcpy(a->positions, positions, count * sizeof *positions);
-    for (size_t j = 0; j < half; j++) {
-        double rate = (double)p->freq_scale * pow(p->base, -2.0 * (double)j / p->dims);
-        if (factors) rate /= factors[j];
-        for (size_t i = 0; i < count; i++) {
-            double magnitude = fe_rope_magnitude(p, positions[i]);
-            a->data[i * p->dims + j] = (float)(magnitude * cos(positions[i] * rate));
-            a->data[i * p->dims + half + j] = (float)(magnitude * sin(positions[i] * rate));
+}
+
+void fe_angles_fill(fe_angles *a, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
+                    size_t count) {
+    begin(a, p, factors, positions, count);
+    for (size_t j = 0; j < p->dims / 2; j++) {
+        double rate = rate_of(p, factors, j);
+        for (size_t i = 0; i < count; i++) fill_pair(a->data + i * p->dims, p, positions[i], j, rate);
+    }
+}
+
+/* ---- Rows that are kept ---- */
+
+bool fe_angle_rows_open(fe_angle_rows *r, const ferrum_rope_params *p, const float *factors) {
+    *r = (fe_angle_rows){.params = *p, .factors = factors};
+    r->rates = fe_alloc(p->dims / 2, sizeof *r->rates);
+    r->data = calloc((size_t)FE_ANGLE_ROWS * p->dims, sizeof *r->data); /* takes memory as it is filled */
+    r->known = fe_alloc(FE_ANGLE_ROWS, sizeof *r->known);
+    if (!r->rates || !r->data || !r->known) {
+        fe_angle_rows_close(r);
+        return false;
+    }
+    for (size_t j = 0; j < p->dims / 2; j++) r->rates[j] = rate_of(p, factors, j);
+    return true;
+}
+
+void fe_angle_rows_close(fe_angle_rows *r) {
+    free(r->rates);
+    free(r->data);
+    free(r->known);
+    *r = (fe_angle_rows){0};
+}
+
+bool fe_angle_rows_are(const fe_angle_rows *r, const ferrum_rope_params *p, const float *factors) {
+    return turn_alike(&r->params, p) && r->factors == factors;
+}
+
+static void fill_row(float *row, const fe_angle_rows *r, int32_t position) {
+    for (size_t j = 0; j < r->params.dims / 2; j++) fill_pair(row, &r->params, position, j, r->rates[j]);
+}
+
+void fe_angles_take(fe_angles *a, fe_angle_rows *r, const int32_t *positions, size_t count) {
+    size_t dims = r->params.dims;
+    begin(a, &r->params, r->factors, positions, count);
+    for (size_t i = 0; i < count; i++) {
+        float *out = a->data + i * dims, *row = r->data + (size_t)positions[i] * dims;
+        if (positions[i] >= FE_ANGLE_ROWS) {
+            fill_row(out, r, positions[i]);
+            continue;
         }
+        if (!r->known[positions[i]]) fill_row(row, r, positions[i]);
+        r->known[positions[i]] = true;
+        memcpy(out, row, dims * sizeof *row);
     }
 }

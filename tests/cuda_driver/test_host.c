@@ -2,6 +2,8 @@
  * wants it, and what becomes of each failure. */
 #include "standin.h"
 
+#include "kernels/ops.h"
+
 #include <ferrum/ferrum.h>
 
 #include <dlfcn.h>
@@ -190,6 +192,39 @@ static void between(void **state) {
     assert_clean();
 }
 
+/* Rows that are kept are those that are worked out, to the bit, whether they were there or not. */
+static void angles(void **state) {
+    (void)state;
+    enum { DIMS = 128, COUNT = 6 };
+    float factors[DIMS / 2];
+    static const int32_t positions[][COUNT] = {{0, 1, 2, 1, 32767, 32768}, {2, 7, 100000, 32767, 1, 0}};
+    const ferrum_rope_params plain = {.dims = DIMS, .base = 1e6f, .freq_scale = 1, .magnitude = 1},
+                             all = {.dims = DIMS,
+                                    .base = 5e5f,
+                                    .freq_scale = 0.125f,
+                                    .magnitude = 1.19f,
+                                    .temperature = 0.1f,
+                                    .temperature_length = 2};
+    for (int i = 0; i < DIMS / 2; i++) factors[i] = 1 + (float)i / 7;
+    for (int of = 0; of < 2; of++) {
+        const ferrum_rope_params *p = of ? &all : &plain;
+        const float *f = of ? factors : NULL;
+        fe_angle_rows rows;
+        assert_true(fe_angle_rows_open(&rows, p, f));
+        for (int round = 0; round < 4; round++) {
+            int32_t at[2][COUNT];
+            float data[2][COUNT * DIMS];
+            const int32_t *now = positions[round % 2];
+            fe_angles filled = {.positions = at[0], .data = data[0]}, taken = {.positions = at[1], .data = data[1]};
+            fe_angles_fill(&filled, p, f, now, COUNT);
+            fe_angles_take(&taken, &rows, now, COUNT);
+            assert_memory_equal(data[0], data[1], sizeof data[0]);
+            assert_true(fe_angles_are(&taken, p, f, now, COUNT));
+        }
+        fe_angle_rows_close(&rows);
+    }
+}
+
 /* ---- Failures ---- */
 
 static void assert_no_device(const char *words) {
@@ -301,6 +336,7 @@ int main(void) {
     }
     const struct CMUnitTest tests[] = {cmocka_unit_test(opening), cmocka_unit_test(memory), cmocka_unit_test(planning),
                                        cmocka_unit_test(running), cmocka_unit_test(token),  cmocka_unit_test(prompt),
-                                       cmocka_unit_test(pages),   cmocka_unit_test(early),  cmocka_unit_test(between)};
+                                       cmocka_unit_test(pages),   cmocka_unit_test(early),  cmocka_unit_test(between),
+                                       cmocka_unit_test(angles)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,6 +163,8 @@ typedef struct cuda_stream {
     size_t counts_bytes;
     fe_angles angles[CUDA_ANGLES]; /* in `kept` */
     size_t angles_count;
+    fe_angle_rows rows[CUDA_ANGLES]; /* that angles are taken from */
+    size_t rows_count;
     cuda_pages *pages; /* in `kept` */
     size_t pages_count, pages_room;
     const ferrum_tensor *packed; /* whose packed form scratch still holds, in which kind of packing */

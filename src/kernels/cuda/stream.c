@@ -18,6 +18,7 @@ static bool check(cuda_stream *s, cu_result result, const char *what) {
 }
 
 static void free_stream(cuda_stream *s) {
+    for (size_t i = 0; i < s->rows_count; i++) fe_angle_rows_close(&s->rows[i]);
     free(s->pages);
     free(s->steps);
     free(s->launches);
@@ -148,6 +149,16 @@ static bool keep(cuda_stream *s, const void *array, size_t bytes, size_t *at) {
     return true;
 }
 
+/* NULL: there are none. Factors that an op may write are others another time. */
+static fe_angle_rows *angle_rows(cuda_stream *s, const fe_op *op, const float *factors) {
+    const ferrum_rope_params *p = &op->u.rope.params;
+    if (factors && op->u.rope.factors.buffer->writable) return NULL;
+    for (size_t i = 0; i < s->rows_count; i++)
+        if (fe_angle_rows_are(&s->rows[i], p, factors)) return &s->rows[i];
+    if (s->rows_count == CUDA_ANGLES || !fe_angle_rows_open(&s->rows[s->rows_count], p, factors)) return NULL;
+    return &s->rows[s->rows_count++];
+}
+
 /* Once for all layers that turn by the same. */
 static bool keep_angles(cuda_stream *s, const fe_op *op, size_t *at) {
     const ferrum_rope_params *p = &op->u.rope.params;
@@ -163,7 +174,11 @@ static bool keep_angles(cuda_stream *s, const fe_op *op, size_t *at) {
     *a = (fe_angles){.positions = (int32_t *)(void *)(s->kept + *at),
                      .data = (float *)(void *)(s->kept + *at + positions_bytes)};
     *at += positions_bytes;
-    fe_angles_fill(a, p, factors, op->ints, count);
+    fe_angle_rows *rows = angle_rows(s, op, factors);
+    if (rows)
+        fe_angles_take(a, rows, op->ints, count);
+    else
+        fe_angles_fill(a, p, factors, op->ints, count);
     if (s->angles_count < CUDA_ANGLES) s->angles_count++;
     return true;
 }
