@@ -54,19 +54,23 @@ void fe_angles_fill(fe_angles *a, const ferrum_rope_params *p, const float *fact
 /* ---- Rows that are kept ---- */
 
 bool fe_angle_rows_open(fe_angle_rows *r, const ferrum_rope_params *p, const float *factors) {
-    *r = (fe_angle_rows){.params = *p, .factors = factors};
-    r->rates = fe_alloc(p->dims / 2, sizeof *r->rates);
+    size_t half = p->dims / 2;
+    *r = (fe_angle_rows){.params = *p};
+    r->rates = fe_alloc(half, sizeof *r->rates);
+    r->factors = factors ? fe_alloc(half, sizeof *factors) : NULL;
     r->data = calloc((size_t)FE_ANGLE_ROWS * p->dims, sizeof *r->data); /* takes memory as it is filled */
     r->known = fe_alloc(FE_ANGLE_ROWS, sizeof *r->known);
-    if (!r->rates || !r->data || !r->known) {
+    if (!r->rates || !r->data || !r->known || (factors && !r->factors)) {
         fe_angle_rows_close(r);
         return false;
     }
-    for (size_t j = 0; j < p->dims / 2; j++) r->rates[j] = rate_of(p, factors, j);
+    if (factors) memcpy(r->factors, factors, half * sizeof *factors);
+    for (size_t j = 0; j < half; j++) r->rates[j] = rate_of(p, factors, j);
     return true;
 }
 
 void fe_angle_rows_close(fe_angle_rows *r) {
+    free(r->factors);
     free(r->rates);
     free(r->data);
     free(r->known);
@@ -74,16 +78,17 @@ void fe_angle_rows_close(fe_angle_rows *r) {
 }
 
 bool fe_angle_rows_are(const fe_angle_rows *r, const ferrum_rope_params *p, const float *factors) {
-    return turn_alike(&r->params, p) && r->factors == factors;
+    return turn_alike(&r->params, p) && !r->factors == !factors &&
+           (!factors || memcmp(r->factors, factors, p->dims / 2 * sizeof *factors) == 0);
 }
 
 static void fill_row(float *row, const fe_angle_rows *r, int32_t position) {
     for (size_t j = 0; j < r->params.dims / 2; j++) fill_pair(row, &r->params, position, j, r->rates[j]);
 }
 
-void fe_angles_take(fe_angles *a, fe_angle_rows *r, const int32_t *positions, size_t count) {
+void fe_angles_take(fe_angles *a, fe_angle_rows *r, const float *factors, const int32_t *positions, size_t count) {
     size_t dims = r->params.dims;
-    begin(a, &r->params, r->factors, positions, count);
+    begin(a, &r->params, factors, positions, count);
     for (size_t i = 0; i < count; i++) {
         float *out = a->data + i * dims, *row = r->data + (size_t)positions[i] * dims;
         if (positions[i] >= FE_ANGLE_ROWS) {

@@ -157,13 +157,13 @@ bool fe_angles_are(const fe_angles *a, const ferrum_rope_params *p, const float 
 void fe_angles_fill(fe_angles *a, const ferrum_rope_params *p, const float *factors, const int32_t *positions,
                     size_t count);
 
-/* Angles of single positions, kept from pass to pass: sequences go through the same ones. The factors must stay as they are. */
+/* Angles of single positions, kept from pass to pass: sequences go through the same ones. */
 typedef struct fe_angle_rows {
     ferrum_rope_params params;
-    const float *factors;
-    double *rates; /* [dims/2] */
-    float *data;   /* [FE_ANGLE_ROWS][dims] */
-    bool *known;   /* [FE_ANGLE_ROWS]: is it there yet? */
+    float *factors; /* [dims/2], a copy; or NULL */
+    double *rates;  /* [dims/2] */
+    float *data;    /* [FE_ANGLE_ROWS][dims] */
+    bool *known;    /* [FE_ANGLE_ROWS]: is it there yet? */
 } fe_angle_rows;
 enum { FE_ANGLE_ROWS = 32768 }; /* positions behind are worked out each time */
 
@@ -172,7 +172,7 @@ bool fe_angle_rows_open(fe_angle_rows *r, const ferrum_rope_params *p, const flo
 void fe_angle_rows_close(fe_angle_rows *r);
 bool fe_angle_rows_are(const fe_angle_rows *r, const ferrum_rope_params *p, const float *factors);
 /* As fe_angles_fill, to the bit. */
-void fe_angles_take(fe_angles *a, fe_angle_rows *r, const int32_t *positions, size_t count);
+void fe_angles_take(fe_angles *a, fe_angle_rows *r, const float *factors, const int32_t *positions, size_t count);
 
 /* Do two tensors of one slice have bytes in common? */
 static inline bool fe_overlap(const ferrum_tensor *a, const ferrum_tensor *b) {

@@ -217,10 +217,14 @@ static void angles(void **state) {
             const int32_t *now = positions[round % 2];
             fe_angles filled = {.positions = at[0], .data = data[0]}, taken = {.positions = at[1], .data = data[1]};
             fe_angles_fill(&filled, p, f, now, COUNT);
-            fe_angles_take(&taken, &rows, now, COUNT);
+            fe_angles_take(&taken, &rows, f, now, COUNT);
             assert_memory_equal(data[0], data[1], sizeof data[0]);
             assert_true(fe_angles_are(&taken, p, f, now, COUNT));
         }
+        factors[3]++; /* others at the same place */
+        assert_true(fe_angle_rows_are(&rows, p, f) == !f);
+        factors[3]--;
+        assert_true(fe_angle_rows_are(&rows, p, f));
         fe_angle_rows_close(&rows);
     }
 }

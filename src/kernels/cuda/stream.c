@@ -149,7 +149,7 @@ static bool keep(cuda_stream *s, const void *array, size_t bytes, size_t *at) {
     return true;
 }
 
-/* NULL: there are none. Factors that an op may write are others another time. */
+/* NULL: there are none. Factors that an op may write are not known yet. */
 static fe_angle_rows *angle_rows(cuda_stream *s, const fe_op *op, const float *factors) {
     const ferrum_rope_params *p = &op->u.rope.params;
     if (factors && op->u.rope.factors.buffer->writable) return NULL;
@@ -176,7 +176,7 @@ static bool keep_angles(cuda_stream *s, const fe_op *op, size_t *at) {
     *at += positions_bytes;
     fe_angle_rows *rows = angle_rows(s, op, factors);
     if (rows)
-        fe_angles_take(a, rows, op->ints, count);
+        fe_angles_take(a, rows, factors, op->ints, count);
     else
         fe_angles_fill(a, p, factors, op->ints, count);
     if (s->angles_count < CUDA_ANGLES) s->angles_count++;
