@@ -1,60 +1,8 @@
 /* Attention: for few rows of a sequence, its positions split among blocks; for many, tiles of queries and keys on the tensor
  * cores. Which of the two, and where positions are split, depends on a span alone. */
-#include "heads.cuh"
+#include "caches.cuh"
 #include "ints.cuh"
 
-/* Eight elements of a cache's row, from a multiple of 8 on. */
-struct from_f32 {
-    typedef to_f32 store;
-    enum { BYTES = 4 };
-    static __device__ __forceinline__ void load(const void *slice, uint32_t, uint64_t row, uint32_t dim, uint32_t at,
-                                                float (&x)[8]) {
-        const float4 *from = (const float4 *)((const float *)slice + row * dim + at);
-        for (int i = 0; i < 2; i++) {
-            float4 f = from[i];
-            x[4 * i] = f.x, x[4 * i + 1] = f.y, x[4 * i + 2] = f.z, x[4 * i + 3] = f.w;
-        }
-    }
-};
-
-struct from_f16 {
-    typedef to_f16 store;
-    enum { BYTES = 2 };
-    static __device__ __forceinline__ void load(const void *slice, uint32_t, uint64_t row, uint32_t dim, uint32_t at,
-                                                float (&x)[8]) {
-        uint4 u = *(const uint4 *)((const __half *)slice + row * dim + at);
-        const uint32_t w[4] = {u.x, u.y, u.z, u.w};
-        for (int i = 0; i < 4; i++) {
-            float2 f = __half22float2(bits_half2(w[i]));
-            x[2 * i] = f.x, x[2 * i + 1] = f.y;
-        }
-    }
-};
-
-struct from_q8_0 {
-    typedef to_q8_0 store;
-    enum { BYTES = 1 };
-    static __device__ __forceinline__ void load(const void *slice, uint32_t rows, uint64_t row, uint32_t dim,
-                                                uint32_t at, float (&x)[8]) {
-        uint32_t groups = (dim + 31) / 32;
-        const signed char *quants = (const signed char *)slice + row * groups * 32 + at;
-        const __half *scales = (const __half *)((const signed char *)slice + (uint64_t)rows * groups * 32);
-        float d = __half2float(scales[row * groups + at / 32]);
-        uint2 u = *(const uint2 *)quants;
-        const uint32_t w[2] = {u.x, u.y};
-        for (int i = 0; i < 8; i++) x[i] = d * (float)(signed char)(w[i / 4] >> i % 4 * 8 & 255);
-    }
-};
-
-/* The same as halves. */
-template <typename C>
-INLINE uint4 load_halves(const void *slice, uint32_t rows, uint64_t row, uint32_t dim, uint32_t at) {
-    float x[8];
-    uint32_t w[4];
-    C::load(slice, rows, row, dim, at, x);
-    for (int i = 0; i < 4; i++) w[i] = half2_bits(__floats2half2_rn(x[2 * i], x[2 * i + 1]));
-    return make_uint4(w[0], w[1], w[2], w[3]);
-}
 /* An element of a row of the result. */
 INLINE void store(const fe_cuda_attention &p, uint32_t row, uint32_t at, float x) {
     p.out[(uint64_t)row * p.out_stride + at] = x;
@@ -105,6 +53,11 @@ struct few_work {
     uint32_t row, kv, head, heads;
 };
 
+INLINE uint32_t first_of_split(const few_work &w, uint32_t split) { return w.seen.first + split * w.seen.size; }
+INLINE uint32_t end_of_split(const few_work &w, uint32_t split) {
+    return min(first_of_split(w, split + 1), w.seen.last + 1);
+}
+
 /* Asks for the caches' rows of the block's first split. */
 template <typename C> INLINE void ask_for_cache(const fe_cuda_attention &p, const few_work &w) {
     enum { LINE = 128 };
@@ -147,13 +100,36 @@ template <int DIM> struct few_sums {
     float sum[FE_CUDA_SPLIT_WARPS][FE_CUDA_GROUP][DIM];
 };
 
-/* Positions begin … end-1, LANES lanes to a position, 8 elements each; what the warps have of them. */
+/* Eight elements of a lane's rows of k and v at once: positions base + slot and SLOTS further, LANES lanes to a position. */
+template <typename C, int LANES> struct few_rows {
+    enum { SLOTS = FE_CUDA_SPLIT_WARPS * FE_CUDA_WARP / LANES, EACH = 2 };
+    typename C::raw k[EACH], v[EACH];
+
+    __device__ __forceinline__ static uint32_t position(uint32_t base, int j) {
+        return base + j * SLOTS + threadIdx.x / LANES;
+    }
+    /* Those from `from` on and before `end`. */
+    __device__ __forceinline__ void load(const fe_cuda_attention &p, const few_work &w, uint32_t base, uint32_t from,
+                                         uint32_t end) {
+        uint32_t at = threadIdx.x % LANES * 8;
+#pragma unroll
+        for (int j = 0; j < EACH; j++) {
+            uint32_t i = position(base, j);
+            if (at >= p.head_dim || i < from || i >= end) continue;
+            uint32_t row = cache_row(w.span, i);
+            k[j] = C::fetch(w.k, w.span.positions, row, p.head_dim, at);
+            v[j] = C::fetch(w.v, w.span.positions, row, p.head_dim, at);
+        }
+    }
+};
+
+/* Positions begin … end-1, of which `rows` has the first ones already, but for those that are the span's own; what the warps have of
+ * them. */
 template <typename C, int LANES>
 INLINE void attend_split(const fe_cuda_attention &p, const few_work &w, const float (&q)[FE_CUDA_GROUP][8],
-                         uint32_t begin, uint32_t end, few_sums<LANES * 8> &sums) {
-    enum { SLOTS = FE_CUDA_SPLIT_WARPS * FE_CUDA_WARP / LANES, EACH = 2 };
-    uint32_t slot = threadIdx.x / LANES, from = threadIdx.x % LANES * 8;
-    bool has = from < p.head_dim;
+                         uint32_t begin, uint32_t end, few_rows<C, LANES> &rows, few_sums<LANES * 8> &sums) {
+    enum { SLOTS = few_rows<C, LANES>::SLOTS, EACH = few_rows<C, LANES>::EACH };
+    uint32_t from = threadIdx.x % LANES * 8;
     softmax_part s[FE_CUDA_GROUP];
 #pragma unroll
     for (int h = 0; h < FE_CUDA_GROUP; h++) {
@@ -163,18 +139,13 @@ INLINE void attend_split(const fe_cuda_attention &p, const few_work &w, const fl
     }
     /* all lanes of a warp go round as often as one: they meet in sums */
     for (uint32_t base = begin; base < end; base += EACH * SLOTS) {
-        float x[EACH][8] = {}, y[EACH][8] = {};
         bool valid[EACH];
+        rows.load(p, w, base, base == begin ? w.span.first : 0, end);
 #pragma unroll
-        for (int j = 0; j < EACH; j++) {
-            uint32_t position = base + j * SLOTS + slot;
-            valid[j] = position < end;
-            if (!has) continue;
-            uint32_t row = cache_row(w.span, min(position, end - 1));
-            C::load(w.k, w.span.positions, row, p.head_dim, from, x[j]);
-            C::load(w.v, w.span.positions, row, p.head_dim, from, y[j]);
-        }
-        float score[FE_CUDA_GROUP][EACH];
+        for (int j = 0; j < EACH; j++) valid[j] = rows.position(base, j) < end;
+        float score[FE_CUDA_GROUP][EACH], x[EACH][8];
+#pragma unroll
+        for (int j = 0; j < EACH; j++) C::expand(rows.k[j], x[j]);
 #pragma unroll
         for (int h = 0; h < FE_CUDA_GROUP; h++)
 #pragma unroll
@@ -207,12 +178,14 @@ INLINE void attend_split(const fe_cuda_attention &p, const few_work &w, const fl
                 for (int i = 0; i < 8; i++) s[h].sum[i] *= old;
             }
 #pragma unroll
+        for (int j = 0; j < EACH; j++) C::expand(rows.v[j], x[j]);
+#pragma unroll
         for (int h = 0; h < FE_CUDA_GROUP; h++) {
 #pragma unroll
             for (int j = 0; j < EACH; j++) {
                 float weight = valid[j] ? __expf(score[h][j] - most[h]) : 0.0f;
                 s[h].total += weight;
-                for (int i = 0; i < 8; i++) s[h].sum[i] = fmaf(weight, y[j][i], s[h].sum[i]);
+                for (int i = 0; i < 8; i++) s[h].sum[i] = fmaf(weight, x[j][i], s[h].sum[i]);
             }
         }
     }
@@ -237,6 +210,7 @@ INLINE void attend_split(const fe_cuda_attention &p, const few_work &w, const fl
 template <int DIM>
 INLINE void finish_split(const fe_cuda_attention &p, const few_work &w, uint32_t split, uint32_t splits,
                          const few_sums<DIM> &sums) {
+#pragma unroll 2
     for (uint32_t i = threadIdx.x; i < w.heads * p.head_dim; i += blockDim.x) {
         uint32_t h = i / p.head_dim, e = i % p.head_dim;
         float largest = -FLT_MAX, all = 0.0f, x = 0.0f;
@@ -264,9 +238,9 @@ INLINE void finish_split(const fe_cuda_attention &p, const few_work &w, uint32_t
 /* Has this block, having done some of the splits of its heads, done the last of them? Then it sees what the others wrote. */
 INLINE bool is_last(const fe_cuda_attention &p, uint32_t splits) {
     __shared__ bool last;
-    __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
+        __threadfence(); /* with the barrier, for what all threads wrote */
         uint32_t *count = p.counts + (uint64_t)blockIdx.y * gridDim.x + blockIdx.x;
         last = atomicAdd(count, 1) == min(splits, gridDim.z) - 1;
         if (last) *count = 0;
@@ -276,14 +250,21 @@ INLINE bool is_last(const fe_cuda_attention &p, uint32_t splits) {
     return last;
 }
 
-/* The parts become one. */
+/* The parts become one: a thread has elements threadIdx.x and blockDim.x further, whose first parts are on their way at once. */
 INLINE void join(const fe_cuda_attention &p, const few_work &w, uint32_t splits) {
-    enum { AT_ONCE = 32 };
-    __shared__ float weights[FE_CUDA_GROUP][FE_CUDA_SPLITS], all[FE_CUDA_GROUP];
-    uint32_t stride = p.head_dim + 2, of_head = p.splits * stride, h = warp_index();
+    enum { AT_ONCE = 20, LANE_EACH = FE_CUDA_SPLITS / FE_CUDA_WARP };
+    __shared__ float weights[FE_CUDA_GROUP][FE_CUDA_SPLITS + AT_ONCE], all[FE_CUDA_GROUP];
+    uint32_t stride = p.head_dim + 2, of_head = p.splits * stride, h = warp_index(), count = w.heads * p.head_dim;
     const float *parts = p.parts + ((uint64_t)blockIdx.y * p.heads + w.head) * of_head;
+    float part[2][AT_ONCE];
+    auto ask = [&](uint32_t at, uint32_t base, float(&to)[AT_ONCE]) {
+        const float *from = parts + at / p.head_dim * of_head + at % p.head_dim;
+#pragma unroll
+        for (uint32_t i = 0; i < AT_ONCE; i++)
+            to[i] = at < count && base + i < splits ? __ldcg(from + (base + i) * stride) : 0.0f;
+    };
+    for (int j = 0; j < 2; j++) ask(threadIdx.x + j * blockDim.x, 0, part[j]);
     if (h < w.heads) {
-        enum { LANE_EACH = FE_CUDA_SPLITS / FE_CUDA_WARP };
         float most[LANE_EACH], total[LANE_EACH], largest = -FLT_MAX, sum = 0.0f;
 #pragma unroll
         for (int j = 0; j < LANE_EACH; j++) {
@@ -299,25 +280,25 @@ INLINE void join(const fe_cuda_attention &p, const few_work &w, uint32_t splits)
             weights[h][lane_index() + j * FE_CUDA_WARP] = weight;
             sum = fmaf(total[j], weight, sum);
         }
+        if (lane_index() < AT_ONCE) weights[h][FE_CUDA_SPLITS + lane_index()] = 0.0f;
         sum = warp_sum(sum);
         if (lane_index() == 0) all[h] = sum;
     }
     __syncthreads();
 #pragma unroll 1
-    for (uint32_t at = threadIdx.x; at < w.heads * p.head_dim; at += blockDim.x) {
-        uint32_t head = at / p.head_dim;
-        const float *from = parts + head * of_head + at % p.head_dim;
-        float x = 0.0f;
+    for (uint32_t first = threadIdx.x; first < count + threadIdx.x; first += 2 * blockDim.x) {
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            uint32_t at = first + j * blockDim.x, head = min(at / p.head_dim, w.heads - 1);
+            float x = 0.0f;
 #pragma unroll 1
-        for (uint32_t base = 0; base < splits; base += AT_ONCE) {
-            float part[AT_ONCE];
+            for (uint32_t base = 0; base < splits; base += AT_ONCE) {
+                if (base || first != threadIdx.x) ask(at, base, part[j]);
 #pragma unroll
-            for (uint32_t i = 0; i < AT_ONCE; i++)
-                part[i] = base + i < splits ? __ldcg(from + (base + i) * stride) : 0.0f;
-#pragma unroll
-            for (uint32_t i = 0; i < AT_ONCE; i++) x = fmaf(part[i], weights[head][base + i], x);
+                for (uint32_t i = 0; i < AT_ONCE; i++) x = fmaf(part[j][i], weights[head][base + i], x);
+            }
+            if (at < count) store(p, w.row, w.head * p.head_dim + at, x / all[head]);
         }
-        store(p, w.row, w.head * p.head_dim + at, x / all[head]);
     }
 }
 
@@ -350,6 +331,8 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
     }
     await_others();
     if (idle) return;
+    few_rows<C, LANES> rows = {}; /* those that are there come while the heads are made */
+    rows.load(p, w, first_of_split(w, blockIdx.z), 0, min(end_of_split(w, blockIdx.z), w.span.first));
     if (which < 3) {
         make_head(p.fresh, which, index, w.row, parts, made[warp_index()]);
         if (which) append_head<typename C::store>(p.fresh, w.span, which, index, w.span.first, made[warp_index()]);
@@ -364,9 +347,12 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
         for (int i = 0; i < 8; i++) q[h][i] = from < p.head_dim ? x[from + i] * p.scale : 0.0f;
     }
     for (uint32_t split = blockIdx.z; split < splits; split += gridDim.z) {
-        uint32_t begin = w.seen.first + split * w.seen.size;
-        if (split != blockIdx.z) __syncthreads();
-        attend_split<C, LANES>(p, w, q, begin, min(begin + w.seen.size, w.seen.last + 1), sums);
+        uint32_t begin = first_of_split(w, split), end = end_of_split(w, split);
+        if (split != blockIdx.z) {
+            rows.load(p, w, begin, 0, min(end, w.span.first));
+            __syncthreads();
+        }
+        attend_split<C, LANES>(p, w, q, begin, end, rows, sums);
         __syncthreads();
         finish_split<DIM>(p, w, split, splits, sums);
     }
