@@ -69,6 +69,13 @@ INLINE float half_bits(uint32_t bits) { return __half2float(__ushort_as_half((un
 INLINE uint32_t half2_bits(__half2 x) { return *(const uint32_t *)&x; }
 INLINE __half2 bits_half2(uint32_t x) { return *(const __half2 *)&x; }
 
+/* Within an ulp, of what neither is nor becomes subnormal. */
+INLINE float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 INLINE float silu(float x) { return x / (1.0f + expf(-x)); }
 
 INLINE float gelu(float x) {
@@ -110,16 +117,10 @@ INLINE void copy_ahead(void *to, const void *from) {
     asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
 }
 
-/* The same of what is read once: it need not stay in the second cache. */
-INLINE uint64_t read_once() {
-    uint64_t policy;
-    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
-INLINE void copy_once(void *to, const void *from, uint64_t policy) {
+/* 16 bytes of weights. */
+INLINE void copy_weights(void *to, const void *from) {
     uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "l"(policy)
-                 : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
 }
 
 INLINE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

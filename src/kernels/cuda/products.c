@@ -140,13 +140,6 @@ static uint32_t piece_bytes(ferrum_type type) {
     return (uint32_t)(FE_CUDA_TOKEN_PIECE / ferrum_type_block(type) * ferrum_type_bytes(type));
 }
 
-/* Shared memory that packed activations take (turned about in groups of 512), and stages of a warp that there is room for besides. */
-static size_t token_stages(const cuda_device *dev, size_t k, size_t stage_bytes) {
-    size_t taken = fe_round_up(k, 512) / FE_CUDA_CHUNK * (2 * FE_CUDA_CHUNK + 2 * sizeof(float));
-    if (!stage_bytes || taken >= dev->token_shared) return 0;
-    return fe_min((dev->token_shared - taken) / FE_CUDA_TOKEN_WARPS / stage_bytes, FE_CUDA_TOKEN_STAGES);
-}
-
 static uint32_t stage_bytes_of(const fe_op *op) {
     uint32_t most = 0;
     for (size_t i = 0; i < op->u.matmul.count; i++) {
@@ -154,6 +147,30 @@ static uint32_t stage_bytes_of(const fe_op *op) {
         if (bytes > most) most = bytes;
     }
     return most;
+}
+
+/* How one token's products are divided: blocks, sums of a block, and stages of a warp that there is room for besides. Activations take
+ * whole groups. A block has as many pairs of rows as another, or one more; its warps that share a pair have a sum each. */
+typedef struct token_plan {
+    size_t blocks, sums, stages;
+} token_plan;
+
+static token_plan plan_token(const cuda_device *dev, const fe_op *op) {
+    enum {
+        LEAST = 4,
+        OF_GROUP = 2 * FE_CUDA_TOKEN_GROUP + FE_CUDA_TOKEN_GROUP / FE_CUDA_CHUNK * 4 +
+                   FE_CUDA_TOKEN_GROUP / FE_CUDA_TOKEN_SCALED * 4
+    };
+    size_t pairs = 0, k = op->a.cols, stage_bytes = stage_bytes_of(op);
+    for (size_t i = 0; i < op->u.matmul.count; i++) pairs += cuda_groups(op->u.matmul.w[i].rows, 2);
+    size_t units = pairs * cuda_groups(k, FE_CUDA_TOKEN_PIECE);
+    token_plan plan = {.blocks = fe_min(dev->multiprocessors, fe_min(cuda_groups(units, LEAST), pairs))};
+    plan.blocks = fe_max(plan.blocks, cuda_groups(pairs, FE_CUDA_TOKEN_PAIRS));
+    plan.sums = fe_round_up(cuda_groups(pairs, plan.blocks) + FE_CUDA_TOKEN_WARPS, 2);
+    size_t taken = cuda_groups(k, FE_CUDA_TOKEN_GROUP) * OF_GROUP + plan.sums * 2 * sizeof(float);
+    if (stage_bytes && taken < dev->token_shared)
+        plan.stages = fe_min((dev->token_shared - taken) / FE_CUDA_TOKEN_WARPS / stage_bytes, FE_CUDA_TOKEN_STAGES);
+    return plan;
 }
 
 /* Copies are of 16 bytes. */
@@ -165,7 +182,7 @@ bool fe_cuda_is_token(const cuda_stream *s, const fe_op *op) {
         if (is_float(w->type) || (w->offset | w->row_stride | ferrum_row_bytes(w->type, w->cols)) % 16 != 0)
             return false;
     }
-    return token_stages(s->device, a->cols, stage_bytes_of(op)) >= 2;
+    return plan_token(s->device, op).stages >= 2;
 }
 
 static bool apart_from_all(const fe_op *op, const ferrum_tensor *x) {
@@ -176,7 +193,7 @@ static bool apart_from_all(const fe_op *op, const ferrum_tensor *x) {
 
 /* All blocks read x to make the norm, and the first writes it. */
 bool fe_cuda_takes_norm(const cuda_stream *s, const fe_op *op, const fe_op *norm) {
-    enum { MOST = FE_CUDA_TOKEN_EACH * FE_CUDA_TOKEN_WARPS * FE_CUDA_WARP * 4 };
+    enum { MOST = FE_CUDA_TOKEN_NORMED * FE_CUDA_TOKEN_WARPS * FE_CUDA_WARP * 4 };
     return fe_cuda_is_token(s, op) && fe_same_view(&op->a, &norm->out) && op->a.cols <= MOST &&
            (norm->a.offset | norm->b.offset) % 16 == 0 && !fe_overlap(&norm->out, &norm->a) &&
            !fe_overlap(&norm->out, &norm->b) && apart_from_all(op, &norm->a) && apart_from_all(op, &norm->b);
@@ -204,7 +221,9 @@ void fe_cuda_encode_token(cuda_stream *s, const fe_op *op, const fe_op *norm, co
                        .glu = glu,
                        .stage_bytes = stage_bytes_of(op),
                        .eps = norm ? norm->u.eps : 0};
-    p.stages = (uint32_t)token_stages(s->device, k, p.stage_bytes);
+    token_plan plan = plan_token(s->device, op);
+    p.stages = (uint32_t)plan.stages;
+    p.sums = (uint32_t)plan.sums;
     for (size_t i = 0; i < FE_CUDA_PRODUCTS; i++) {
         size_t j = fe_min(i, op->u.matmul.count - 1);
         p.w[i] = fe_cuda_at(s, &w[j]);
@@ -220,8 +239,7 @@ void fe_cuda_encode_token(cuda_stream *s, const fe_op *op, const fe_op *norm, co
     }
     bool mixed = p.type[1] != p.type[0] || p.type[2] != p.type[0];
     s->packed = NULL;
-    fe_cuda_launch(s, mixed ? CUDA_TOKEN_ANY : CUDA_TOKEN, w[0].type, &p, sizeof p,
-                   fe_min(s->device->multiprocessors, cuda_groups(end, FE_CUDA_TOKEN_WARPS)), 1, 1,
+    fe_cuda_launch(s, mixed ? CUDA_TOKEN_ANY : CUDA_TOKEN, w[0].type, &p, sizeof p, plan.blocks, 1, 1,
                    (size_t)FE_CUDA_TOKEN_WARPS * FE_CUDA_WARP, s->device->token_shared);
 }
 

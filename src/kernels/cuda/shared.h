@@ -45,10 +45,14 @@ enum {
     FE_CUDA_TOP_PARTS = 32,   /* in so many parts at most */
     FE_CUDA_TOP_PART = 8192,  /* of so many elements at least */
     FE_CUDA_TOKEN_WARPS = 12, /* warps of a block of one token's products */
-    FE_CUDA_TOKEN_EACH = 6,   /* times four activations that one of its threads has at once */
+    FE_CUDA_TOKEN_EACH = 8,   /* times four activations that one of its threads has at once */
+    FE_CUDA_TOKEN_NORMED = 6, /* and where it makes the norm of all */
     FE_CUDA_TOKEN_STAGES = 3,
-    FE_CUDA_TOKEN_UNITS = 192,  /* of one of its rounds */
     FE_CUDA_TOKEN_PIECE = 2048, /* elements of a row in a stage */
+    FE_CUDA_TOKEN_LANE = 64,    /* of them a lane's */
+    FE_CUDA_TOKEN_GROUP = 512,  /* activations that are turned about together, */
+    FE_CUDA_TOKEN_SCALED = 128, /* and that share a scale */
+    FE_CUDA_TOKEN_PAIRS = 1024, /* most pairs of rows of a block */
 };
 
 /* Types with blocks, as kernels that take any of them are told. */
@@ -112,6 +116,7 @@ typedef struct fe_cuda_token {
     uint32_t end[FE_CUDA_PRODUCTS]; /* the first pair of rows that is not this product's */
     uint32_t k, glu;
     uint32_t stages, stage_bytes; /* of a warp */
+    uint32_t sums;                /* of a block's pairs there is room for: a multiple of 2 */
     float eps;
 } fe_cuda_token;
 

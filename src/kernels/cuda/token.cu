@@ -1,92 +1,141 @@
 /* The products of one token. A block stays on its multiprocessor and makes its own activations: norm and packing. Meanwhile, and
  * before the kernel in front has ended, its warps have their first weights on the way to shared memory: memory is read without a
- * pause from one kernel to the next. A block has rows of the weights side by side. Two of them make a pair (of gate and up one each,
- * where both are wanted), which comes in pieces of 2,048 elements: units that the block's warps take in turn, 64 elements of both
- * rows a lane. The sums of units meet in shared memory. */
-#include "ints.cuh"
-#include "types.cuh"
+ * pause from one kernel to the next. Two rows of the weights side by side are a pair (of gate and up one each, where both are wanted), which
+ * comes in pieces of 2,048 elements. Blocks take pairs in turn, so that all of them read side by side; the pieces of a block's pairs are
+ * units, of which each of its warps has as many, one behind the other. Where a pair is shared by warps, their sums meet in shared
+ * memory. */
+#include "pieces.cuh"
 
 #include <cfloat>
 
-enum { WARPS = FE_CUDA_TOKEN_WARPS, THREADS = WARPS * FE_CUDA_WARP, EACH = FE_CUDA_TOKEN_EACH };
-
-/* ---- Activations: chunks of 16 integers as two bytes each; two share a scale ---- */
-
-/* In shared memory: upper bytes, lower bytes; for two chunks their scale d, d · Σx of the first and of the second, and the sum of
- * both. */
-struct activations {
-    uint4 *upper, *lower;
-    float4 *scales;
+enum {
+    WARPS = FE_CUDA_TOKEN_WARPS,
+    THREADS = WARPS * FE_CUDA_WARP,
+    EACH = FE_CUDA_TOKEN_EACH,
+    NORMED = FE_CUDA_TOKEN_NORMED
 };
 
-/* Where a chunk of 32 stands, and where the scales of two: turned about so that lanes side by side find theirs in different
- * banks, whichever type's. */
-INLINE uint32_t chunk_at(uint32_t c) { return (c & ~31u) | ((c ^ c >> 2) & 1) | (c >> 3 & 3) << 1 | (c >> 1 & 3) << 3; }
-INLINE uint32_t scales_at(uint32_t c) { return (c / 2 & ~15u) | (c >> 2 & 7) | (c >> 1 & 1) << 3; }
+/* ---- Activations ---- */
 
-/* Elements 4 · quad … of the activations; eight lanes side by side have the 32 that share a scale. A number that is none gives
- * NaN. */
-INLINE void put_quad(const activations &a, uint32_t quad, float4 x) {
-    enum { NOT_FINITE = 0x7F800000 };
-    const float each[4] = {x.x, x.y, x.z, x.w};
-    uint32_t most = 0, upper = 0, lower = 0, c = quad / 4;
-    int sum = 0;
-#pragma unroll
-    for (int i = 0; i < 4; i++) most = max(most, __float_as_uint(each[i]) & 0x7FFFFFFF);
-    for (int i = 4; i > 0; i /= 2) most = max(most, __shfl_xor_sync(ALL_LANES, most, i));
-    float d = __uint_as_float(most) * (1.0f / 16256.0f), inverse = d >= FLT_MIN ? 1.0f / d : 0.0f;
-    if (most >= NOT_FINITE) d = NAN;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        int value = __float2int_rn(each[i] * inverse), high = (value + 64) >> 7;
-        sum += value;
-        upper |= (uint32_t)(high & 255) << 8 * i;
-        lower |= (uint32_t)((value - high * 128) & 255) << 8 * i;
-    }
-    for (int i = 2; i > 0; i /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, i);
-    int other = __shfl_xor_sync(ALL_LANES, sum, 4);
-    ((uint32_t *)(a.upper + chunk_at(c)))[quad % 4] = upper;
-    ((uint32_t *)(a.lower + chunk_at(c)))[quad % 4] = lower;
-    if (quad % 8 == 0)
-        a.scales[scales_at(c)] = make_float4(d, d * (float)sum, d * (float)other, d * (float)(sum + other));
+/* The lowest bytes of four numbers. */
+INLINE uint32_t four_bytes(const uint32_t *x) {
+    return __byte_perm(__byte_perm(x[0], x[1], 0x0040), __byte_perm(x[2], x[3], 0x0040), 0x5410);
 }
 
-/* The activations as they are, or their norm: each block makes all of it, and the first one writes it. What others write while this
- * kernel is there already is not looked for in the first cache. */
-INLINE void make_activations(const fe_cuda_token &p, const activations &a, float *parts) {
-    uint32_t quads = p.k / 4; /* whole warps of them */
-    float4 x[EACH], weight[EACH];
+/* Where a thread puts its activations: elements 4 · threadIdx.x …, and further ones THREADS times as many on, as `turn` counts. */
+struct places {
+    uint32_t *to; /* upper bytes; the lower ones stand GROUP bytes behind them */
+    int *sums;
+    float *scales;
+
+    __device__ __forceinline__ places(const activations &a) {
+        uint32_t c = threadIdx.x / 4, group = c / GROUP_CHUNKS, at = chunk_at(c % GROUP_CHUNKS);
+        to = (uint32_t *)(a.bytes + group * GROUP_BYTES + at * FE_CUDA_CHUNK) + threadIdx.x % 4;
+        sums = a.sums + group * GROUP_CHUNKS + at;
+        scales = a.scales + warp_index();
+    }
+
+    /* A warp has 128 elements. A number that is none gives NaN. */
+    __device__ __forceinline__ void put(uint32_t turn, float4 x) const {
+        enum { NOT_FINITE = 0x7F800000, MOST = 127 * 128 };
+        const float each[4] = {x.x, x.y, x.z, x.w};
+        uint32_t most = 0, bits[4];
 #pragma unroll
-    for (uint32_t j = 0; j < EACH; j++)
-        if (p.norm && threadIdx.x + j * THREADS < quads)
-            weight[j] = ((const float4 *)p.norm)[threadIdx.x + j * THREADS];
+        for (int i = 0; i < 4; i++) most = max(most, __float_as_uint(each[i]) & 0x7FFFFFFF);
+        most = __reduce_max_sync(ALL_LANES, most);
+        float d = __uint_as_float(most) * (1.0f / MOST), inverse = d >= FLT_MIN ? reciprocal(d) : 0.0f;
+        if (most >= NOT_FINITE) d = NAN;
+            /* of a float that is 1.5 · 2²³ and an integer the lowest bits are the integer's */
+#pragma unroll
+        for (int i = 0; i < 4; i++) bits[i] = __float_as_uint(fmaf(each[i], inverse, 12582912.0f));
+        int sum = (int)(bits[0] + bits[1] + bits[2] + bits[3] - 4u * 0x4B400000u);
+        for (int i = 2; i > 0; i /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, i);
+        to[turn * THREADS * 2 + GROUP / 4] = four_bytes(bits) & 0x7F7F7F7F;
+#pragma unroll
+        for (int i = 0; i < 4; i++) bits[i] >>= 7;
+        to[turn * THREADS * 2] = four_bytes(bits);
+        if (threadIdx.x % 4 == 0) sums[turn * THREADS / 4] = sum;
+        if (lane_index() == 0) scales[turn * WARPS] = d;
+    }
+};
+
+/* The activations as they are, or what their norm makes of them but for the factor that all share, which is returned: the results
+ * are multiplied by it. Each block makes all of it; the first one writes the norm. What others write while this kernel is there
+ * already is not looked for in the first cache. */
+INLINE float make_activations(const fe_cuda_token &p, const activations &a, float *parts) {
+    const places to(a);
+    uint32_t turns = (p.k / 4 - warp_index() * FE_CUDA_WARP + THREADS - 1) / THREADS; /* of whole warps */
+    if (warp_index() * FE_CUDA_WARP >= p.k / 4) turns = 0;
+    float4 x[2 * NORMED], *const weight = x + NORMED; /* or more of x, where there is no norm */
+    float squares = 0.0f;
+#pragma unroll
+    for (uint32_t j = 0; j < NORMED; j++)
+        if (p.norm && j < turns) weight[j] = ((const float4 *)p.norm)[threadIdx.x + j * THREADS];
     await_others();
-    for (uint32_t base = threadIdx.x; base < quads || p.norm; base += EACH * THREADS) {
+#pragma unroll 1
+    for (uint32_t turn = 0; turn < turns; turn += EACH) {
+        const float4 *from = (const float4 *)p.x + threadIdx.x + turn * THREADS;
 #pragma unroll
         for (uint32_t j = 0; j < EACH; j++)
-            if (base + j * THREADS < quads) x[j] = __ldcg((const float4 *)p.x + base + j * THREADS);
-        let_next_begin(); /* not before: what it asks of memory would stand in the activations' way */
-        if (p.norm) {
-            float squares = 0.0f;
+            if (turn + j < turns) x[j] = __ldcg(from + j * THREADS);
+        if (turn == 0) let_next_begin(); /* not before: what it asks of memory would stand in the activations' way */
 #pragma unroll
-            for (uint32_t j = 0; j < EACH; j++)
-                if (base + j * THREADS < quads)
-                    squares += x[j].x * x[j].x + x[j].y * x[j].y + x[j].z * x[j].z + x[j].w * x[j].w;
-            float inverse = 1.0f / sqrtf(block_sum(squares, parts) / (float)p.k + p.eps);
-#pragma unroll
-            for (uint32_t j = 0; j < EACH; j++) {
-                if (base + j * THREADS >= quads) break;
-                x[j] = make_float4(x[j].x * inverse * weight[j].x, x[j].y * inverse * weight[j].y,
-                                   x[j].z * inverse * weight[j].z, x[j].w * inverse * weight[j].w);
-                if (blockIdx.x == 0) ((float4 *)p.normed)[base + j * THREADS] = x[j];
+        for (uint32_t j = 0; j < EACH; j++) {
+            if (turn + j >= turns) break;
+            if (j < NORMED && p.norm) {
+                squares += x[j].x * x[j].x + x[j].y * x[j].y + x[j].z * x[j].z + x[j].w * x[j].w;
+                x[j] = x[j] * weight[j];
             }
+            to.put(turn + j, x[j]);
         }
-#pragma unroll
-        for (uint32_t j = 0; j < EACH; j++)
-            if (base + j * THREADS < quads) put_quad(a, base + j * THREADS, x[j]);
-        if (p.norm) break; /* all threads, and once */
     }
+    if (!turns) let_next_begin();
+    if (!p.norm) {
+        __syncthreads();
+        return 1.0f;
+    }
+    float inverse = 1.0f / sqrtf(block_sum(squares, parts) / (float)p.k + p.eps);
+    if (blockIdx.x == 0)
+#pragma unroll
+        for (uint32_t j = 0; j < NORMED; j++)
+            if (j < turns) ((float4 *)p.normed)[threadIdx.x + j * THREADS] = x[j] * inverse;
+    return inverse;
 }
+
+/* ---- Of one type, or of any ---- */
+
+template <typename T> struct of_type {
+    enum { MIXED = 0 };
+    static __device__ __forceinline__ uint32_t piece(const fe_cuda_token &, uint32_t) {
+        return FE_CUDA_TOKEN_PIECE / T::BLOCK * T::BYTES;
+    }
+    /* A lane has bytes of 64 elements in the first `bytes`. */
+    static __device__ __forceinline__ bool has(const fe_cuda_token &, uint32_t, uint32_t bytes) {
+        return lane_index() * (FE_CUDA_TOKEN_LANE * T::BYTES / T::BLOCK) < bytes;
+    }
+    static __device__ __forceinline__ void multiply(uint32_t, const activations &a, const uchar *rows, uint32_t apart,
+                                                    uint32_t piece, float (&sum)[2]) {
+        piece_of<T>::multiply(a, rows, apart, piece, sum);
+    }
+};
+struct of_any {
+    enum { MIXED = 1 };
+    static __device__ __forceinline__ uint32_t piece(const fe_cuda_token &p, uint32_t product) {
+        return p.piece_bytes[product];
+    }
+    static __device__ __forceinline__ bool has(const fe_cuda_token &p, uint32_t product, uint32_t bytes) {
+        return lane_index() * (p.piece_bytes[product] / FE_CUDA_WARP) < bytes;
+    }
+    static __device__ __forceinline__ void multiply(uint32_t type, const activations &a, const uchar *rows,
+                                                    uint32_t apart, uint32_t piece, float (&sum)[2]) {
+        switch (type) {
+#define CASE(name) \
+    case FE_CUDA_TYPE_##name: piece_of<name>::multiply(a, rows, apart, piece, sum); break;
+            FE_CUDA_QUANTS(CASE)
+#undef CASE
+        }
+    }
+};
 
 /* ---- Weights ---- */
 
@@ -94,38 +143,64 @@ INLINE uint32_t pairs(const fe_cuda_token &p) { return p.end[FE_CUDA_PRODUCTS - 
 INLINE uint32_t product_of(const fe_cuda_token &p, uint32_t pair) {
     return pair < p.end[0] ? 0 : pair < p.end[1] ? 1 : 2;
 }
+/* The pair that is a block's number `own`: all of them read weights side by side at any time. */
+INLINE uint32_t pair_of(uint32_t own) { return own * gridDim.x + blockIdx.x; }
 INLINE uint32_t first_of(const fe_cuda_token &p, uint32_t product) { return product ? p.end[product - 1] : 0; }
 
-/* A unit: number `piece` of a pair's. The next one of the same warp is WARPS units on. */
-struct place {
-    uint32_t pair, piece;
-};
-INLINE void advance(place &l, uint32_t pieces) {
-    l.piece += WARPS;
-    while (l.piece >= pieces) {
-        l.piece -= pieces;
-        l.pair++;
-    }
+/* The first of a block's `units` units that is one of a warp, and the warp that has a unit; of_units: 1 / units, about. */
+INLINE uint32_t first_unit(uint32_t units, uint32_t warp) { return units * warp / WARPS; }
+INLINE uint32_t warp_of(float of_units, uint32_t unit) {
+    return (uint32_t)(((float)(unit * WARPS + WARPS) - 0.5f) * of_units);
 }
 
-/* Has a unit's two rows come to a stage, which the warp has done with; past the end of the weights the last row comes again. */
-template <typename K>
-INLINE void ask(const fe_cuda_token &p, const place &l, uint32_t end, uchar *stage, uint64_t once) {
-    if (l.pair < end) {
-        uint32_t product = K::MIXED                     ? product_of(p, l.pair)
-                           : l.pair < p.end[0] || p.glu ? 0
-                           : l.pair < p.end[1]          ? 1
-                                                        : 2;
-        uint32_t row = l.pair - first_of(p, product), piece = K::piece(p, product), at = l.piece * piece;
-        uint32_t bytes = min(piece, p.row_bytes[product] - at);
-        if (!p.glu) row *= 2;
-        const uchar *first = p.w[product] + row * p.w_stride[product] + at;
-        const uchar *second =
-            p.glu ? p.w[1] + row * p.w_stride[1] + at : first + (row + 1 < p.n[product] ? p.w_stride[product] : 0);
-#pragma unroll 1
-        for (uint32_t i = lane_index() * 16; i < bytes; i += FE_CUDA_WARP * 16) {
-            copy_once(stage + i, first + i, once);
-            copy_once(stage + piece + i, second + i, once);
+/* The units that a warp is still to ask for, and what its lane takes of the next one. */
+struct cursor {
+    const uchar *first; /* of its first row; the second one is `apart` further */
+    uint64_t apart;
+    uint32_t skip;                      /* skip: from the end of a row to the next pair's */
+    uint32_t units, pair, piece, until; /* until: the pair before which the next one is found by `skip` */
+    uint32_t piece_bytes, row_bytes;    /* row_bytes: what is left of a row */
+};
+
+/* To piece number `piece` of the pair. A second row that there is none of is the first one. */
+template <typename K> INLINE void aim(const fe_cuda_token &p, cursor &c) {
+    uint32_t product = product_of(p, c.pair), start = first_of(p, product), within = c.pair - start;
+    uint32_t rows = p.glu ? 1 : 2, whole = p.n[product] / rows;
+    uint64_t stride = p.w_stride[product];
+    c.piece_bytes = K::piece(p, product);
+    c.row_bytes = p.row_bytes[product] - c.piece * c.piece_bytes;
+    c.first = p.w[product] + within * rows * stride + c.piece * c.piece_bytes + lane_index() * 16;
+    c.apart = p.glu ? p.w[1] - p.w[0] : within < whole ? stride : 0;
+    c.skip = (uint32_t)(gridDim.x * rows * stride) - p.row_bytes[product];
+    c.until = start + whole;
+}
+
+/* Has a unit come to a stage, which the warp has done with; past the last one nothing comes. */
+template <typename K> INLINE void ask(const fe_cuda_token &p, cursor &c, uint32_t pieces, uchar *stage) {
+    enum { STEP = 16 * FE_CUDA_WARP, STEPS = (FE_CUDA_TOKEN_PIECE * 34 / 32 + STEP - 1) / STEP };
+    if (c.units) {
+        uint32_t piece = K::MIXED ? c.piece_bytes : K::piece(p, 0), bytes = min(piece, c.row_bytes);
+        uchar *to = stage + lane_index() * 16;
+        const uchar *second = c.first + c.apart;
+#pragma unroll
+        for (uint32_t i = 0; i < STEPS; i++) {
+            if (i * STEP >= (K::MIXED ? bytes : piece)) break;
+            if (lane_index() * 16 + i * STEP >= bytes) continue;
+            copy_weights(to + i * STEP, c.first + i * STEP);
+            copy_weights(to + piece + i * STEP, second + i * STEP);
+        }
+        c.first += bytes;
+        c.row_bytes -= bytes;
+        c.units--;
+        if (++c.piece == pieces) {
+            c.piece = 0;
+            c.pair += gridDim.x;
+            if (c.pair < c.until) {
+                c.first += c.skip;
+                c.row_bytes = p.row_bytes[K::MIXED ? product_of(p, c.pair) : 0];
+            } else if (c.units) {
+                aim<K>(p, c);
+            }
         }
     }
     copy_commit();
@@ -140,95 +215,7 @@ INLINE void wait_for_oldest(uint32_t stages) {
     __syncwarp();
 }
 
-/* ---- Products ---- */
-
-/* Both bytes of 16 activations times as many of two rows' weights, added up: exact. */
-INLINE void dot(int (&upper)[2], int (&lower)[2], const uint32_t *q0, const uint32_t *q1, const uint4 &high,
-                const uint4 &low) {
-    const uint32_t h[4] = {high.x, high.y, high.z, high.w}, l[4] = {low.x, low.y, low.z, low.w};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        upper[0] = __dp4a((int)q0[i], (int)h[i], upper[0]);
-        upper[1] = __dp4a((int)q1[i], (int)h[i], upper[1]);
-        lower[0] = __dp4a((int)q0[i], (int)l[i], lower[0]);
-        lower[1] = __dp4a((int)q1[i], (int)l[i], lower[1]);
-    }
-}
-
-/* Two units of a row, the second MATE behind the first: which have scales or bits in common. */
-template <typename T> INLINE void two_units(const uchar *row, uint32_t unit, unit32 (&w)[2]) {
-    enum { ONE = T::UNITS == 1 };
-    uint32_t block = ONE ? 2 * unit : unit / 4, v = ONE ? 0 : T::first_of_two(unit % 4);
-    T::unit(row + block * T::BYTES, v, w[0]);
-    T::unit(row + (block + (ONE ? 1 : 0)) * T::BYTES, v + (ONE ? 0 : T::MATE), w[1]);
-}
-
-/* The chunk of run `run` of a lane's unit `i`. */
-template <typename T> INLINE uint32_t chunk_of_run(uint32_t unit, int i, int run) {
-    enum { ONE = T::UNITS == 1, IN_BLOCK = T::BLOCK / FE_CUDA_CHUNK };
-    if (ONE) return (2 * unit + i) * IN_BLOCK + run;
-    return unit / 4 * IN_BLOCK + (T::start(T::first_of_two(unit % 4) + i * T::MATE) + run * T::GAP) / FE_CUDA_CHUNK;
-}
-
-/* A piece of two rows of T; at: of its first byte in the row, whose chunk is the first of 128. */
-template <typename T>
-INLINE void multiply(const activations &a, const uchar *stage, uint32_t apart, uint32_t bytes, uint32_t at,
-                     float (&sum)[2]) {
-    uint32_t unit = lane_index(), from = at / T::BYTES * (T::BLOCK / FE_CUDA_CHUNK);
-    if (unit * (T::UNITS == 1 ? 2 * T::BYTES : T::BYTES / 4) >= bytes) return;
-    const uint4 *a_upper = a.upper + from, *a_lower = a.lower + from;
-    const float4 *a_scales = a.scales + from / 2;
-    unit32 w[2][2];
-#pragma unroll
-    for (int r = 0; r < 2; r++) two_units<T>(stage + r * apart, unit, w[r]);
-#pragma unroll
-    for (int run = 0; run < 2; run++) {
-        int upper[2] = {}, lower[2] = {};
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            uint32_t c = chunk_of_run<T>(unit, i, run);
-            dot(upper, lower, w[0][i].q + 4 * run, w[1][i].q + 4 * run, a_upper[chunk_at(c)], a_lower[chunk_at(c)]);
-            if (T::JOINED && i == 0) continue;
-            float4 scale = a_scales[scales_at(c)];
-            float offsets = T::JOINED ? scale.w : c % 2 ? scale.z : scale.y;
-#pragma unroll
-            for (int r = 0; r < 2; r++) {
-                sum[r] = fmaf(w[r][i].scale[run] * scale.x, (float)(upper[r] * 128 + lower[r]), sum[r]);
-                sum[r] = fmaf(w[r][i].offset[run], offsets, sum[r]);
-                upper[r] = lower[r] = 0;
-            }
-        }
-    }
-}
-
-/* Of one type, or of any. */
-template <typename T> struct of_type {
-    enum { MIXED = 0 };
-    static __device__ __forceinline__ uint32_t piece(const fe_cuda_token &, uint32_t) {
-        return FE_CUDA_TOKEN_PIECE / T::BLOCK * T::BYTES;
-    }
-    static __device__ __forceinline__ void multiply_piece(uint32_t, const activations &a, const uchar *stage,
-                                                          uint32_t apart, uint32_t bytes, uint32_t at,
-                                                          float (&sum)[2]) {
-        multiply<T>(a, stage, apart, bytes, at, sum);
-    }
-};
-struct of_any {
-    enum { MIXED = 1 };
-    static __device__ __forceinline__ uint32_t piece(const fe_cuda_token &p, uint32_t product) {
-        return p.piece_bytes[product];
-    }
-    static __device__ __forceinline__ void multiply_piece(uint32_t type, const activations &a, const uchar *stage,
-                                                          uint32_t apart, uint32_t bytes, uint32_t at,
-                                                          float (&sum)[2]) {
-        switch (type) {
-#define CASE(name) \
-    case FE_CUDA_TYPE_##name: multiply<name>(a, stage, apart, bytes, at, sum); break;
-            FE_CUDA_QUANTS(CASE)
-#undef CASE
-        }
-    }
-};
+/* ---- Sums ---- */
 
 /* Lanes 0 … 15 get the first row's sum, the others the second's. */
 INLINE float sum_of_row(const float (&sum)[2]) {
@@ -238,69 +225,81 @@ INLINE float sum_of_row(const float (&sum)[2]) {
     return x;
 }
 
-/* The result of row `row` of pair `pair`, whose units' sums are `units`; a thread has one of both rows, or the gated product of
- * them. */
-INLINE void finish(const fe_cuda_token &p, uint32_t pair, uint32_t row, uint32_t pieces, const float (*units)[2],
-                   float residual) {
-    uint32_t product = product_of(p, pair), first = pair - first_of(p, product), at = p.glu ? first : 2 * first + row;
-    float sum[2] = {};
-    for (uint32_t i = 0; i < pieces; i++) {
-        sum[0] += units[i][row];
-        if (p.glu) sum[1] += units[i][1];
-    }
-    if (at >= p.n[product]) return;
-    p.c[product][at] = p.glu ? gated(p.glu, sum[0], sum[1]) : sum[0];
-    if (p.residual) p.sum[at] = residual + sum[0];
+/* Thread number i's row of the block's pairs: of both it has one, or the gated product of them. Which product's, else none. */
+INLINE bool row_of(const fe_cuda_token &p, uint32_t i, uint32_t &product, uint32_t &row) {
+    uint32_t pair = pair_of(p.glu ? i : i / 2);
+    product = product_of(p, pair);
+    row = pair - first_of(p, product);
+    if (!p.glu) row = 2 * row + i % 2;
+    return row < p.n[product];
 }
 
-/* A round is of so many pairs that a thread has a row at most. */
+/* The results of a block's pairs. A warp's sums of a pair stand at the pair's number and its own: each warp but the first may share
+ * its first pair with those before it. */
+INLINE void finish(const fe_cuda_token &p, uint32_t own, uint32_t pieces, const float2 *sums, float factor,
+                   float residual) {
+    uint32_t each = p.glu ? 1 : 2, product, row;
+    float of_units = reciprocal((float)(own * pieces));
+    for (uint32_t i = threadIdx.x; i < own * each; i += THREADS) {
+        uint32_t pair = i / each, last = warp_of(of_units, pair * pieces + pieces - 1);
+        float sum[2] = {};
+        for (uint32_t warp = warp_of(of_units, pair * pieces); warp <= last; warp++) {
+            float2 both = sums[pair + warp];
+            sum[0] += both.x;
+            sum[1] += both.y;
+        }
+        sum[0] *= factor;
+        sum[1] *= factor;
+        if (!row_of(p, i, product, row)) continue;
+        float x = p.glu ? gated(p.glu, sum[0], sum[1]) : i % 2 ? sum[1] : sum[0];
+        p.c[product][row] = x;
+        if (p.residual) p.sum[row] = (i < THREADS ? residual : __ldcg(p.residual + row)) + x;
+    }
+}
+
+/* What a block has in shared memory: activations, sums of pairs, stages of weights. */
 template <typename K> static __device__ void token(const fe_cuda_token &p) {
     extern __shared__ uint4 memory[];
-    __shared__ float parts[FE_CUDA_WARP], sums[FE_CUDA_TOKEN_UNITS][2];
-    uint32_t rounded = (p.k + 511) / 512 * 512; /* chunks of 32 are turned about together */
-    activations a = {memory, memory + rounded / 16, (float4 *)(memory + rounded / 8)};
-    uchar *ring = (uchar *)(memory + rounded / 8 + rounded / 32) + warp_index() * p.stages * p.stage_bytes;
-    uint64_t once = read_once();
-    uint32_t pieces = (p.k + FE_CUDA_TOKEN_PIECE - 1) / FE_CUDA_TOKEN_PIECE;
-    uint32_t begin = (uint64_t)pairs(p) * blockIdx.x / gridDim.x,
-             end = (uint64_t)pairs(p) * (blockIdx.x + 1) / gridDim.x;
-    place ahead = {begin, warp_index()}, now;
-    while (ahead.piece >= pieces) {
-        ahead.piece -= pieces;
-        ahead.pair++;
-    }
-    now = ahead;
+    __shared__ float parts[FE_CUDA_WARP];
+    const uint32_t warp = __shfl_sync(ALL_LANES, warp_index(), 0); /* the same in all lanes, as the compiler sees */
+    uint32_t groups = (p.k + GROUP - 1) / GROUP, pieces = (p.k + FE_CUDA_TOKEN_PIECE - 1) / FE_CUDA_TOKEN_PIECE;
+    activations a = {(uchar *)memory, (int *)((uchar *)memory + groups * GROUP_BYTES), NULL};
+    a.scales = (float *)(a.sums + groups * GROUP_CHUNKS);
+    float2 *sums = (float2 *)(a.scales + groups * (GROUP / FE_CUDA_TOKEN_SCALED));
+    uchar *ring = (uchar *)(sums + p.sums) + warp * p.stages * p.stage_bytes;
+    uint32_t own = (pairs(p) - blockIdx.x + gridDim.x - 1) / gridDim.x, units = own * pieces;
+    uint32_t first = first_unit(units, warp), count = first_unit(units, warp + 1) - first;
+    uint32_t pair = first / pieces, piece = first % pieces;
+    cursor ahead = {.units = count, .pair = pair_of(pair), .piece = piece};
+    if (count) aim<K>(p, ahead);
 #pragma unroll 1
-    for (uint32_t i = 0; i < p.stages; i++) {
-        ask<K>(p, ahead, end, ring + i * p.stage_bytes, once);
-        advance(ahead, pieces);
+    for (uint32_t i = 0; i < p.stages; i++) ask<K>(p, ahead, pieces, ring + i * p.stage_bytes);
+    for (uint32_t i = threadIdx.x; i < p.sums; i += THREADS) sums[i] = make_float2(0.0f, 0.0f);
+    float factor = make_activations(p, a, parts), residual = 0.0f, sum[2] = {};
+    uint32_t product, row;
+    if (p.residual && threadIdx.x < 2 * own && row_of(p, threadIdx.x, product, row))
+        residual = __ldcg(p.residual + row);
+    uchar *stage = ring, *past = ring + p.stages * p.stage_bytes;
+    for (; count; count--) {
+        product = K::MIXED ? product_of(p, pair_of(pair)) : 0;
+        uint32_t bytes = K::piece(p, product);
+        wait_for_oldest(p.stages);
+        if (K::has(p, product, p.row_bytes[product] - piece * bytes))
+            K::multiply(p.type[product], a, stage, bytes, piece, sum);
+        __syncwarp();
+        ask<K>(p, ahead, pieces, stage);
+        stage += p.stage_bytes;
+        if (stage == past) stage = ring;
+        piece++;
+        if (piece < pieces && count > 1) continue;
+        float total = sum_of_row(sum);
+        if (lane_index() % 16 == 0) ((float *)(sums + pair + warp))[lane_index() / 16] = total;
+        sum[0] = sum[1] = 0.0f;
+        piece = 0;
+        pair++;
     }
-    make_activations(p, a, parts);
     __syncthreads();
-    uint32_t most = min(THREADS / 2, FE_CUDA_TOKEN_UNITS / pieces), stage = 0;
-    for (uint32_t first = begin; first < end; first += most) {
-        uint32_t last = min(first + most, end), pair = first + threadIdx.x / (p.glu ? 1 : 2),
-                 row = p.glu ? 0 : threadIdx.x % 2;
-        float residual = 0.0f;
-        if (p.residual && pair < last && 2 * pair + row < p.n[0]) residual = __ldcg(p.residual + 2 * pair + row);
-        for (; now.pair < last; advance(now, pieces)) {
-            uint32_t product = K::MIXED ? product_of(p, now.pair) : 0, piece = K::piece(p, product);
-            uint32_t at = now.piece * piece;
-            uchar *from = ring + stage * p.stage_bytes;
-            float sum[2] = {};
-            wait_for_oldest(p.stages);
-            K::multiply_piece(p.type[product], a, from, piece, min(piece, p.row_bytes[product] - at), at, sum);
-            __syncwarp();
-            ask<K>(p, ahead, end, from, once);
-            advance(ahead, pieces);
-            stage = stage + 1 == p.stages ? 0 : stage + 1;
-            float total = sum_of_row(sum);
-            if (lane_index() % 16 == 0) sums[(now.pair - first) * pieces + now.piece][lane_index() / 16] = total;
-        }
-        __syncthreads();
-        if (pair < last) finish(p, pair, row, pieces, sums + (pair - first) * pieces, residual);
-        __syncthreads();
-    }
+    finish(p, own, pieces, sums, factor, residual);
 }
 
 #define TOKEN(name, T) \
