@@ -90,11 +90,12 @@ void fe_angles_take(fe_angles *a, fe_angle_rows *r, const float *factors, const 
     size_t dims = r->params.dims;
     begin(a, &r->params, factors, positions, count);
     for (size_t i = 0; i < count; i++) {
-        float *out = a->data + i * dims, *row = r->data + (size_t)positions[i] * dims;
+        float *out = a->data + i * dims;
         if (positions[i] >= FE_ANGLE_ROWS) {
             fill_row(out, r, positions[i]);
             continue;
         }
+        float *row = r->data + (size_t)positions[i] * dims;
         if (!r->known[positions[i]]) fill_row(row, r, positions[i]);
         r->known[positions[i]] = true;
         memcpy(out, row, dims * sizeof *row);

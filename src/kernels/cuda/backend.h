@@ -152,7 +152,7 @@ typedef struct cuda_stream {
     size_t steps_count, encoded; /* encoded: so many of them are launches */
     cuda_launch *launches;
     size_t launches_count;
-    unsigned char *kept; /* host arrays of the ops that have not run, pinned; and their place on the device */
+    unsigned char *kept; /* host arrays of the ops that have not ended, pinned; and their place on the device */
     cu_address kept_address;
     size_t kept_bytes, kept_capacity, sent; /* sent: so many bytes are on their way there */
     cu_stream beside;                       /* what steps want behind those that are running comes this way, */

@@ -39,7 +39,8 @@ static bool is_wide(const cuda_stream *s, ferrum_type type, size_t k) {
 bool fe_cuda_gates(const cuda_stream *s, const ferrum_tensor *a, const ferrum_tensor *gate, const ferrum_tensor *up,
                    size_t rows) {
     return gate->type == up->type && gate->rows == up->rows && gate->slice_stride == up->slice_stride &&
-           is_fast(a, gate) && is_fast(a, up) && (rows <= FE_CUDA_GEMV_TOKENS || is_wide(s, gate->type, a->cols));
+           gate->row_stride == up->row_stride && is_fast(a, gate) && is_fast(a, up) &&
+           (rows <= FE_CUDA_GEMV_TOKENS || is_wide(s, gate->type, a->cols));
 }
 
 /* From two rows an expert on, on average. */
@@ -165,7 +166,7 @@ static token_plan plan_token(const cuda_device *dev, const fe_op *op) {
     for (size_t i = 0; i < op->u.matmul.count; i++) pairs += cuda_groups(op->u.matmul.w[i].rows, 2);
     size_t units = pairs * cuda_groups(k, FE_CUDA_TOKEN_PIECE);
     token_plan plan = {.blocks = fe_min(dev->multiprocessors, fe_min(cuda_groups(units, LEAST), pairs))};
-    plan.blocks = fe_max(plan.blocks, cuda_groups(pairs, FE_CUDA_TOKEN_PAIRS));
+    plan.blocks = fe_max(fe_max(plan.blocks, cuda_groups(pairs, FE_CUDA_TOKEN_PAIRS)), 1);
     plan.sums = fe_round_up(cuda_groups(pairs, plan.blocks) + FE_CUDA_TOKEN_WARPS, 2);
     size_t taken = cuda_groups(k, FE_CUDA_TOKEN_GROUP) * OF_GROUP + plan.sums * 2 * sizeof(float);
     if (stage_bytes && taken < dev->token_shared)
@@ -173,16 +174,19 @@ static token_plan plan_token(const cuda_device *dev, const fe_op *op) {
     return plan;
 }
 
-/* Copies are of 16 bytes. */
+/* Copies are of 16 bytes; from a block's pair of rows to its next one it is as far as 32 bits tell, and further on. */
 bool fe_cuda_is_token(const cuda_stream *s, const fe_op *op) {
     const ferrum_tensor *a = &op->a;
     if (op->kind != FE_OP_MATMUL || a->rows != 1 || a->cols % 256 != 0 || a->offset % 16 != 0) return false;
+    token_plan plan = plan_token(s->device, op);
     for (size_t i = 0; i < op->u.matmul.count; i++) {
         const ferrum_tensor *w = &op->u.matmul.w[i];
-        if (is_float(w->type) || (w->offset | w->row_stride | ferrum_row_bytes(w->type, w->cols)) % 16 != 0)
+        size_t row = ferrum_row_bytes(w->type, w->cols);
+        if (is_float(w->type) || (w->offset | w->row_stride | row) % 16 != 0 || w->row_stride < row ||
+            w->row_stride > UINT32_MAX / 2 / plan.blocks)
             return false;
     }
-    return plan_token(s->device, op).stages >= 2;
+    return plan.stages >= 2;
 }
 
 static bool apart_from_all(const fe_op *op, const ferrum_tensor *x) {

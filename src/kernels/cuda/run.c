@@ -1,5 +1,5 @@
-/* Launches, run. A list of the same kernels as the one before becomes a graph, which the driver starts at once; where parameters
- * differ from those that it holds, they are changed in place. */
+/* Launches, run. A list of the same kernels as the one before, as the first part or as the rest, becomes a graph, which the driver starts
+ * at once; where parameters differ from those that it holds, they are changed in place. */
 #include "kernels/cuda/backend.h"
 
 #include <string.h>

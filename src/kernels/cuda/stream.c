@@ -86,10 +86,14 @@ static bool send(cuda_stream *s) {
     size_t from = s->sent, bytes = s->kept_bytes - from;
     s->sent = s->kept_bytes;
     if (bytes == 0) return true;
-    return check(s, cu->upload(s->kept_address + from, s->kept + from, bytes, s->running ? s->beside : s->stream),
-                 "an upload") &&
-           (!s->running || (check(s, cu->event_record(s->brought, s->beside), "an upload") &&
-                            check(s, cu->stream_follow(s->stream, s->brought, 0), "an upload")));
+    cu_stream way = s->running ? s->beside : s->stream;
+    if (!check(s, cu->upload(s->kept_address + from, s->kept + from, bytes, way), "an upload")) return false;
+    if (!s->running) return true;
+    if (check(s, cu->event_record(s->brought, s->beside), "an upload") &&
+        check(s, cu->stream_follow(s->stream, s->brought, 0), "an upload"))
+        return true;
+    cu->stream_wait(s->beside); /* nothing else would */
+    return false;
 }
 
 /* Begins what is recorded, as long as so many steps are left. */
