@@ -165,6 +165,46 @@ static void early(void **state) {
     assert_clean();
 }
 
+/* Launches that gate, up and what follows on them take with one token, the rows of each so far apart. */
+static size_t gate_launches(ferrum_stream *stream, ferrum_buffer *buffer, size_t gate_stride, size_t up_stride) {
+    enum { K = 256, ROWS = 600 };
+    ferrum_error err = {0};
+    ferrum_tensor a = ferrum_tensor_view(buffer, 0, FERRUM_F32, 1, K),
+                  c[] = {ferrum_tensor_view(buffer, 4096, FERRUM_F32, 1, ROWS),
+                         ferrum_tensor_view(buffer, 8192, FERRUM_F32, 1, ROWS)},
+                  w[] = {ferrum_tensor_view(buffer, 1 << 16, FERRUM_Q4_K, ROWS, K),
+                         ferrum_tensor_view(buffer, 1 << 18, FERRUM_Q4_K, ROWS, K)};
+    w[0].row_stride = gate_stride;
+    w[1].row_stride = up_stride;
+    driver->count = (standin_counts){0};
+    ferrum_matmul_many(stream, 2, c, &a, w, FERRUM_USUAL);
+    ferrum_swiglu(stream, &c[0], &c[0], &c[1]);
+    if (ferrum_stream_wait(stream, &err)) fail_msg("%s", err.message);
+    return driver->count.launches;
+}
+
+/* One kernel does it where rows stand in both as far apart as they are long, or further; it is not asked to go back, nor to two
+ * distances. */
+static void strides(void **state) {
+    (void)state;
+    enum { ROW = 144 };
+    ferrum_device *device = NULL;
+    ferrum_stream *stream = NULL;
+    ferrum_buffer *buffer = NULL;
+    ferrum_error err = {0};
+    if (ferrum_device_open(&device, "cuda", NULL, &err) || ferrum_stream_open(&stream, device, &err) ||
+        ferrum_buffer_new(&buffer, device, 1 << 20, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(gate_launches(stream, buffer, ROW, ROW), 1);
+    assert_int_equal(gate_launches(stream, buffer, ROW + 16, ROW + 16), 1);
+    assert_in_range(gate_launches(stream, buffer, ROW, ROW + 16), 2, 4);
+    assert_in_range(gate_launches(stream, buffer, 0, 0), 2, 4);
+    ferrum_buffer_free(buffer);
+    ferrum_stream_close(stream);
+    ferrum_device_close(device);
+    assert_clean();
+}
+
 /* A list that comes back is a graph, also where a single launch runs in between, as where all logits are fetched. */
 static void between(void **state) {
     (void)state;
@@ -341,6 +381,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(opening), cmocka_unit_test(memory), cmocka_unit_test(planning),
                                        cmocka_unit_test(running), cmocka_unit_test(token),  cmocka_unit_test(prompt),
                                        cmocka_unit_test(pages),   cmocka_unit_test(early),  cmocka_unit_test(between),
-                                       cmocka_unit_test(angles)};
+                                       cmocka_unit_test(angles),  cmocka_unit_test(strides)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
