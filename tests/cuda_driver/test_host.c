@@ -133,53 +133,68 @@ static void pages(void **state) {
     assert_clean();
 }
 
+/* A device with a stream, and a buffer of so many bytes. */
+typedef struct bed {
+    ferrum_device *device;
+    ferrum_stream *stream;
+    ferrum_buffer *buffer;
+} bed;
+
+static bed open_bed(size_t bytes) {
+    bed on = {0};
+    ferrum_error err = {0};
+    if (ferrum_device_open(&on.device, "cuda", NULL, &err) || ferrum_stream_open(&on.stream, on.device, &err) ||
+        ferrum_buffer_new(&on.buffer, on.device, bytes, &err))
+        fail_msg("%s", err.message);
+    return on;
+}
+
+static void close_bed(bed *on) {
+    ferrum_stream_close(on->stream);
+    ferrum_buffer_free(on->buffer);
+    ferrum_device_close(on->device);
+    assert_clean();
+}
+
 /* The first of many ops begin while the others are being recorded, and soon each part is a graph. */
 static void early(void **state) {
     (void)state;
     enum { OPS = 100, ROUNDS = 4 };
-    ferrum_device *device = NULL;
-    ferrum_stream *stream = NULL;
-    ferrum_buffer *buffer = NULL;
     ferrum_error err = {0};
-    if (ferrum_device_open(&device, "cuda", NULL, &err) || ferrum_stream_open(&stream, device, &err) ||
-        ferrum_buffer_new(&buffer, device, 2 * sizeof(float), &err))
-        fail_msg("%s", err.message);
-    ferrum_tensor a = ferrum_tensor_view(buffer, 0, FERRUM_F32, 1, 1),
-                  b = ferrum_tensor_view(buffer, 4, FERRUM_F32, 1, 1);
+    bed on = open_bed(2 * sizeof(float));
+    ferrum_tensor a = ferrum_tensor_view(on.buffer, 0, FERRUM_F32, 1, 1),
+                  b = ferrum_tensor_view(on.buffer, 4, FERRUM_F32, 1, 1);
     for (int round = 0; round < ROUNDS; round++) {
         driver->count = (standin_counts){0};
-        for (int i = 0; i < OPS; i++) ferrum_add(stream, &a, &a, &b);
+        for (int i = 0; i < OPS; i++) ferrum_add(on.stream, &a, &a, &b);
         assert_in_range(driver->count.launches + driver->count.graph_nodes, 1, OPS - 1);
-        if (ferrum_stream_wait(stream, &err)) fail_msg("%s", err.message);
+        if (ferrum_stream_wait(on.stream, &err)) fail_msg("%s", err.message);
         assert_int_equal(driver->count.launches + driver->count.graph_nodes, OPS);
         assert_int_equal(driver->count.graphs_made, round == 1 ? 2 : 0);
         assert_int_equal(driver->count.graph_launches, round >= 1 ? 2 : 0);
     }
     driver->failing_launches = 1;
-    for (int i = 0; i < OPS; i++) ferrum_add(stream, &a, &a, &b);
-    assert_int_equal(ferrum_stream_wait(stream, &err), FERRUM_EDEVICE);
-    for (int i = 0; i < OPS; i++) ferrum_add(stream, &a, &a, &b);
-    ferrum_stream_close(stream); /* what has begun ends first */
-    ferrum_buffer_free(buffer);
-    ferrum_device_close(device);
-    assert_clean();
+    for (int i = 0; i < OPS; i++) ferrum_add(on.stream, &a, &a, &b);
+    assert_int_equal(ferrum_stream_wait(on.stream, &err), FERRUM_EDEVICE);
+    for (int i = 0; i < OPS; i++) ferrum_add(on.stream, &a, &a, &b);
+    close_bed(&on); /* what has begun ends first */
 }
 
 /* Launches that gate, up and what follows on them take with one token, the rows of each so far apart. */
-static size_t gate_launches(ferrum_stream *stream, ferrum_buffer *buffer, size_t gate_stride, size_t up_stride) {
+static size_t gate_launches(const bed *on, size_t gate_stride, size_t up_stride) {
     enum { K = 256, ROWS = 600 };
     ferrum_error err = {0};
-    ferrum_tensor a = ferrum_tensor_view(buffer, 0, FERRUM_F32, 1, K),
-                  c[] = {ferrum_tensor_view(buffer, 4096, FERRUM_F32, 1, ROWS),
-                         ferrum_tensor_view(buffer, 8192, FERRUM_F32, 1, ROWS)},
-                  w[] = {ferrum_tensor_view(buffer, 1 << 16, FERRUM_Q4_K, ROWS, K),
-                         ferrum_tensor_view(buffer, 1 << 18, FERRUM_Q4_K, ROWS, K)};
+    ferrum_tensor a = ferrum_tensor_view(on->buffer, 0, FERRUM_F32, 1, K),
+                  c[] = {ferrum_tensor_view(on->buffer, 4096, FERRUM_F32, 1, ROWS),
+                         ferrum_tensor_view(on->buffer, 8192, FERRUM_F32, 1, ROWS)},
+                  w[] = {ferrum_tensor_view(on->buffer, 1 << 16, FERRUM_Q4_K, ROWS, K),
+                         ferrum_tensor_view(on->buffer, 1 << 18, FERRUM_Q4_K, ROWS, K)};
     w[0].row_stride = gate_stride;
     w[1].row_stride = up_stride;
     driver->count = (standin_counts){0};
-    ferrum_matmul_many(stream, 2, c, &a, w, FERRUM_USUAL);
-    ferrum_swiglu(stream, &c[0], &c[0], &c[1]);
-    if (ferrum_stream_wait(stream, &err)) fail_msg("%s", err.message);
+    ferrum_matmul_many(on->stream, 2, c, &a, w, FERRUM_USUAL);
+    ferrum_swiglu(on->stream, &c[0], &c[0], &c[1]);
+    if (ferrum_stream_wait(on->stream, &err)) fail_msg("%s", err.message);
     return driver->count.launches;
 }
 
@@ -188,48 +203,31 @@ static size_t gate_launches(ferrum_stream *stream, ferrum_buffer *buffer, size_t
 static void strides(void **state) {
     (void)state;
     enum { ROW = 144 };
-    ferrum_device *device = NULL;
-    ferrum_stream *stream = NULL;
-    ferrum_buffer *buffer = NULL;
-    ferrum_error err = {0};
-    if (ferrum_device_open(&device, "cuda", NULL, &err) || ferrum_stream_open(&stream, device, &err) ||
-        ferrum_buffer_new(&buffer, device, 1 << 20, &err))
-        fail_msg("%s", err.message);
-    assert_int_equal(gate_launches(stream, buffer, ROW, ROW), 1);
-    assert_int_equal(gate_launches(stream, buffer, ROW + 16, ROW + 16), 1);
-    assert_in_range(gate_launches(stream, buffer, ROW, ROW + 16), 2, 4);
-    assert_in_range(gate_launches(stream, buffer, 0, 0), 2, 4);
-    ferrum_buffer_free(buffer);
-    ferrum_stream_close(stream);
-    ferrum_device_close(device);
-    assert_clean();
+    bed on = open_bed(1 << 20);
+    assert_int_equal(gate_launches(&on, ROW, ROW), 1);
+    assert_int_equal(gate_launches(&on, ROW + 16, ROW + 16), 1);
+    assert_in_range(gate_launches(&on, ROW, ROW + 16), 2, 4);
+    assert_in_range(gate_launches(&on, 0, 0), 2, 4);
+    close_bed(&on);
 }
 
 /* A list that comes back is a graph, also where a single launch runs in between, as where all logits are fetched. */
 static void between(void **state) {
     (void)state;
-    ferrum_device *device = NULL;
-    ferrum_stream *stream = NULL;
-    ferrum_buffer *buffer = NULL;
     ferrum_error err = {0};
-    if (ferrum_device_open(&device, "cuda", NULL, &err) || ferrum_stream_open(&stream, device, &err) ||
-        ferrum_buffer_new(&buffer, device, 2 * sizeof(float), &err))
-        fail_msg("%s", err.message);
-    ferrum_tensor a = ferrum_tensor_view(buffer, 0, FERRUM_F32, 1, 1),
-                  b = ferrum_tensor_view(buffer, 4, FERRUM_F32, 1, 1);
+    bed on = open_bed(2 * sizeof(float));
+    ferrum_tensor a = ferrum_tensor_view(on.buffer, 0, FERRUM_F32, 1, 1),
+                  b = ferrum_tensor_view(on.buffer, 4, FERRUM_F32, 1, 1);
     driver->count = (standin_counts){0};
     for (int round = 0; round < 2; round++) {
-        ferrum_add(stream, &a, &a, &b);
-        ferrum_add(stream, &a, &a, &b);
-        if (ferrum_stream_wait(stream, &err)) fail_msg("%s", err.message);
-        ferrum_scale(stream, &b, &a, 1, 0);
-        if (ferrum_stream_wait(stream, &err)) fail_msg("%s", err.message);
+        ferrum_add(on.stream, &a, &a, &b);
+        ferrum_add(on.stream, &a, &a, &b);
+        if (ferrum_stream_wait(on.stream, &err)) fail_msg("%s", err.message);
+        ferrum_scale(on.stream, &b, &a, 1, 0);
+        if (ferrum_stream_wait(on.stream, &err)) fail_msg("%s", err.message);
     }
     assert_int_equal(driver->count.graph_launches, 1);
-    ferrum_buffer_free(buffer);
-    ferrum_stream_close(stream);
-    ferrum_device_close(device);
-    assert_clean();
+    close_bed(&on);
 }
 
 /* Rows that are kept are those that are worked out, to the bit, whether they were there or not. */
@@ -349,26 +347,18 @@ static void planning(void **state) {
 /* The stream says so, once, and works again. */
 static void running(void **state) {
     (void)state;
-    ferrum_device *device = NULL;
-    ferrum_stream *stream = NULL;
-    ferrum_buffer *buffer = NULL;
     ferrum_error err = {0};
-    if (ferrum_device_open(&device, "cuda", NULL, &err) || ferrum_stream_open(&stream, device, &err) ||
-        ferrum_buffer_new(&buffer, device, 3 * sizeof(float), &err))
-        fail_msg("%s", err.message);
-    ferrum_tensor a = ferrum_tensor_view(buffer, 0, FERRUM_F32, 1, 1),
-                  b = ferrum_tensor_view(buffer, 4, FERRUM_F32, 1, 1),
-                  c = ferrum_tensor_view(buffer, 8, FERRUM_F32, 1, 1);
+    bed on = open_bed(3 * sizeof(float));
+    ferrum_tensor a = ferrum_tensor_view(on.buffer, 0, FERRUM_F32, 1, 1),
+                  b = ferrum_tensor_view(on.buffer, 4, FERRUM_F32, 1, 1),
+                  c = ferrum_tensor_view(on.buffer, 8, FERRUM_F32, 1, 1);
     driver->failing_launches = 1;
-    ferrum_add(stream, &c, &a, &b);
-    assert_int_equal(ferrum_stream_wait(stream, &err), FERRUM_EDEVICE);
+    ferrum_add(on.stream, &c, &a, &b);
+    assert_int_equal(ferrum_stream_wait(on.stream, &err), FERRUM_EDEVICE);
     assert_non_null(strstr(err.message, "unspecified launch failure"));
-    ferrum_add(stream, &c, &a, &b);
-    if (ferrum_stream_wait(stream, &err)) fail_msg("%s", err.message);
-    ferrum_buffer_free(buffer);
-    ferrum_stream_close(stream);
-    ferrum_device_close(device);
-    assert_clean();
+    ferrum_add(on.stream, &c, &a, &b);
+    if (ferrum_stream_wait(on.stream, &err)) fail_msg("%s", err.message);
+    close_bed(&on);
 }
 
 int main(void) {

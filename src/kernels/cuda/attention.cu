@@ -62,7 +62,7 @@ INLINE uint32_t end_of_split(const few_work &w, uint32_t split) {
 template <typename C> INLINE void ask_for_cache(const fe_cuda_attention &p, const few_work &w) {
     enum { LINE = 128 };
     uint32_t bytes = p.head_dim * C::BYTES, lines = (bytes + LINE - 1) / LINE;
-    uint32_t begin = w.seen.first + blockIdx.z * w.seen.size, end = min(begin + w.seen.size, w.seen.last + 1);
+    uint32_t begin = first_of_split(w, blockIdx.z), end = end_of_split(w, blockIdx.z);
     for (uint32_t i = threadIdx.x; begin < end && i < (end - begin) * lines; i += blockDim.x) {
         uint64_t from = (uint64_t)cache_row(w.span, begin + i / lines) * bytes + i % lines * LINE;
         asm volatile("prefetch.global.L2 [%0];" ::"l"(w.k + from));

@@ -64,32 +64,21 @@ struct dots {
     __device__ __forceinline__ int value(int row) const { return upper[row] * 128 + lower[row]; }
 };
 
-/* The weights' bytes are signed. */
-INLINE void dot(dots &sum, const uint32_t *q0, const uint32_t *q1, uint4 upper, uint4 lower) {
-    const uint32_t h[4] = {upper.x, upper.y, upper.z, upper.w}, l[4] = {lower.x, lower.y, lower.z, lower.w};
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        sum.upper[0] = __dp4a((int)q0[i], (int)h[i], sum.upper[0]);
-        sum.upper[1] = __dp4a((int)q1[i], (int)h[i], sum.upper[1]);
-        sum.lower[0] = __dp4a((int)q0[i], (int)l[i], sum.lower[0]);
-        sum.lower[1] = __dp4a((int)q1[i], (int)l[i], sum.lower[1]);
-    }
-}
-
-/* They are not. */
-INLINE int dot_unsigned(uint32_t q, uint32_t x, int sum) {
+/* Of four bytes of weights, which are signed or not, and of activations. */
+template <bool SIGNED> INLINE int dot_four(uint32_t q, uint32_t x, int sum) {
+    if (SIGNED) return __dp4a((int)q, (int)x, sum);
     int out;
     asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(out) : "r"(q), "r"(x), "r"(sum));
     return out;
 }
-INLINE void dot_unsigned(dots &sum, const uint32_t *q0, const uint32_t *q1, uint4 upper, uint4 lower) {
+template <bool SIGNED> INLINE void dot(dots &sum, const uint32_t *q0, const uint32_t *q1, uint4 upper, uint4 lower) {
     const uint32_t h[4] = {upper.x, upper.y, upper.z, upper.w}, l[4] = {lower.x, lower.y, lower.z, lower.w};
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        sum.upper[0] = dot_unsigned(q0[i], h[i], sum.upper[0]);
-        sum.upper[1] = dot_unsigned(q1[i], h[i], sum.upper[1]);
-        sum.lower[0] = dot_unsigned(q0[i], l[i], sum.lower[0]);
-        sum.lower[1] = dot_unsigned(q1[i], l[i], sum.lower[1]);
+        sum.upper[0] = dot_four<SIGNED>(q0[i], h[i], sum.upper[0]);
+        sum.upper[1] = dot_four<SIGNED>(q1[i], h[i], sum.upper[1]);
+        sum.lower[0] = dot_four<SIGNED>(q0[i], l[i], sum.lower[0]);
+        sum.lower[1] = dot_four<SIGNED>(q1[i], l[i], sum.lower[1]);
     }
 }
 
@@ -118,7 +107,7 @@ template <typename T> struct piece_of {
 #pragma unroll
             for (int run = 0; run < 2; run++) {
                 int j = i * UNIT + run * RUN;
-                dot(both, w[0][i].q + 4 * run, w[1][i].q + 4 * run, x.upper(j), x.lower(j));
+                dot<true>(both, w[0][i].q + 4 * run, w[1][i].q + 4 * run, x.upper(j), x.lower(j));
                 if (ONE && run == 0) continue; /* one scale for both */
                 float offsets = (float)(ONE ? x.sum_of_two(j - 1) : x.sum(j));
 #pragma unroll
@@ -161,8 +150,8 @@ template <bool FIFTH> struct piece_of_k {
         }
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            dot(lows, low[0] + 4 * j, low[1] + 4 * j, x.upper(j), x.lower(j));
-            dot_unsigned(highs, high[0] + 4 * j, high[1] + 4 * j, x.upper(j + 2), x.lower(j + 2));
+            dot<true>(lows, low[0] + 4 * j, low[1] + 4 * j, x.upper(j), x.lower(j));
+            dot<false>(highs, high[0] + 4 * j, high[1] + 4 * j, x.upper(j + 2), x.lower(j + 2));
         }
         int first = x.sum_of_two(0), second = x.sum_of_two(2);
 #pragma unroll
@@ -207,7 +196,7 @@ template <> struct piece_of<Q6_K> {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             dots both = {};
-            dot(both, q[0][j], q[1][j], x.upper(j), x.lower(j));
+            dot<true>(both, q[0][j], q[1][j], x.upper(j), x.lower(j));
             for (int r = 0; r < 2; r++) part[r] = fmaf(scale[r][j], (float)both.value(r), part[r]);
         }
 #pragma unroll

@@ -154,6 +154,7 @@ static uint32_t stage_bytes_of(const fe_op *op) {
  * whole groups. A block has as many pairs of rows as another, or one more; its warps that share a pair have a sum each. */
 typedef struct token_plan {
     size_t blocks, sums, stages;
+    uint32_t stage_bytes;
 } token_plan;
 
 static token_plan plan_token(const cuda_device *dev, const fe_op *op) {
@@ -162,15 +163,17 @@ static token_plan plan_token(const cuda_device *dev, const fe_op *op) {
         OF_GROUP = 2 * FE_CUDA_TOKEN_GROUP + FE_CUDA_TOKEN_GROUP / FE_CUDA_CHUNK * 4 +
                    FE_CUDA_TOKEN_GROUP / FE_CUDA_TOKEN_SCALED * 4
     };
-    size_t pairs = 0, k = op->a.cols, stage_bytes = stage_bytes_of(op);
+    size_t pairs = 0, k = op->a.cols;
     for (size_t i = 0; i < op->u.matmul.count; i++) pairs += cuda_groups(op->u.matmul.w[i].rows, 2);
     size_t units = pairs * cuda_groups(k, FE_CUDA_TOKEN_PIECE);
-    token_plan plan = {.blocks = fe_min(dev->multiprocessors, fe_min(cuda_groups(units, LEAST), pairs))};
+    token_plan plan = {.blocks = fe_min(dev->multiprocessors, fe_min(cuda_groups(units, LEAST), pairs)),
+                       .stage_bytes = stage_bytes_of(op)};
     plan.blocks = fe_max(fe_max(plan.blocks, cuda_groups(pairs, FE_CUDA_TOKEN_PAIRS)), 1);
     plan.sums = fe_round_up(cuda_groups(pairs, plan.blocks) + FE_CUDA_TOKEN_WARPS, 2);
     size_t taken = cuda_groups(k, FE_CUDA_TOKEN_GROUP) * OF_GROUP + plan.sums * 2 * sizeof(float);
-    if (stage_bytes && taken < dev->token_shared)
-        plan.stages = fe_min((dev->token_shared - taken) / FE_CUDA_TOKEN_WARPS / stage_bytes, FE_CUDA_TOKEN_STAGES);
+    if (plan.stage_bytes && taken < dev->token_shared)
+        plan.stages =
+            fe_min((dev->token_shared - taken) / FE_CUDA_TOKEN_WARPS / plan.stage_bytes, FE_CUDA_TOKEN_STAGES);
     return plan;
 }
 
@@ -216,6 +219,7 @@ bool fe_cuda_takes_residual(const cuda_stream *s, const fe_op *op, const fe_op *
 void fe_cuda_encode_token(cuda_stream *s, const fe_op *op, const fe_op *norm, const fe_op *add, unsigned glu) {
     const ferrum_tensor *c = op->u.matmul.c, *w = op->u.matmul.w;
     size_t k = op->a.cols, end = 0;
+    token_plan plan = plan_token(s->device, op);
     fe_cuda_token p = {.x = fe_cuda_at(s, norm ? &norm->a : &op->a),
                        .norm = norm ? fe_cuda_at(s, &norm->b) : 0,
                        .normed = norm ? fe_cuda_at(s, &norm->out) : 0,
@@ -223,11 +227,10 @@ void fe_cuda_encode_token(cuda_stream *s, const fe_op *op, const fe_op *norm, co
                        .sum = add ? fe_cuda_at(s, &add->out) : 0,
                        .k = (uint32_t)k,
                        .glu = glu,
-                       .stage_bytes = stage_bytes_of(op),
+                       .stages = (uint32_t)plan.stages,
+                       .stage_bytes = plan.stage_bytes,
+                       .sums = (uint32_t)plan.sums,
                        .eps = norm ? norm->u.eps : 0};
-    token_plan plan = plan_token(s->device, op);
-    p.stages = (uint32_t)plan.stages;
-    p.sums = (uint32_t)plan.sums;
     for (size_t i = 0; i < FE_CUDA_PRODUCTS; i++) {
         size_t j = fe_min(i, op->u.matmul.count - 1);
         p.w[i] = fe_cuda_at(s, &w[j]);

@@ -186,8 +186,8 @@ template <typename K> INLINE void ask(const fe_cuda_token &p, cursor &c, uint32_
         for (uint32_t i = 0; i < STEPS; i++) {
             if (i * STEP >= (K::MIXED ? bytes : piece)) break;
             if (lane_index() * 16 + i * STEP >= bytes) continue;
-            copy_weights(to + i * STEP, c.first + i * STEP);
-            copy_weights(to + piece + i * STEP, second + i * STEP);
+            copy_async(to + i * STEP, c.first + i * STEP, true);
+            copy_async(to + piece + i * STEP, second + i * STEP, true);
         }
         c.first += bytes;
         c.row_bytes -= bytes;
