@@ -1,8 +1,8 @@
 # The CUDA backend: its host code, which opens the driver's library at run time, and its kernels as compressed fat binaries: machine
-# code for the architectures below, and PTX that the driver compiles for others from 9.0 on. gemm_wide is of compute capability 9.0 alone.
+# code for the architectures below, and PTX that the driver compiles for others from 9.0 on. those of *_wide are of compute capability 9.0 alone.
 include(cmake/embed.cmake)
 set(FERRUM_CUDA_ARCHITECTURES 80 90 120 CACHE STRING "Architectures that the CUDA kernels are compiled for")
-set(FERRUM_CUDA_MODULES vector pack token gemv gemm gemm_wide attention moe top)
+set(FERRUM_CUDA_MODULES vector pack token gemv gemm gemm_wide attention attention_wide moe top)
 file(GLOB FERRUM_CUDA_HOST CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.c)
 file(GLOB FERRUM_CUDA_HEADERS CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.cuh
   ${PROJECT_SOURCE_DIR}/src/kernels/cuda/shared.h)
@@ -22,7 +22,7 @@ function(ferrum_cuda_modules out)
   foreach(module IN LISTS FERRUM_CUDA_MODULES)
     set(source ${PROJECT_SOURCE_DIR}/src/kernels/cuda/${module}.cu)
     set(code ${all})
-    if(module STREQUAL gemm_wide)
+    if(module MATCHES "_wide$")
       set(code -gencode arch=compute_90a,code=sm_90a)
     endif()
     add_custom_command(OUTPUT ${folder}/${module}.c

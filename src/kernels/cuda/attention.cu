@@ -374,20 +374,6 @@ template <int DIM> INLINE uint32_t tile_at(uint32_t row, uint32_t chunk) {
     return row * DIM + (chunk ^ ((row & 1) << 2 | (row >> 1 & 3))) * 8;
 }
 
-/* A chunk of a cache's row to a tile, in the background where it is of halves already; zeros where it is not `in`. */
-template <typename C>
-INLINE void load_chunk(__half *to, const fe_cuda_span &span, const uchar *slice, uint32_t position, uint32_t dim,
-                       uint32_t at, bool in) {
-    *(uint4 *)to =
-        in ? load_halves<C>(slice, span.positions, cache_row(span, position), dim, at) : make_uint4(0, 0, 0, 0);
-}
-template <>
-__device__ __forceinline__ void load_chunk<from_f16>(__half *to, const fe_cuda_span &span, const uchar *slice,
-                                                     uint32_t position, uint32_t dim, uint32_t at, bool in) {
-    copy_async(to, in ? (const __half *)slice + (uint64_t)cache_row(span, position) * dim + at : (const __half *)slice,
-               in);
-}
-
 /* FE_CUDA_FLASH_KEYS positions of a cache from `first` on as halves, zeros from `end` on and past the head's dimension. */
 template <typename C, int DIM>
 INLINE void load_tile(__half *tile, const fe_cuda_span &span, const uchar *slice, uint32_t first, uint32_t end,
@@ -395,8 +381,9 @@ INLINE void load_tile(__half *tile, const fe_cuda_span &span, const uchar *slice
 #pragma unroll 4
     for (uint32_t i = threadIdx.x; i < FE_CUDA_FLASH_KEYS * DIM / 8; i += blockDim.x) {
         uint32_t row = i / (DIM / 8), at = i % (DIM / 8);
-        load_chunk<C>(tile + tile_at<DIM>(row, at), span, slice, first + row, dim, at * 8,
-                      first + row < end && at * 8 < dim);
+        bool in = first + row < end && at * 8 < dim;
+        bring<C>(tile + tile_at<DIM>(row, at), slice, span.positions, in ? cache_row(span, first + row) : 0, dim,
+                 at * 8, in);
     }
 }
 

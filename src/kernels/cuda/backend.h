@@ -13,52 +13,55 @@
 #include <stdatomic.h>
 
 /* The kernels' modules, fat binaries in the library. */
-#define CUDA_MODULES(X) X(vector) X(pack) X(token) X(gemv) X(gemm) X(gemm_wide) X(attention) X(moe) X(top)
+#define CUDA_MODULES(X) \
+    X(vector) X(pack) X(token) X(gemv) X(gemm) X(gemm_wide) X(attention) X(attention_wide) X(moe) X(top)
 
 #define CUDA_MODULE_NAME(name) CUDA_MODULE_##name,
 typedef enum cuda_module { CUDA_MODULES(CUDA_MODULE_NAME) CUDA_MODULE_COUNT } cuda_module;
 #undef CUDA_MODULE_NAME
 
 /* X(kind, module, name), "%s" being a type's: functions are kept by kind and type. */
-#define CUDA_KERNELS(X)                                  \
-    X(CUDA_EMBED, vector, "embed_%s")                    \
-    X(CUDA_UNPACK, vector, "unpack_%s")                  \
-    X(CUDA_HEADS, vector, "heads_%s")                    \
-    X(CUDA_RMS_NORM, vector, "rms_norm")                 \
-    X(CUDA_RMS_NORM_QUADS, vector, "rms_norm_quads")     \
-    X(CUDA_LAYER_NORM, vector, "layer_norm")             \
-    X(CUDA_GELU, vector, "gelu_exact")                   \
-    X(CUDA_ADD, vector, "add")                           \
-    X(CUDA_SWIGLU, vector, "swiglu")                     \
-    X(CUDA_GEGLU, vector, "geglu")                       \
-    X(CUDA_SCALE, vector, "scale")                       \
-    X(CUDA_ARGMAX, vector, "argmax")                     \
-    X(CUDA_TOP, top, "top")                              \
-    X(CUDA_PACK_INTS, pack, "pack_ints")                 \
-    X(CUDA_PACK_HALFS, pack, "pack_halfs")               \
-    X(CUDA_TOKEN, token, "token_%s")                     \
-    X(CUDA_TOKEN_ANY, token, "token_any")                \
-    X(CUDA_PLAIN, gemv, "plain_%s")                      \
-    X(CUDA_GEMV_1, gemv, "gemv_%s_1")                    \
-    X(CUDA_GEMV_4, gemv, "gemv_%s_4")                    \
-    X(CUDA_GEMM_8, gemm, "gemm_%s_8")                    \
-    X(CUDA_GEMM_16, gemm, "gemm_%s_16")                  \
-    X(CUDA_GEMM_32, gemm, "gemm_%s_32")                  \
-    X(CUDA_WIDE_16, gemm_wide, "gemm_wide_%s_16")        \
-    X(CUDA_WIDE_32, gemm_wide, "gemm_wide_%s_32")        \
-    X(CUDA_WIDE_64, gemm_wide, "gemm_wide_%s_64")        \
-    X(CUDA_WIDE_128, gemm_wide, "gemm_wide_%s_128")      \
-    X(CUDA_WIDE_256, gemm_wide, "gemm_wide_%s_256")      \
-    X(CUDA_FEW_64, attention, "attention_few_%s_8")      \
-    X(CUDA_FEW_128, attention, "attention_few_%s_16")    \
-    X(CUDA_FEW_256, attention, "attention_few_%s_32")    \
-    X(CUDA_MANY_64, attention, "attention_many_%s_64")   \
-    X(CUDA_MANY_128, attention, "attention_many_%s_128") \
-    X(CUDA_MANY_256, attention, "attention_many_%s_256") \
-    X(CUDA_ROUTE, moe, "moe_route")                      \
-    X(CUDA_SORT, moe, "sort_experts")                    \
-    X(CUDA_SUM, moe, "moe_sum")                          \
-    X(CUDA_PEAK, gemm, "peak")                           \
+#define CUDA_KERNELS(X)                                        \
+    X(CUDA_EMBED, vector, "embed_%s")                          \
+    X(CUDA_UNPACK, vector, "unpack_%s")                        \
+    X(CUDA_HEADS, vector, "heads_%s")                          \
+    X(CUDA_RMS_NORM, vector, "rms_norm")                       \
+    X(CUDA_RMS_NORM_QUADS, vector, "rms_norm_quads")           \
+    X(CUDA_LAYER_NORM, vector, "layer_norm")                   \
+    X(CUDA_GELU, vector, "gelu_exact")                         \
+    X(CUDA_ADD, vector, "add")                                 \
+    X(CUDA_SWIGLU, vector, "swiglu")                           \
+    X(CUDA_GEGLU, vector, "geglu")                             \
+    X(CUDA_SCALE, vector, "scale")                             \
+    X(CUDA_ARGMAX, vector, "argmax")                           \
+    X(CUDA_TOP, top, "top")                                    \
+    X(CUDA_PACK_INTS, pack, "pack_ints")                       \
+    X(CUDA_PACK_HALFS, pack, "pack_halfs")                     \
+    X(CUDA_TOKEN, token, "token_%s")                           \
+    X(CUDA_TOKEN_ANY, token, "token_any")                      \
+    X(CUDA_PLAIN, gemv, "plain_%s")                            \
+    X(CUDA_GEMV_1, gemv, "gemv_%s_1")                          \
+    X(CUDA_GEMV_4, gemv, "gemv_%s_4")                          \
+    X(CUDA_GEMM_8, gemm, "gemm_%s_8")                          \
+    X(CUDA_GEMM_16, gemm, "gemm_%s_16")                        \
+    X(CUDA_GEMM_32, gemm, "gemm_%s_32")                        \
+    X(CUDA_WIDE_16, gemm_wide, "gemm_wide_%s_16")              \
+    X(CUDA_WIDE_32, gemm_wide, "gemm_wide_%s_32")              \
+    X(CUDA_WIDE_64, gemm_wide, "gemm_wide_%s_64")              \
+    X(CUDA_WIDE_128, gemm_wide, "gemm_wide_%s_128")            \
+    X(CUDA_WIDE_256, gemm_wide, "gemm_wide_%s_256")            \
+    X(CUDA_FEW_64, attention, "attention_few_%s_8")            \
+    X(CUDA_FEW_128, attention, "attention_few_%s_16")          \
+    X(CUDA_FEW_256, attention, "attention_few_%s_32")          \
+    X(CUDA_MANY_64, attention, "attention_many_%s_64")         \
+    X(CUDA_MANY_128, attention, "attention_many_%s_128")       \
+    X(CUDA_MANY_256, attention, "attention_many_%s_256")       \
+    X(CUDA_FLASH_64, attention_wide, "attention_wide_%s_64")   \
+    X(CUDA_FLASH_128, attention_wide, "attention_wide_%s_128") \
+    X(CUDA_ROUTE, moe, "moe_route")                            \
+    X(CUDA_SORT, moe, "sort_experts")                          \
+    X(CUDA_SUM, moe, "moe_sum")                                \
+    X(CUDA_PEAK, gemm, "peak")                                 \
     X(CUDA_PEAK_WIDE, gemm_wide, "peak_wide")
 
 #define CUDA_KERNEL_NAME(kind, module, name) kind,

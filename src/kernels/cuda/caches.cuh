@@ -69,4 +69,15 @@ INLINE uint4 load_halves(const void *slice, uint32_t rows, uint64_t row, uint32_
     return make_uint4(w[0], w[1], w[2], w[3]);
 }
 
+/* The same to shared memory, in the background where they are halves already; zeros where there is nothing `in`. */
+template <typename C>
+INLINE void bring(__half *to, const void *slice, uint32_t rows, uint32_t row, uint32_t dim, uint32_t at, bool in) {
+    *(uint4 *)to = in ? load_halves<C>(slice, rows, row, dim, at) : make_uint4(0, 0, 0, 0);
+}
+template <>
+__device__ __forceinline__ void bring<from_f16>(__half *to, const void *slice, uint32_t, uint32_t row, uint32_t dim,
+                                                uint32_t at, bool in) {
+    copy_async(to, in ? (const __half *)slice + (uint64_t)row * dim + at : (const __half *)slice, in);
+}
+
 #endif

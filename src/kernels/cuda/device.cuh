@@ -10,6 +10,7 @@
 #define KERNEL2(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
 #define INLINE                   static __device__ __forceinline__
 #define ALL_LANES                0xFFFFFFFFu
+#define LOG2_E                   1.44269504088896340736f
 
 typedef unsigned char uchar;
 

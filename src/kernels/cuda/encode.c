@@ -335,12 +335,18 @@ static void attend_few(cuda_stream *s, const cuda_step *at, fe_cuda_attention *p
 static void attend_many(cuda_stream *s, const cuda_step *at, fe_cuda_attention *p, unsigned size, ferrum_type type) {
     const fe_cuda_span *spans = (const fe_cuda_span *)(const void *)(s->kept + at->spans[1]);
     size_t rows = 0, dim = size == 0 ? 64 : size == 1 ? 128 : 256;
+    bool wide = s->device->wide && dim <= 128;
     for (size_t i = 0; i < at->counts[1]; i++) rows = fe_max(rows, spans[i].rows);
     p->spans = kept_at(s, at->spans[1]);
     p->span_count = (uint32_t)at->counts[1];
-    fe_cuda_launch(s, CUDA_MANY_64 + size, type, p, sizeof *p, p->heads, cuda_groups(rows, FE_CUDA_FLASH_ROWS),
-                   at->counts[1], FE_CUDA_FLASH_ROWS * 2,
-                   fe_cuda_flash_buffers((uint32_t)dim) * 2 * FE_CUDA_FLASH_KEYS * dim * sizeof(uint16_t));
+    if (wide)
+        fe_cuda_launch(s, CUDA_FLASH_64 + size, type, p, sizeof *p, p->heads,
+                       cuda_groups(rows, FE_CUDA_FLASH_GROUPS * FE_CUDA_FLASH_ROWS), at->counts[1],
+                       fe_cuda_flash_threads(), fe_cuda_flash_shared((uint32_t)dim));
+    else
+        fe_cuda_launch(s, CUDA_MANY_64 + size, type, p, sizeof *p, p->heads, cuda_groups(rows, FE_CUDA_FLASH_ROWS),
+                       at->counts[1], FE_CUDA_FLASH_ROWS * 2,
+                       fe_cuda_flash_buffers((uint32_t)dim) * 2 * FE_CUDA_FLASH_KEYS * dim * sizeof(uint16_t));
 }
 
 /* fresh: NULL, or how the heads are to be made first. */

@@ -35,9 +35,12 @@ enum {
     FE_CUDA_PAGE = 64,        /* rows of a page of a cache */
     FE_CUDA_GROUP = 4,        /* heads of one KV head that a block of the attention for few rows takes */
     FE_CUDA_SPLIT_WARPS = 8,
-    FE_CUDA_SPLITS = 64,      /* most parts that a row's positions are split into */
-    FE_CUDA_FLASH_ROWS = 64,  /* queries that a block of the attention for many rows takes */
-    FE_CUDA_FLASH_KEYS = 64,  /* and keys at once */
+    FE_CUDA_SPLITS = 64,     /* most parts that a row's positions are split into */
+    FE_CUDA_FLASH_ROWS = 64, /* queries that a block of the attention for many rows takes */
+    FE_CUDA_FLASH_KEYS = 64, /* and keys at once */
+    FE_CUDA_FLASH_GROUPS =
+        2, /* warpgroups of a block there, where there are such, each with as many queries; one more fetches */
+    FE_CUDA_FLASH_TILES = 8,  /* tiles of keys and of values that it has room for */
     FE_CUDA_HEADS = 8,        /* heads that a block finishes */
     FE_CUDA_HEAD = 256,       /* the largest head dimension */
     FE_CUDA_TOP = 64,         /* the largest of a row that are found, */
@@ -285,6 +288,11 @@ FE_CUDA_BOTH uint32_t fe_cuda_split(uint32_t seen, uint32_t rows) {
 
 /* Tiles of keys and values that the attention for many rows has room for. */
 FE_CUDA_BOTH uint32_t fe_cuda_flash_buffers(uint32_t dim) { return dim <= 128 ? 2 : 1; }
+
+FE_CUDA_BOTH uint32_t fe_cuda_flash_shared(uint32_t dim) {
+    return FE_CUDA_FLASH_TILES * FE_CUDA_FLASH_KEYS * dim * 2 + 1024;
+}
+FE_CUDA_BOTH uint32_t fe_cuda_flash_threads(void) { return (FE_CUDA_FLASH_GROUPS + 1) * 4 * FE_CUDA_WARP; }
 
 /* Shared memory of the warpgroups' product. A row's piece of weights, `bytes` from a multiple of `align` on, lies in a whole number of
  * 16-byte words, an odd one, lest rows side by side lie in the same banks. */

@@ -14,15 +14,16 @@ INLINE uint64_t descriptor(uint32_t tile) {
     return (uint64_t)HIGH << 32 | ((tile & 0x3FFFF) >> 4 | LOW);
 }
 
-#define TEN(t)    "%" #t "0,%" #t "1,%" #t "2,%" #t "3,%" #t "4,%" #t "5,%" #t "6,%" #t "7,%" #t "8,%" #t "9,"
-#define SUM_4(i)  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
-#define SUM_8(i)  SUM_4(i), SUM_4(i + 4)
-#define SUM_16(i) SUM_8(i), SUM_8(i + 8)
-#define SUM_32(i) SUM_16(i), SUM_16(i + 16)
-#define SUM_64(i) SUM_32(i), SUM_32(i + 32)
-#define LEFT      "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
-#define WGMMA(n)  "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {"
-#define PLUS      ", 1, 1, 1, 0;"
+#define TEN(t)      "%" #t "0,%" #t "1,%" #t "2,%" #t "3,%" #t "4,%" #t "5,%" #t "6,%" #t "7,%" #t "8,%" #t "9,"
+#define SUM_4(i)    "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define SUM_8(i)    SUM_4(i), SUM_4(i + 4)
+#define SUM_16(i)   SUM_8(i), SUM_8(i + 8)
+#define SUM_32(i)   SUM_16(i), SUM_16(i + 16)
+#define SUM_64(i)   SUM_32(i), SUM_32(i + 32)
+#define LEFT        "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
+#define WGMMA(n)    "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {"
+#define PLUS        ", 1, 1, 1, 0;"
+#define PLUS_TURNED ", 1, 1, 1, 1;"
 
 /* d += a · b, 64 × 16 and 16 × TOKENS halves. */
 INLINE void multiply(float (&d)[8], const uint32_t *a, uint64_t b) {
@@ -43,6 +44,22 @@ INLINE void multiply(float (&d)[128], const uint32_t *a, uint64_t b) {
     asm volatile(WGMMA(256) TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10)
                      TEN(11) "%120,%121,%122,%123,%124,%125,%126,%127}, {%128,%129,%130,%131}, %132" PLUS
                  : SUM_64(0), SUM_64(64)
+                 : LEFT, "l"(b));
+}
+
+/* The same where b's rows lie one behind the other, tokens side by side: a tile of 64 of them, and the next one `apart` bytes on. */
+INLINE uint64_t turned_descriptor(uint32_t tile, uint32_t apart) {
+    return descriptor(tile) + ((uint64_t)(apart / 16 - 1) << 16);
+}
+INLINE void multiply_turned(float (&d)[32], const uint32_t *a, uint64_t b) {
+    asm volatile(WGMMA(64) TEN() TEN(1) TEN(2) "%30,%31}, {%32,%33,%34,%35}, %36" PLUS_TURNED
+                 : SUM_32(0)
+                 : LEFT, "l"(b));
+}
+INLINE void multiply_turned(float (&d)[64], const uint32_t *a, uint64_t b) {
+    asm volatile(WGMMA(128) TEN() TEN(1) TEN(2) TEN(3) TEN(4)
+                     TEN(5) "%60,%61,%62,%63}, {%64,%65,%66,%67}, %68" PLUS_TURNED
+                 : SUM_64(0)
                  : LEFT, "l"(b));
 }
 INLINE void multiply_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
