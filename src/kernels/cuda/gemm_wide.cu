@@ -232,10 +232,9 @@ template <typename T, int TOKENS> struct multiplier {
         upper += plan::PIECE_BYTES;
         lower += plan::PIECE_BYTES;
     }
-    /* The warp has done with it. */
-    __device__ __forceinline__ void leave_piece(bool leader) {
-        __syncwarp();
-        if (leader) arrive(&b.piece_free[slot]);
+    /* Each lane has done with it. */
+    __device__ __forceinline__ void leave_piece() {
+        arrive(&b.piece_free[slot]);
         if (++slot == plan::PIECES) slot = 0, round++;
     }
 
@@ -260,9 +259,9 @@ template <typename T, int TOKENS> struct multiplier {
 
     /* While a stage is multiplied the factors of the next one are made, as soon as the stage before is done with its own: it is the run
      * `next` of a piece, a new one with run 0. The other warpgroups fill the pauses. */
-    __device__ __forceinline__ void prepare_next(uint32_t next, bool last, bool leader, uint32_t (&a)[16]) {
+    __device__ __forceinline__ void prepare_next(uint32_t next, bool last, uint32_t (&a)[16]) {
         if (next == 0) {
-            leave_piece(leader);
+            leave_piece();
             if (last) return;
             fetch();
         }
@@ -288,7 +287,7 @@ template <typename T, int TOKENS> struct multiplier {
                     if (i + j && leader) arrive(&b.free[before]);
                     before = first + j;
                 }
-                prepare_next((j + 1) % RUNS, i + j + 1 == w.stages, leader, a[(j + 1) % 2]);
+                prepare_next((j + 1) % RUNS, i + j + 1 == w.stages, a[(j + 1) % 2]);
             }
         }
         multiply_wait<0>();
@@ -400,7 +399,7 @@ static __device__ __forceinline__ void gemm_wide(const fe_cuda_matmul &p, uint32
     if (threadIdx.x == 0) {
         for (int i = 0; i < plan::STAGES; i++) barrier_init(&b.come[i], 1), barrier_init(&b.free[i], w.warps);
         for (int i = 0; i < plan::PIECES; i++)
-            barrier_init(&b.piece_come[i], FE_CUDA_WARP), barrier_init(&b.piece_free[i], w.warps);
+            barrier_init(&b.piece_come[i], FE_CUDA_WARP), barrier_init(&b.piece_free[i], w.warps * FE_CUDA_WARP);
         publish();
     }
     uint32_t tokens = min(w.rows - w.first, TOKENS);
