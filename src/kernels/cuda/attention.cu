@@ -1,6 +1,6 @@
 /* Attention: for few rows of a sequence, its positions split among blocks; for many, tiles of queries and keys on the tensor
  * cores. Which of the two, and where positions are split, depends on a span alone. */
-#include "caches.cuh"
+#include "few.cuh"
 #include "ints.cuh"
 
 /* An element of a row of the result. */
@@ -9,16 +9,7 @@ INLINE void store(const fe_cuda_attention &p, uint32_t row, uint32_t at, float x
     if (p.ints) pack_int(p.ints, p.scales, (uint64_t)row * p.heads * p.head_dim + at, x);
 }
 
-INLINE float capped(const fe_cuda_attention &p, float score) {
-    return p.softcap > 0.0f ? p.softcap * tanhf(score / p.softcap) : score;
-}
-
 /* ---- Few rows ---- */
-
-/* What lanes that share positions have so far: of a head the largest score, the sum of weights, and 8 elements of the result. */
-struct softmax_part {
-    float most, total, sum[8];
-};
 
 /* The span and its row that block number `row` of the few rows' has; rows of longer spans are none of ours. */
 INLINE bool find_row(const fe_cuda_attention &p, uint32_t row, fe_cuda_span &span, uint32_t &within) {
@@ -33,36 +24,11 @@ INLINE bool find_row(const fe_cuda_attention &p, uint32_t row, fe_cuda_span &spa
     return false;
 }
 
-/* The positions that a row of a span sees, first … last, and the size of its splits. */
-struct reach {
-    uint32_t first, last, size;
-};
-
-INLINE reach reach_of(const fe_cuda_attention &p, const fe_cuda_span &span, uint32_t within) {
-    uint32_t last = span.first + (p.bidirectional ? span.rows - 1 : within), most = span.first + span.rows;
-    uint32_t first = p.window && last + 1 > p.window ? last + 1 - p.window : 0;
-    return {first, last, fe_cuda_split(p.window && most > p.window ? p.window : most, gridDim.y)};
-}
-INLINE uint32_t splits_of(const reach &r) { return (r.last - r.first) / r.size + 1; }
-
-/* What a block for few rows works on: `heads` heads of a KV head, in a row. */
-struct few_work {
-    fe_cuda_span span;
-    const uchar *k, *v;
-    reach seen;
-    uint32_t row, kv, head, heads;
-};
-
-INLINE uint32_t first_of_split(const few_work &w, uint32_t split) { return w.seen.first + split * w.seen.size; }
-INLINE uint32_t end_of_split(const few_work &w, uint32_t split) {
-    return min(first_of_split(w, split + 1), w.seen.last + 1);
-}
-
 /* Asks for the caches' rows of the block's first split. */
 template <typename C> INLINE void ask_for_cache(const fe_cuda_attention &p, const few_work &w) {
     enum { LINE = 128 };
     uint32_t bytes = p.head_dim * C::BYTES, lines = (bytes + LINE - 1) / LINE;
-    uint32_t begin = first_of_split(w, blockIdx.z), end = end_of_split(w, blockIdx.z);
+    uint32_t begin = first_of_split(w.to, blockIdx.z), end = end_of_split(w.to, blockIdx.z);
     for (uint32_t i = threadIdx.x; begin < end && i < (end - begin) * lines; i += blockDim.x) {
         uint64_t from = (uint64_t)cache_row(w.span, begin + i / lines) * bytes + i % lines * LINE;
         asm volatile("prefetch.global.L2 [%0];" ::"l"(w.k + from));
@@ -73,160 +39,32 @@ template <typename C> INLINE void ask_for_cache(const fe_cuda_attention &p, cons
 /* Of a row that is a span a block makes its heads of q and, where it reads the row's own position, k and v: a warp one of them.
  * Which of q, k, v (else 3), and which head. */
 INLINE uint32_t head_to_make(const few_work &w, uint32_t &index) {
-    uint32_t warp = warp_index(), last = (splits_of(w.seen) - 1) % gridDim.z;
-    index = warp < FE_CUDA_GROUP ? w.head + warp : w.kv;
-    if (warp < FE_CUDA_GROUP) return warp < w.heads ? 0 : 3;
+    uint32_t warp = warp_index(), last = (w.to.splits - 1) % gridDim.z;
+    index = warp < FE_CUDA_GROUP ? w.to.head + warp : w.kv;
+    if (warp < FE_CUDA_GROUP) return warp < w.to.heads ? 0 : 3;
     return warp < FE_CUDA_GROUP + 2 && blockIdx.z == last ? warp - FE_CUDA_GROUP + 1 : 3;
-}
-
-/* Sums over the lanes of a warp that are LANES apart, of 8 elements: each keeps some. The first one's index. */
-template <int LANES> INLINE uint32_t scatter_sums(float (&x)[8]) {
-    uint32_t at = 0;
-#pragma unroll
-    for (int apart = 16, n = 4; apart >= LANES; apart /= 2, n /= 2) {
-        bool upper = lane_index() & apart;
-#pragma unroll
-        for (int i = 0; i < n; i++) {
-            float give = upper ? x[i] : x[i + n], keep = upper ? x[i + n] : x[i];
-            x[i] = keep + __shfl_xor_sync(ALL_LANES, give, apart);
-        }
-        if (upper) at += n;
-    }
-    return at;
-}
-
-template <int DIM> struct few_sums {
-    float most[FE_CUDA_SPLIT_WARPS][FE_CUDA_GROUP], total[FE_CUDA_SPLIT_WARPS][FE_CUDA_GROUP];
-    float sum[FE_CUDA_SPLIT_WARPS][FE_CUDA_GROUP][DIM];
-};
-
-/* Eight elements of a lane's rows of k and v at once: positions base + slot and SLOTS further, LANES lanes to a position. */
-template <typename C, int LANES> struct few_rows {
-    enum { SLOTS = FE_CUDA_SPLIT_WARPS * FE_CUDA_WARP / LANES, EACH = 2 };
-    typename C::raw k[EACH], v[EACH];
-
-    __device__ __forceinline__ static uint32_t position(uint32_t base, int j) {
-        return base + j * SLOTS + threadIdx.x / LANES;
-    }
-    /* Those from `from` on and before `end`. */
-    __device__ __forceinline__ void load(const fe_cuda_attention &p, const few_work &w, uint32_t base, uint32_t from,
-                                         uint32_t end) {
-        uint32_t at = threadIdx.x % LANES * 8;
-#pragma unroll
-        for (int j = 0; j < EACH; j++) {
-            uint32_t i = position(base, j);
-            if (at >= p.head_dim || i < from || i >= end) continue;
-            uint32_t row = cache_row(w.span, i);
-            k[j] = C::fetch(w.k, w.span.positions, row, p.head_dim, at);
-            v[j] = C::fetch(w.v, w.span.positions, row, p.head_dim, at);
-        }
-    }
-};
-
-/* Positions begin … end-1, of which `rows` has the first ones already, but for those that are the span's own; what the warps have of
- * them. */
-template <typename C, int LANES>
-INLINE void attend_split(const fe_cuda_attention &p, const few_work &w, const float (&q)[FE_CUDA_GROUP][8],
-                         uint32_t begin, uint32_t end, few_rows<C, LANES> &rows, few_sums<LANES * 8> &sums) {
-    enum { SLOTS = few_rows<C, LANES>::SLOTS, EACH = few_rows<C, LANES>::EACH };
-    uint32_t from = threadIdx.x % LANES * 8;
-    softmax_part s[FE_CUDA_GROUP];
-#pragma unroll
-    for (int h = 0; h < FE_CUDA_GROUP; h++) {
-        s[h].most = -FLT_MAX;
-        s[h].total = 0.0f;
-        for (int i = 0; i < 8; i++) s[h].sum[i] = 0.0f;
-    }
-    /* all lanes of a warp go round as often as one: they meet in sums */
-    for (uint32_t base = begin; base < end; base += EACH * SLOTS) {
-        bool valid[EACH];
-        rows.load(p, w, base, base == begin ? w.span.first : 0, end);
-#pragma unroll
-        for (int j = 0; j < EACH; j++) valid[j] = rows.position(base, j) < end;
-        float score[FE_CUDA_GROUP][EACH], x[EACH][8];
-#pragma unroll
-        for (int j = 0; j < EACH; j++) C::expand(rows.k[j], x[j]);
-#pragma unroll
-        for (int h = 0; h < FE_CUDA_GROUP; h++)
-#pragma unroll
-            for (int j = 0; j < EACH; j++) {
-                score[h][j] = 0.0f;
-                for (int i = 0; i < 8; i++) score[h][j] = fmaf(q[h][i], x[j][i], score[h][j]);
-                for (int i = LANES / 2; i > 0; i /= 2) score[h][j] += __shfl_xor_sync(ALL_LANES, score[h][j], i);
-            }
-        if (p.softcap > 0.0f) /* once, lest the heads go one after the other */
-#pragma unroll
-            for (int h = 0; h < FE_CUDA_GROUP; h++)
-#pragma unroll
-                for (int j = 0; j < EACH; j++) score[h][j] = capped(p, score[h][j]);
-        float most[FE_CUDA_GROUP];
-        bool more = false;
-#pragma unroll
-        for (int h = 0; h < FE_CUDA_GROUP; h++) {
-            most[h] = s[h].most;
-#pragma unroll
-            for (int j = 0; j < EACH; j++)
-                if (valid[j]) most[h] = fmaxf(most[h], score[h][j]);
-            more = more || most[h] > s[h].most;
-        }
-        if (__any_sync(ALL_LANES, more)) /* not often, once there are some */
-#pragma unroll
-            for (int h = 0; h < FE_CUDA_GROUP; h++) {
-                float old = __expf(s[h].most - most[h]);
-                s[h].most = most[h];
-                s[h].total *= old;
-                for (int i = 0; i < 8; i++) s[h].sum[i] *= old;
-            }
-#pragma unroll
-        for (int j = 0; j < EACH; j++) C::expand(rows.v[j], x[j]);
-#pragma unroll
-        for (int h = 0; h < FE_CUDA_GROUP; h++) {
-#pragma unroll
-            for (int j = 0; j < EACH; j++) {
-                float weight = valid[j] ? __expf(score[h][j] - most[h]) : 0.0f;
-                s[h].total += weight;
-                for (int i = 0; i < 8; i++) s[h].sum[i] = fmaf(weight, x[j][i], s[h].sum[i]);
-            }
-        }
-    }
-#pragma unroll
-    for (int h = 0; h < FE_CUDA_GROUP; h++) {
-        float most = s[h].most;
-        for (int i = LANES; i < FE_CUDA_WARP; i *= 2) most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, i));
-        float old = __expf(s[h].most - most), total = s[h].total * old;
-        for (int i = LANES; i < FE_CUDA_WARP; i *= 2) total += __shfl_xor_sync(ALL_LANES, total, i);
-        for (int i = 0; i < 8; i++) s[h].sum[i] *= old;
-        uint32_t at = from + scatter_sums<LANES>(s[h].sum);
-#pragma unroll
-        for (int i = 0; i < LANES / 4; i++) sums.sum[warp_index()][h][at + i] = s[h].sum[i];
-        if (lane_index() == 0) {
-            sums.most[warp_index()][h] = most;
-            sums.total[warp_index()][h] = total;
-        }
-    }
 }
 
 /* What the warps have becomes the result or, where there are several splits, a part. */
 template <int DIM>
-INLINE void finish_split(const fe_cuda_attention &p, const few_work &w, uint32_t split, uint32_t splits,
-                         const few_sums<DIM> &sums) {
+INLINE void finish_split(const fe_cuda_attention &p, const few_place &to, uint32_t split, const few_sums<DIM> &sums) {
 #pragma unroll 2
-    for (uint32_t i = threadIdx.x; i < w.heads * p.head_dim; i += blockDim.x) {
+    for (uint32_t i = threadIdx.x; i < to.heads * p.head_dim; i += blockDim.x) {
         uint32_t h = i / p.head_dim, e = i % p.head_dim;
         float largest = -FLT_MAX, all = 0.0f, x = 0.0f;
 #pragma unroll
-        for (int j = 0; j < FE_CUDA_SPLIT_WARPS; j++) largest = fmaxf(largest, sums.most[j][h]);
+        for (int j = 0; j < FE_CUDA_SPLIT_WARPS; j++) largest = fmaxf(largest, sums.most[h][j]);
 #pragma unroll
         for (int j = 0; j < FE_CUDA_SPLIT_WARPS; j++) {
-            float weight = __expf(sums.most[j][h] - largest);
-            all = fmaf(sums.total[j][h], weight, all);
+            float weight = __expf(sums.most[h][j] - largest);
+            all = fmaf(sums.total[h][j], weight, all);
             x = fmaf(sums.sum[j][h][e], weight, x);
         }
-        if (splits == 1) {
-            store(p, w.row, (w.head + h) * p.head_dim + e, x / all);
+        if (to.splits == 1) {
+            store(p, to.row, (to.head + h) * p.head_dim + e, x / all);
             continue;
         }
-        float *part = p.parts + (((uint64_t)blockIdx.y * p.heads + w.head + h) * p.splits + split) * (p.head_dim + 2);
+        float *part = p.parts + (((uint64_t)blockIdx.y * p.heads + to.head + h) * p.splits + split) * (p.head_dim + 2);
         part[e] = x;
         if (e == 0) {
             part[p.head_dim] = largest;
@@ -251,11 +89,12 @@ INLINE bool is_last(const fe_cuda_attention &p, uint32_t splits) {
 }
 
 /* The parts become one: a thread has elements threadIdx.x and blockDim.x further, whose first parts are on their way at once. */
-INLINE void join(const fe_cuda_attention &p, const few_work &w, uint32_t splits) {
+INLINE void join(const fe_cuda_attention &p, const few_place &to) {
     enum { AT_ONCE = 20, LANE_EACH = FE_CUDA_SPLITS / FE_CUDA_WARP };
     __shared__ float weights[FE_CUDA_GROUP][FE_CUDA_SPLITS + AT_ONCE], all[FE_CUDA_GROUP];
-    uint32_t stride = p.head_dim + 2, of_head = p.splits * stride, h = warp_index(), count = w.heads * p.head_dim;
-    const float *parts = p.parts + ((uint64_t)blockIdx.y * p.heads + w.head) * of_head;
+    uint32_t stride = p.head_dim + 2, of_head = p.splits * stride, h = warp_index(), count = to.heads * p.head_dim,
+             splits = to.splits;
+    const float *parts = p.parts + ((uint64_t)blockIdx.y * p.heads + to.head) * of_head;
     float part[2][AT_ONCE];
     auto ask = [&](uint32_t at, uint32_t base, float(&to)[AT_ONCE]) {
         const float *from = parts + at / p.head_dim * of_head + at % p.head_dim;
@@ -264,7 +103,7 @@ INLINE void join(const fe_cuda_attention &p, const few_work &w, uint32_t splits)
             to[i] = at < count && base + i < splits ? __ldcg(from + (base + i) * stride) : 0.0f;
     };
     for (int j = 0; j < 2; j++) ask(threadIdx.x + j * blockDim.x, 0, part[j]);
-    if (h < w.heads) {
+    if (h < to.heads) {
         float most[LANE_EACH], total[LANE_EACH], largest = -FLT_MAX, sum = 0.0f;
 #pragma unroll
         for (int j = 0; j < LANE_EACH; j++) {
@@ -289,7 +128,7 @@ INLINE void join(const fe_cuda_attention &p, const few_work &w, uint32_t splits)
     for (uint32_t first = threadIdx.x; first < count + threadIdx.x; first += 2 * blockDim.x) {
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            uint32_t at = first + j * blockDim.x, head = min(at / p.head_dim, w.heads - 1);
+            uint32_t at = first + j * blockDim.x, head = min(at / p.head_dim, to.heads - 1);
             float x = 0.0f;
 #pragma unroll 1
             for (uint32_t base = 0; base < splits; base += AT_ONCE) {
@@ -297,66 +136,68 @@ INLINE void join(const fe_cuda_attention &p, const few_work &w, uint32_t splits)
 #pragma unroll
                 for (uint32_t i = 0; i < AT_ONCE; i++) x = fmaf(part[j][i], weights[head][base + i], x);
             }
-            if (at < count) store(p, w.row, w.head * p.head_dim + at, x / all[head]);
+            if (at < count) store(p, to.row, to.head * p.head_dim + at, x / all[head]);
         }
     }
 }
 
 /* x: KV heads, and chunks of their heads; y: rows; z: blocks that share the splits. */
 template <typename C, int LANES> static __device__ void attend_few(const fe_cuda_attention &p) {
+    typedef few_way<C, LANES> few_way;
     enum { DIM = LANES * 8 };
     __shared__ few_sums<DIM> sums;
-    __shared__ float made[FE_CUDA_GROUP + 2][FE_CUDA_HEAD];
+    __shared__ float made[FE_CUDA_GROUP + 2][DIM];
+    __shared__ typename few_way::memory memory;
+    __shared__ few_place to; /* not in registers, of which few are left */
     few_work w;
-    uint32_t within = 0, from = threadIdx.x % LANES * 8;
+    uint32_t within = 0;
     bool fresh = p.fresh.x[0], found = true; /* fresh: each row is a span */
     if (fresh)
         w.span = p.spans[blockIdx.y];
     else
         found = find_row(p, blockIdx.y, w.span, within);
-    w.seen = reach_of(p, w.span, within);
-    uint32_t splits = splits_of(w.seen), chunks = (p.group + FE_CUDA_GROUP - 1) / FE_CUDA_GROUP;
+    w.to.seen = reach_of(p, w.span, within);
+    uint32_t chunks = (p.group + FE_CUDA_GROUP - 1) / FE_CUDA_GROUP;
+    w.to.splits = splits_of(w.to.seen);
     w.kv = blockIdx.x / chunks;
-    w.head = w.kv * p.group + blockIdx.x % chunks * FE_CUDA_GROUP;
-    w.heads = min((w.kv + 1) * p.group - w.head, FE_CUDA_GROUP);
-    w.row = w.span.row + within;
+    w.to.head = w.kv * p.group + blockIdx.x % chunks * FE_CUDA_GROUP;
+    w.to.heads = min((w.kv + 1) * p.group - w.to.head, FE_CUDA_GROUP);
+    w.to.row = w.span.row + within;
     w.k = (const uchar *)w.span.k + w.kv * w.span.slice;
     w.v = (const uchar *)w.span.v + w.kv * w.span.slice;
-    bool idle = !found || blockIdx.z >= splits;
+    bool idle = !found || blockIdx.z >= w.to.splits;
     head_parts<DIM / FE_CUDA_WARP> parts;
     uint32_t index, which = fresh ? head_to_make(w, index) : 3;
     if (!idle) {
-        if (which < 3) load_head_parts(p.fresh, which, index, w.row, parts);
+        if (which < 3) load_head_parts(p.fresh, which, index, w.to.row, parts);
         ask_for_cache<C>(p, w);
     }
     await_others();
     if (idle) return;
-    few_rows<C, LANES> rows = {}; /* those that are there come while the heads are made */
-    rows.load(p, w, first_of_split(w, blockIdx.z), 0, min(end_of_split(w, blockIdx.z), w.span.first));
+    few_way way; /* positions that are there come while the heads are made */
+    way.ask(p, w, first_of_split(w.to, blockIdx.z), end_of_split(w.to, blockIdx.z), fresh);
     if (which < 3) {
-        make_head(p.fresh, which, index, w.row, parts, made[warp_index()]);
+        make_head(p.fresh, which, index, w.to.row, parts, made[warp_index()]);
         if (which) append_head<typename C::store>(p.fresh, w.span, which, index, w.span.first, made[warp_index()]);
     }
-    if (fresh) __syncthreads();
+    const float *q = fresh ? made[0] : p.q + (uint64_t)w.to.row * p.q_stride + w.to.head * p.head_dim;
+    uint32_t apart = fresh ? DIM : p.head_dim;
+    way.put(p, w, which, q + warp_index() * apart, memory);
+    if (threadIdx.x == 0) to = w.to;
+    __syncthreads();
     let_next_begin(); /* not before: what it asks of memory would stand in the caches' way */
-    float q[FE_CUDA_GROUP][8];
-#pragma unroll
-    for (int h = 0; h < FE_CUDA_GROUP; h++) {
-        uint32_t head = min(h, w.heads - 1);
-        const float *x = fresh ? made[head] : p.q + (uint64_t)w.row * p.q_stride + (w.head + head) * p.head_dim;
-        for (int i = 0; i < 8; i++) q[h][i] = from < p.head_dim ? x[from + i] * p.scale : 0.0f;
-    }
-    for (uint32_t split = blockIdx.z; split < splits; split += gridDim.z) {
-        uint32_t begin = first_of_split(w, split), end = end_of_split(w, split);
+    way.take(p, w, q, apart, memory, first_of_split(w.to, blockIdx.z), end_of_split(w.to, blockIdx.z));
+    for (uint32_t split = blockIdx.z; split < to.splits; split += gridDim.z) {
+        uint32_t begin = first_of_split(to, split), end = end_of_split(to, split);
         if (split != blockIdx.z) {
-            rows.load(p, w, begin, 0, min(end, w.span.first));
+            way.ask(p, w, begin, end, false);
             __syncthreads();
         }
-        attend_split<C, LANES>(p, w, q, begin, end, rows, sums);
+        way.attend(p, w, memory, begin, end, sums);
         __syncthreads();
-        finish_split<DIM>(p, w, split, splits, sums);
+        finish_split<DIM>(p, to, split, sums);
     }
-    if (splits > 1 && is_last(p, splits)) join(p, w, splits);
+    if (to.splits > 1 && is_last(p, to.splits)) join(p, to);
 }
 
 #define FEW(name, LANES)                          \

@@ -7,7 +7,7 @@
 /* Eight elements of a cache's row, from a multiple of 8 on: as they are there, and as floats. */
 struct from_f32 {
     typedef to_f32 store;
-    enum { BYTES = 4 };
+    enum { BYTES = 4, HALVES = false };
     struct raw {
         float4 half[2];
     };
@@ -25,7 +25,7 @@ struct from_f32 {
 
 struct from_f16 {
     typedef to_f16 store;
-    enum { BYTES = 2 };
+    enum { BYTES = 2, HALVES = true };
     typedef uint4 raw;
     static __device__ __forceinline__ raw fetch(const void *slice, uint32_t, uint64_t row, uint32_t dim, uint32_t at) {
         return *(const uint4 *)((const __half *)slice + row * dim + at);
@@ -41,7 +41,7 @@ struct from_f16 {
 
 struct from_q8_0 {
     typedef to_q8_0 store;
-    enum { BYTES = 1 };
+    enum { BYTES = 1, HALVES = false };
     struct raw {
         uint2 quants;
         float d;

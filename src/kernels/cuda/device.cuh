@@ -77,6 +77,13 @@ INLINE float reciprocal(float x) {
     return y;
 }
 
+/* 2^x, within some ulps; 0 where it is subnormal. */
+INLINE float power_of_two(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 INLINE float silu(float x) { return x / (1.0f + expf(-x)); }
 
 INLINE float gelu(float x) {
@@ -104,6 +111,33 @@ INLINE void load_transposed(uint32_t r[4], const void *row) {
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(at)
                  : "memory");
+}
+
+/* An 8 × 8 tile of halves in the lanes, transposed: lane 4g + t has columns 2t and 2t + 1 of row g. */
+INLINE uint32_t transposed(uint32_t x) {
+    uint32_t y;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+    return y;
+}
+
+/* Sixteen bytes of shared memory, here and now: no register holds them for later. */
+INLINE uint4 load_shared(const void *from) {
+    uint4 x;
+    asm volatile("ld.volatile.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+                 : "r"((uint32_t)__cvta_generic_to_shared(from)));
+    return x;
+}
+
+/* Sixteen bytes of global memory, not through the first cache; x stays where `in` is false. */
+INLINE void load_where(bool in, uint4 &x, const uint4 *from) {
+    asm volatile("{\n"
+                 ".reg .pred in;\n"
+                 "setp.ne.u32 in, %5, 0;\n"
+                 "@in ld.global.cg.v4.u32 {%0,%1,%2,%3}, [%4];\n"
+                 "}"
+                 : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w)
+                 : "l"(from), "r"((uint32_t)in));
 }
 
 /* 16 bytes to shared memory, in the background; zeros where `valid` is false. */

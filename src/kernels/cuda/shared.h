@@ -281,7 +281,7 @@ enum { FE_CUDA_PEAK_OPS = 8 * 8 * 16 * 8 * 16 * 2, FE_CUDA_PEAK_WIDE_OPS = 2 * 4
 /* How many positions a part of the attention for few rows has, of so many that a span's last row sees: the more where there are more rows,
  * of all spans together, to keep the multiprocessors busy. */
 FE_CUDA_BOTH uint32_t fe_cuda_split(uint32_t seen, uint32_t rows) {
-    uint32_t size = (seen <= 1024 && rows <= 4 ? 32 : seen <= 2048 ? 64 : 128) * (rows > 16 ? 16 : rows > 4 ? 4 : 1);
+    uint32_t size = (seen <= 2048 ? 64 : 128) * (rows > 16 ? 16 : rows > 4 ? 4 : 1);
     while ((seen - 1) / size >= FE_CUDA_SPLITS) size *= 2;
     return size;
 }
