@@ -65,7 +65,8 @@ static void token(void **state) {
     assert_clean();
 }
 
-/* A prompt again, behind which nothing is new; one of few tokens has blocks that share k. */
+/* A prompt again, behind which nothing is new; one of few tokens has blocks that share k, and a token behind one such that share
+ * its positions. */
 static void prompt(void **state) {
     (void)state;
     enum { MOST_OF_LAYER = 11, OTHERS = 5, MOST = 200 };
@@ -87,6 +88,10 @@ static void prompt(void **state) {
         assert_in_range(driver->count.launches + driver->count.graph_nodes, 1, LAYERS * MOST_OF_LAYER + OTHERS);
         assert_int_equal(driver->count.clusters > 0, lengths[i] <= 64);
     }
+    append(s, ids, MOST);
+    driver->count = (standin_counts){0};
+    append(s, ids, 1);
+    assert_int_equal(driver->count.clusters, LAYERS); /* a token's attention behind enough of them */
     ferrum_session_close(s);
     ferrum_model_close(model);
     munmap(m.data, m.bytes);

@@ -1,5 +1,6 @@
 /* Attention: for few rows of a sequence, its positions split among blocks; for many, tiles of queries and keys on the tensor
  * cores. Which of the two, and where positions are split, depends on a span alone. */
+#include "clusters.cuh"
 #include "few.cuh"
 #include "ints.cuh"
 
@@ -45,9 +46,35 @@ INLINE uint32_t head_to_make(const few_work &w, uint32_t &index) {
     return warp < FE_CUDA_GROUP + 2 && blockIdx.z == last ? warp - FE_CUDA_GROUP + 1 : 3;
 }
 
+/* What a block of a cluster gets of the others' parts and its own: of each part the sums of the elements that it joins, and of each head
+ * the largest score and the sum of weights. Elements go round the blocks, a warp's at a time. */
+template <int DIM> struct few_inbox {
+    uint64_t arrivals;
+    float ends[FE_CUDA_CLUSTER][FE_CUDA_GROUP][2];
+    float sums[FE_CUDA_GROUP * DIM + (FE_CUDA_CLUSTER - 1) * FE_CUDA_WARP];
+};
+
+/* Of `count` elements: in how many turns they go to how many blocks, and how many are the block's. */
+struct few_turns {
+    uint32_t turns, blocks, own;
+};
+INLINE few_turns turns_of(const fe_cuda_attention &p, const few_place &to) {
+    uint32_t count = to.heads * p.head_dim, warps = (count + FE_CUDA_WARP - 1) / FE_CUDA_WARP;
+    uint32_t blocks = min(to.splits, warps), block = blockIdx.z;
+    uint32_t own = block < blocks ? (warps - block + blocks - 1) / blocks * FE_CUDA_WARP : 0;
+    if (block == (warps - 1) % blocks) own -= warps * FE_CUDA_WARP - count;
+    return {(warps + blocks - 1) / blocks, blocks, own};
+}
+INLINE uint32_t bytes_of(const few_place &to, const few_turns &t) {
+    return t.own ? to.splits * (t.own + to.heads * 2) * sizeof(float) : 0;
+}
+
 /* What the warps have becomes the result or, where there are several splits, a part. */
 template <int DIM>
-INLINE void finish_split(const fe_cuda_attention &p, const few_place &to, uint32_t split, const few_sums<DIM> &sums) {
+INLINE void finish_split(const fe_cuda_attention &p, const few_place &to, uint32_t split, const few_sums<DIM> &sums,
+                         few_inbox<DIM> &inbox) {
+    few_turns turns = {};
+    if (to.sent) turns = turns_of(p, to);
 #pragma unroll 2
     for (uint32_t i = threadIdx.x; i < to.heads * p.head_dim; i += blockDim.x) {
         uint32_t h = i / p.head_dim, e = i % p.head_dim;
@@ -64,12 +91,49 @@ INLINE void finish_split(const fe_cuda_attention &p, const few_place &to, uint32
             store(p, to.row, (to.head + h) * p.head_dim + e, x / all);
             continue;
         }
+        if (to.sent) {
+            uint32_t warp = i / FE_CUDA_WARP, at = split * turns.turns + warp / turns.blocks;
+            send(&inbox.sums[at * FE_CUDA_WARP + lane_index()], &inbox.arrivals, warp % turns.blocks, x);
+            for (uint32_t j = 0; e == 0 && j < turns.blocks; j++) {
+                send(&inbox.ends[split][h][0], &inbox.arrivals, j, largest);
+                send(&inbox.ends[split][h][1], &inbox.arrivals, j, all);
+            }
+            continue;
+        }
         float *part = p.parts + (((uint64_t)blockIdx.y * p.heads + to.head + h) * p.splits + split) * (p.head_dim + 2);
         part[e] = x;
         if (e == 0) {
             part[p.head_dim] = largest;
             part[p.head_dim + 1] = all;
         }
+    }
+}
+
+/* The parts that were sent become one, to the same bits as by `join`. */
+template <int DIM> INLINE void join_sent(const fe_cuda_attention &p, const few_place &to, few_inbox<DIM> &inbox) {
+    few_turns turns = turns_of(p, to);
+    if (threadIdx.x >= turns.own) return;
+    await_arrivals(&inbox.arrivals);
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x; i < turns.own; i += blockDim.x) {
+        uint32_t turn = i / FE_CUDA_WARP, at = (turn * turns.blocks + blockIdx.z) * FE_CUDA_WARP + lane_index();
+        float most[FE_CUDA_CLUSTER], all[FE_CUDA_CLUSTER] = {}, largest = -FLT_MAX, x = 0.0f;
+#pragma unroll
+        for (uint32_t j = 0; j < FE_CUDA_CLUSTER; j++) {
+            most[j] = j < to.splits ? inbox.ends[j][at / p.head_dim][0] : -FLT_MAX;
+            largest = fmaxf(largest, most[j]);
+        }
+#pragma unroll
+        for (uint32_t j = 0; j < FE_CUDA_CLUSTER; j++) {
+            if (j >= to.splits) continue;
+            float weight = __expf(most[j] - largest);
+            all[j] = __fmul_rn(inbox.ends[j][at / p.head_dim][1], weight);
+            x = fmaf(inbox.sums[(j * turns.turns + turn) * FE_CUDA_WARP + lane_index()], weight, x);
+        }
+#pragma unroll
+        for (int n = FE_CUDA_CLUSTER / 2; n > 0; n /= 2)
+            for (int j = 0; j < n; j++) all[j] += all[j + n];
+        store(p, to.row, to.head * p.head_dim + at, x / all[0]);
     }
 }
 
@@ -149,6 +213,7 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
     __shared__ float made[FE_CUDA_GROUP + 2][DIM];
     __shared__ typename few_way::memory memory;
     __shared__ few_place to; /* not in registers, of which few are left */
+    __shared__ few_inbox<DIM> inbox;
     few_work w;
     uint32_t within = 0;
     bool fresh = p.fresh.x[0], found = true; /* fresh: each row is a span */
@@ -166,6 +231,8 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
     w.k = (const uchar *)w.span.k + w.kv * w.span.slice;
     w.v = (const uchar *)w.span.v + w.kv * w.span.slice;
     bool idle = !found || blockIdx.z >= w.to.splits;
+    w.to.sent = cluster_blocks() > 1 && w.to.splits > 1;
+    if (cluster_blocks() > 1) open_arrivals(&inbox.arrivals, idle ? 0 : bytes_of(w.to, turns_of(p, w.to)));
     head_parts<DIM / FE_CUDA_WARP> parts;
     uint32_t index, which = fresh ? head_to_make(w, index) : 3;
     if (!idle) {
@@ -173,6 +240,7 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
         ask_for_cache<C>(p, w);
     }
     await_others();
+    if (idle && cluster_blocks() > 1) await_open();
     if (idle) return;
     few_way way; /* positions that are there come while the heads are made */
     way.ask(p, w, first_of_split(w.to, blockIdx.z), end_of_split(w.to, blockIdx.z), fresh);
@@ -185,6 +253,7 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
     way.put(p, w, which, q + warp_index() * apart, memory);
     if (threadIdx.x == 0) to = w.to;
     __syncthreads();
+    if (cluster_blocks() > 1) await_open();
     let_next_begin(); /* not before: what it asks of memory would stand in the caches' way */
     way.take(p, w, q, apart, memory, first_of_split(w.to, blockIdx.z), end_of_split(w.to, blockIdx.z));
     for (uint32_t split = blockIdx.z; split < to.splits; split += gridDim.z) {
@@ -195,9 +264,12 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
         }
         way.attend(p, w, memory, begin, end, sums);
         __syncthreads();
-        finish_split<DIM>(p, to, split, sums);
+        finish_split<DIM>(p, to, split, sums, inbox);
     }
-    if (to.splits > 1 && is_last(p, to.splits)) join(p, to);
+    if (to.sent)
+        join_sent<DIM>(p, to, inbox);
+    else if (to.splits > 1 && is_last(p, to.splits))
+        join(p, to);
 }
 
 #define FEW(name, LANES)                          \

@@ -73,7 +73,7 @@ typedef struct cuda_device {
     cu_device device;
     cu_context context;
     bool wide;  /* it has warpgroups */
-    bool early; /* its kernels wait for those before by themselves */
+    bool early; /* its kernels wait for those before by themselves, and blocks may be a cluster */
     size_t multiprocessors;
     size_t token_shared;  /* shared memory of a block of one token's products: two have room on a multiprocessor */
     pthread_mutex_t lock; /* of loading modules and functions, and of uploads */

@@ -328,8 +328,12 @@ static void attend_few(cuda_stream *s, const cuda_step *at, fe_cuda_attention *p
     p->parts = s->scratch + fe_cuda_packed_bytes(&at->op.out);
     p->counts = s->counts;
     size_t heads = p->heads / p->group * chunks, wanted = cuda_groups(2 * s->device->multiprocessors, heads * rows);
-    fe_cuda_launch(s, CUDA_FEW_64 + size, type, p, sizeof *p, heads, rows, fe_min(splits, wanted),
-                   (size_t)FE_CUDA_SPLIT_WARPS * FE_CUDA_WARP, 0);
+    size_t cluster = splits > 4 ? 8 : splits > 2 ? 4 : splits; /* few sizes: a graph keeps its clusters */
+    bool together = s->device->early && rows <= 4 && splits > 1 && splits <= cluster && cluster <= wanted;
+    cuda_launch *l =
+        fe_cuda_launch(s, CUDA_FEW_64 + size, type, p, sizeof *p, heads, rows,
+                       together ? cluster : fe_min(splits, wanted), (size_t)FE_CUDA_SPLIT_WARPS * FE_CUDA_WARP, 0);
+    if (l && together) l->cluster = (unsigned)cluster;
 }
 
 static void attend_many(cuda_stream *s, const cuda_step *at, fe_cuda_attention *p, unsigned size, ferrum_type type) {

@@ -24,6 +24,7 @@ INLINE uint32_t splits_of(const reach &r) { return (r.last - r.first) / r.size +
 struct few_place {
     reach seen;
     uint32_t row, head, heads, splits;
+    bool sent; /* a part goes to the blocks of the cluster */
 };
 
 INLINE uint32_t first_of_split(const few_place &to, uint32_t split) { return to.seen.first + split * to.seen.size; }

@@ -35,12 +35,12 @@ enum {
     FE_CUDA_PAGE = 64,        /* rows of a page of a cache */
     FE_CUDA_GROUP = 4,        /* heads of one KV head that a block of the attention for few rows takes */
     FE_CUDA_SPLIT_WARPS = 8,
-    FE_CUDA_SPLITS = 64,     /* most parts that a row's positions are split into */
-    FE_CUDA_FLASH_ROWS = 64, /* queries that a block of the attention for many rows takes */
-    FE_CUDA_FLASH_KEYS = 64, /* and keys at once */
-    FE_CUDA_FLASH_GROUPS =
-        2, /* warpgroups of a block there, where there are such, each with as many queries; one more fetches */
-    FE_CUDA_FLASH_TILES = 8,  /* tiles of keys and of values that it has room for */
+    FE_CUDA_SPLITS = 64,      /* most parts that a row's positions are split into */
+    FE_CUDA_CLUSTER = 8,      /* so many of them at most are a cluster's */
+    FE_CUDA_FLASH_ROWS = 64,  /* queries that a block of the attention for many rows takes, or each of its warpgroups */
+    FE_CUDA_FLASH_KEYS = 64,  /* and keys at once */
+    FE_CUDA_FLASH_GROUPS = 2, /* warpgroups that multiply; one more fetches */
+    FE_CUDA_FLASH_TILES = 8,  /* tiles of keys and of values that these have room for */
     FE_CUDA_HEADS = 8,        /* heads that a block finishes */
     FE_CUDA_HEAD = 256,       /* the largest head dimension */
     FE_CUDA_TOP = 64,         /* the largest of a row that are found, */
@@ -279,8 +279,10 @@ typedef struct fe_cuda_peak {
 enum { FE_CUDA_PEAK_OPS = 8 * 8 * 16 * 8 * 16 * 2, FE_CUDA_PEAK_WIDE_OPS = 2 * 4 * 64 * 256 * 16 * 2 };
 
 /* How many positions a part of the attention for few rows has, of so many that a span's last row sees: the more where there are more rows,
- * of all spans together, to keep the multiprocessors busy. */
+ * of all spans together, to keep the multiprocessors busy. Up to 1,024 of up to 4 rows are for the blocks of a cluster. */
 FE_CUDA_BOTH uint32_t fe_cuda_split(uint32_t seen, uint32_t rows) {
+    enum { ROUND = 16, EACH = FE_CUDA_CLUSTER * ROUND };
+    if (rows <= 4 && seen <= 1024) return (seen + EACH - 1) / EACH * ROUND;
     uint32_t size = (seen <= 2048 ? 64 : 128) * (rows > 16 ? 16 : rows > 4 ? 4 : 1);
     while ((seen - 1) / size >= FE_CUDA_SPLITS) size *= 2;
     return size;
