@@ -137,6 +137,7 @@ typedef struct problem {
     const struct layout *layout;
     size_t m, n, k;
     size_t experts, used; /* 0: none */
+    bool aligned;         /* as the kernels for one token want it */
     ferrum_tensor a, w, c, ids;
     float *most; /* for each element of a the largest magnitude of its chunk of 16, or 32 with one token */
 } problem;
@@ -155,9 +156,10 @@ static void problem_init(problem *p) {
     size_t at = 0, row = ferrum_row_bytes(l->type, p->k), slices = fe_max(p->experts, 1);
     size_t a_rows = p->m, c_rows = p->m * fe_max(p->used, 1);
     size_t scale = l->type == FERRUM_F32 ? 2 : 1;
-    size_t stride = row + scale * row_past[random_below(&rng, 5)], a_cols = p->k + random_below(&rng, 2) * 4,
-           c_cols = p->n + random_below(&rng, 4), a_past = random_below(&rng, 6) ? 0 : 4;
-    size_t w = MOST_BYTES - (slices * p->n - 1) * stride - row - w_before[random_below(&rng, 5)];
+    size_t stride = row + (p->aligned ? 0 : scale * row_past[random_below(&rng, 5)]),
+           a_cols = p->k + random_below(&rng, 2) * 4, c_cols = p->n + random_below(&rng, 4),
+           a_past = p->aligned || random_below(&rng, 6) ? 0 : 4;
+    size_t w = MOST_BYTES - (slices * p->n - 1) * stride - row - (p->aligned ? 0 : w_before[random_below(&rng, 5)]);
     size_t a = place(&at, a_rows * a_cols * sizeof(float), 16, a_past);
     size_t ids = place(&at, p->m * fe_max(p->used, 1) * sizeof(float), 16, 0);
     size_t c = place(&at, c_rows * c_cols * sizeof(float), 16, 4 * random_below(&rng, 4));
@@ -216,23 +218,35 @@ static double rounding_of(const problem *p, const weights *w, const float *a, co
     return p->used ? fmax(ints, halves) : tokens <= GEMV ? ints : halves;
 }
 
-static bool check_result(const problem *p, const weights *w, size_t row, size_t n, size_t tokens) {
-    size_t a_row = p->used ? row / p->used : row;
+/* A row's product, and of weights rounded to half, and how far from them another may be. */
+typedef struct product {
+    double exact, half, tolerance;
+} product;
+
+static product product_of(const problem *p, const weights *w, size_t a_row, size_t tokens) {
     const float *a = fe_row(&p->a, a_row), *most = p->most + a_row * p->k;
-    double exact = 0, half = 0, terms = 0, rounding = 0, got = fe_row(&p->c, row)[n];
+    double terms = 0, rounding = 0;
+    product x = {0};
     for (size_t i = 0; i < p->k; i++) {
-        exact += w->exact[i] * a[i];
-        half += w->half[i] * a[i];
+        x.exact += w->exact[i] * a[i];
+        x.half += w->half[i] * a[i];
         terms += w->parts[i] * fabs(a[i]);
         rounding += rounding_of(p, w, a, most, i, tokens);
     }
+    size_t adds = tokens > FEW || cuda ? p->k : p->k / 32;
+    x.tolerance = ((double)adds + 34) * (double)FLT_EPSILON / 2 * terms + rounding;
+    return x;
+}
+
+static bool check_result(const problem *p, const weights *w, size_t row, size_t n, size_t tokens) {
+    product x = product_of(p, w, p->used ? row / p->used : row, tokens);
+    double got = fe_row(&p->c, row)[n];
     bool many = tokens > FEW || cuda;
-    double tolerance = ((double)(many ? p->k : p->k / 32) + 34) * (double)FLT_EPSILON / 2 * terms + rounding;
-    if (fabs(got - exact) <= tolerance || (many && fabs(got - half) <= tolerance)) return true;
+    if (fabs(got - x.exact) <= x.tolerance || (many && fabs(got - x.half) <= x.tolerance)) return true;
     char what[128];
     snprintf(what, sizeof what, "%s %zu × %zu × %zu, offset %zu, stride %zu", p->used ? "experts" : "product", p->m,
              p->n, p->k, p->w.offset, p->w.row_stride);
-    fail(p->layout->type, what, row * p->n + n, got, exact, tolerance);
+    fail(p->layout->type, what, row * p->n + n, got, x.exact, x.tolerance);
     return false;
 }
 
@@ -291,6 +305,55 @@ static void check_product(problem p) {
     free(w.exact);
     free(w.half);
     free(w.parts);
+}
+
+/* The gated product of one token: rows of gate, then as many of up, of which each is a row of `p`'s weights. */
+static void check_gated(const struct layout *l, size_t n, size_t k) {
+    static size_t number;
+    if (number++ % every) return;
+    problem p = {.layout = l, .m = 1, .n = 2 * n, .k = k, .aligned = true};
+    problem_init(&p);
+    find_most(&p);
+    ferrum_tensor w[2] = {p.w, p.w}, c[2] = {p.c, p.c};
+    for (size_t i = 0; i < 2; i++) {
+        w[i].rows = c[i].cols = n;
+        w[i].offset += i * n * p.w.row_stride;
+        c[i].offset += i * n * sizeof(float);
+    }
+    ferrum_matmul_many(bed.stream, 2, c, &p.a, w, FERRUM_USUAL);
+    ferrum_swiglu(bed.stream, &c[0], &c[0], &c[1]);
+    wait_for();
+    cases++;
+    weights each = {fe_alloc(k, sizeof(double)), fe_alloc(k, sizeof(double)), fe_alloc(k, sizeof(double))};
+    if (!each.exact || !each.half || !each.parts) exit(1);
+    for (size_t i = 0; i < n; i++) {
+        product x[2];
+        for (size_t j = 0; j < 2; j++) {
+            load_weights(&each, &p, fe_at(&w[j], 0, i));
+            x[j] = product_of(&p, &each, 0, 1);
+        }
+        /* x / (1 + e^-x) is nowhere steeper than 1.1 */
+        double silu = x[0].exact / (1 + exp(-x[0].exact)), want = silu * x[1].exact, got = fe_row(&c[0], 0)[i];
+        double tolerance = 1.1 * x[0].tolerance * (fabs(x[1].exact) + x[1].tolerance) + fabs(silu) * x[1].tolerance +
+                           16 * (double)FLT_EPSILON * fabs(want);
+        if (fabs(got - want) <= tolerance) continue;
+        fail(l->type, "gated product", i, got, want, tolerance);
+        break;
+    }
+    check_gaps(&p);
+    free(p.most);
+    free(each.exact);
+    free(each.half);
+    free(each.parts);
+}
+
+/* So many rows that CUDA's warps draw them, in one piece, two, and a last one that is short; and an odd number. */
+static void check_drawn(const struct layout *l) {
+    static const size_t rows[] = {9600, 10001, 9520}, cols[] = {256, 2304, 4096};
+    for (size_t i = 0; i < 3; i++) {
+        check_product((problem){.layout = l, .m = 1, .n = rows[i], .k = cols[i % 2], .aligned = true});
+        check_gated(l, rows[i] / 2, cols[i]);
+    }
 }
 
 static void check_products(const struct layout *l) {
@@ -380,6 +443,7 @@ static void check_type(const struct layout *l) {
     size_t before = failures, done = cases;
     check_dequantized(l);
     check_products(l);
+    if (cuda && l->quants_end) check_drawn(l);
     check_embed(l, ferrum_type_block(l->type));
     check_embed(l, 300);
     printf("%-5s %4zu cases  %s\n", ferrum_type_name(l->type), cases - done, failures == before ? "ok" : "FAILED");

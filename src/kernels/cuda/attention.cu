@@ -25,11 +25,12 @@ INLINE bool find_row(const fe_cuda_attention &p, uint32_t row, fe_cuda_span &spa
     return false;
 }
 
-/* Asks for the caches' rows of the block's first split. */
+/* Asks for the caches' rows of the block's first split, as many as the second cache has room for of all blocks'. */
 template <typename C> INLINE void ask_for_cache(const fe_cuda_attention &p, const few_work &w) {
-    enum { LINE = 128 };
+    enum { LINE = 128, ROOM = 16 << 20 };
     uint32_t bytes = p.head_dim * C::BYTES, lines = (bytes + LINE - 1) / LINE;
     uint32_t begin = first_of_split(w.to, blockIdx.z), end = end_of_split(w.to, blockIdx.z);
+    end = min(end, begin + ROOM / (gridDim.x * gridDim.y * gridDim.z * 2 * bytes));
     for (uint32_t i = threadIdx.x; begin < end && i < (end - begin) * lines; i += blockDim.x) {
         uint64_t from = (uint64_t)cache_row(w.span, begin + i / lines) * bytes + i % lines * LINE;
         asm volatile("prefetch.global.L2 [%0];" ::"l"(w.k + from));
