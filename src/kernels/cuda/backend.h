@@ -75,8 +75,8 @@ typedef struct cuda_device {
     bool wide;  /* it has warpgroups */
     bool early; /* its kernels wait for those before by themselves, and blocks may be a cluster */
     size_t multiprocessors;
-    size_t token_shared;  /* shared memory of a block of one token's products: two have room on a multiprocessor */
-    pthread_mutex_t lock; /* of loading modules and functions, and of uploads */
+    size_t token_half, token_alone; /* shared memory of a block of one token's products */
+    pthread_mutex_t lock;           /* of loading modules and functions, and of uploads */
     cu_module modules[CUDA_MODULE_COUNT];
     _Atomic(cu_function) functions[CUDA_KERNEL_KINDS][FE_TYPES];
 } cuda_device;
@@ -126,6 +126,7 @@ typedef struct cuda_launch {
     cu_function function;
     unsigned grid[3], block, shared;
     unsigned cluster; /* blocks along z that are one */
+    bool everywhere;  /* it has a block on each multiprocessor, where there is room for one more at most */
     uint32_t bytes;   /* of params */
     uint64_t params[CUDA_PARAMS / 8];
 } cuda_launch;

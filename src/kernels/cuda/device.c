@@ -121,11 +121,14 @@ static int attribute(const cuda_device *dev, int which) {
     return dev->cu->device_attribute(&value, which, dev->device) ? 0 : value;
 }
 
-/* Each block takes what it asks for and RESERVED bytes, and what it declares by itself. */
-static size_t token_shared(const cuda_device *dev) {
-    enum { RESERVED = 1024, DECLARED = 1792, HALF_LEAST = 16 * 1024 };
+/* Each block takes what it asks for and RESERVED bytes, and what it declares by itself: less than half of DECLARED. Two that have `half`
+ * have room on a multiprocessor, or one and one that is `alone`, but not two that are. */
+static void share_out(cuda_device *dev) {
+    enum { RESERVED = 1024, DECLARED = 1792, HALF_LEAST = 16 * 1024, PAST_HALF = 128 };
     size_t half = fe_max((size_t)attribute(dev, CU_ATTRIBUTE_SHARED_BYTES) / 2, HALF_LEAST) - RESERVED;
-    return fe_min(half, (size_t)attribute(dev, CU_ATTRIBUTE_SHARED_BYTES_BLOCK)) - DECLARED;
+    size_t most = (size_t)attribute(dev, CU_ATTRIBUTE_SHARED_BYTES_BLOCK);
+    dev->token_half = fe_min(half, most) - DECLARED;
+    dev->token_alone = fe_min(half + PAST_HALF, most - DECLARED);
 }
 
 /* Kernels are there for compute capability 8.0 on. */
@@ -139,7 +142,7 @@ static int open_found(cuda_device *dev, char *about, size_t size, ferrum_error *
     dev->wide = major == 9 && minor == 0;
     dev->early = major >= 9;
     dev->multiprocessors = (size_t)fe_max(attribute(dev, CU_ATTRIBUTE_MULTIPROCESSORS), 1);
-    dev->token_shared = token_shared(dev);
+    share_out(dev);
     snprintf(about, size, "cuda: %s", name);
     return fe_cuda_check(dev, dev->cu->context_retain(&dev->context, dev->device), name, err);
 }

@@ -171,9 +171,8 @@ static token_plan plan_token(const cuda_device *dev, const fe_op *op) {
     plan.blocks = fe_max(fe_max(plan.blocks, cuda_groups(pairs, FE_CUDA_TOKEN_PAIRS)), 1);
     plan.sums = fe_round_up(cuda_groups(pairs, plan.blocks) + FE_CUDA_TOKEN_WARPS, 2);
     size_t taken = cuda_groups(k, FE_CUDA_TOKEN_GROUP) * OF_GROUP + plan.sums * 2 * sizeof(float);
-    if (plan.stage_bytes && taken < dev->token_shared)
-        plan.stages =
-            fe_min((dev->token_shared - taken) / FE_CUDA_TOKEN_WARPS / plan.stage_bytes, FE_CUDA_TOKEN_STAGES);
+    if (plan.stage_bytes && taken < dev->token_half)
+        plan.stages = fe_min((dev->token_half - taken) / FE_CUDA_TOKEN_WARPS / plan.stage_bytes, FE_CUDA_TOKEN_STAGES);
     return plan;
 }
 
@@ -246,8 +245,12 @@ void fe_cuda_encode_token(cuda_stream *s, const fe_op *op, const fe_op *norm, co
     }
     bool mixed = p.type[1] != p.type[0] || p.type[2] != p.type[0];
     s->packed = NULL;
-    fe_cuda_launch(s, mixed ? CUDA_TOKEN_ANY : CUDA_TOKEN, w[0].type, &p, sizeof p, plan.blocks, 1, 1,
-                   (size_t)FE_CUDA_TOKEN_WARPS * FE_CUDA_WARP, s->device->token_shared);
+    bool behind = s->launches_count && s->launches[s->launches_count - 1].everywhere;
+    cuda_launch *l = fe_cuda_launch(s, mixed ? CUDA_TOKEN_ANY : CUDA_TOKEN, w[0].type, &p, sizeof p, plan.blocks, 1, 1,
+                                    (size_t)FE_CUDA_TOKEN_WARPS * FE_CUDA_WARP, s->device->token_alone);
+    if (!l) return;
+    if (behind) l->shared = (unsigned)s->device->token_half;
+    l->everywhere = plan.blocks == s->device->multiprocessors;
 }
 
 /* ---- Kernels ---- */
@@ -308,7 +311,7 @@ static size_t row_blocks(const batch *b, bool glu, size_t each) {
  * their shared memory does. Clusters leave some multiprocessors idle. As measured on an H200. */
 static double division_cost(const cuda_device *dev, division d, size_t blocks, size_t pieces, size_t shared) {
     const double of_piece = 1.0, of_warp = 0.1, of_ends = 2.5, of_split = 0.75;
-    size_t at_once = d.warps == FE_CUDA_WIDE_WARPS && shared <= dev->token_shared ? 2 : 1, all = blocks * d.splits;
+    size_t at_once = d.warps == FE_CUDA_WIDE_WARPS && shared <= dev->token_half ? 2 : 1, all = blocks * d.splits;
     size_t usable = d.splits > 1 ? dev->multiprocessors * 8 / 9 : dev->multiprocessors;
     size_t room = fe_max(usable * at_once / d.splits, 1) * d.splits, rest = all % room;
     double each = (double)cuda_groups(pieces, d.splits),
