@@ -111,7 +111,9 @@ enum {
     CUDA_ANGLES = 4,
     CUDA_GRAPHS = 8,
     CUDA_PARAMS = 320,
-    CUDA_EARLY = 48, /* once so many steps are recorded the first of them run: two layers or more */
+    CUDA_FIRST = 24, /* once so many steps are recorded the first of them run: a layer or more */
+    CUDA_EARLY = 72, /* and of those behind them, once so many are */
+    CUDA_PARTS = 3,
     CUDA_AHEAD = 10, /* steps that what becomes of one depends on, itself being the first */
 };
 
@@ -175,9 +177,9 @@ typedef struct cuda_stream {
     cuda_kernel packed_kind;
     unsigned packed_turned;
     cuda_graph graphs[CUDA_GRAPHS];
-    uint64_t clock, last[2]; /* last: the shapes of the lists that ran before, as the first and behind it */
-    bool running;            /* the first */
-    ferrum_error error;      /* the first, until the next wait */
+    uint64_t clock, last[CUDA_PARTS]; /* last: the shapes of the lists that ran before, as the first part and so on */
+    unsigned running;                 /* parts of the list that have begun */
+    ferrum_error error;               /* the first, until the next wait */
     bool failed;
 } cuda_stream;
 

@@ -101,7 +101,7 @@ static void start(cuda_stream *s, size_t least) {
     fe_cuda_encode(s, least);
     if (s->launches_count && !s->failed && send(s)) {
         fe_cuda_run(s);
-        s->running = true;
+        s->running++;
     }
     s->launches_count = 0;
 }
@@ -118,7 +118,7 @@ static void flush(cuda_stream *s) {
     start(s, 1);
     if (s->running) check(s, s->device->cu->stream_wait(s->stream), "the GPU");
     fe_cuda_leave(s->device);
-    s->running = false;
+    s->running = 0;
     s->steps_count = s->encoded = s->kept_bytes = s->sent = s->angles_count = s->pages_count = 0;
 }
 
@@ -303,7 +303,7 @@ static void cuda_submit(ferrum_stream *owner, const fe_op *op) {
         if (op->kind == FE_OP_ATTENTION || op->kind == FE_OP_KV_APPEND) step->op.out2 = op->spans[0].k_cache;
         s->steps_count++;
     }
-    if (s->steps_count == CUDA_EARLY && !s->failed) start_early(s);
+    if ((s->steps_count == CUDA_FIRST || s->steps_count == CUDA_EARLY) && !s->failed) start_early(s);
 }
 
 static int cuda_wait(ferrum_stream *owner, ferrum_error *err) {
