@@ -210,12 +210,12 @@ static void load_weights(const weights *w, const problem *p, const unsigned char
 /* What rounding term i's factors leaves at most. */
 static double rounding_of(const problem *p, const weights *w, const float *a, const float *most, size_t i,
                           size_t tokens) {
-    enum { GEMV = 4 };
+    enum { GEMV = 4 }; /* or 1, where there are warpgroups */
     ferrum_type type = p->layout->type;
-    if (!cuda || type == FERRUM_F32 || type == FERRUM_BF16 || (type == FERRUM_F16 && tokens <= GEMV)) return 0;
+    if (!cuda || type == FERRUM_F32 || type == FERRUM_BF16 || (type == FERRUM_F16 && tokens == 1)) return 0;
     double halves = w->parts[i] * fabs(a[i]) * 3 / 2048 + fabs(a[i]) * 0x1p-19;
     double ints = fabs(w->exact[i]) * most[i] / 32000 + w->parts[i] * fabs(a[i]) * 4 * (double)FLT_EPSILON;
-    return p->used ? fmax(ints, halves) : tokens <= GEMV ? ints : halves;
+    return tokens == 1 && !p->used ? ints : tokens > GEMV && !p->used ? halves : fmax(ints, halves);
 }
 
 /* A row's product, and of weights rounded to half, and how far from them another may be. */
@@ -347,8 +347,8 @@ static void check_gated(const struct layout *l, size_t n, size_t k) {
     free(each.parts);
 }
 
-/* So many rows that CUDA's warps draw them, in one piece, two, and a last one that is short; and an odd number. */
-static void check_drawn(const struct layout *l) {
+/* So many rows that each warp of CUDA's kernels for one token has several; in one piece, two, and a last one that is short. */
+static void check_many_rows(const struct layout *l) {
     static const size_t rows[] = {9600, 10001, 9520}, cols[] = {256, 2304, 4096};
     for (size_t i = 0; i < 3; i++) {
         check_product((problem){.layout = l, .m = 1, .n = rows[i], .k = cols[i % 2], .aligned = true});
@@ -443,7 +443,7 @@ static void check_type(const struct layout *l) {
     size_t before = failures, done = cases;
     check_dequantized(l);
     check_products(l);
-    if (cuda && l->quants_end) check_drawn(l);
+    if (cuda && l->quants_end) check_many_rows(l);
     check_embed(l, ferrum_type_block(l->type));
     check_embed(l, 300);
     printf("%-5s %4zu cases  %s\n", ferrum_type_name(l->type), cases - done, failures == before ? "ok" : "FAILED");

@@ -30,7 +30,7 @@ template <typename C> INLINE void ask_for_cache(const fe_cuda_attention &p, cons
     enum { LINE = 128, ROOM = 16 << 20 };
     uint32_t bytes = p.head_dim * C::BYTES, lines = (bytes + LINE - 1) / LINE;
     uint32_t begin = first_of_split(w.to, blockIdx.z), end = end_of_split(w.to, blockIdx.z);
-    end = min(end, begin + ROOM / (gridDim.x * gridDim.y * gridDim.z * 2 * bytes));
+    end = min(end, begin + ROOM / (2 * bytes) / (gridDim.x * gridDim.y * gridDim.z));
     for (uint32_t i = threadIdx.x; begin < end && i < (end - begin) * lines; i += blockDim.x) {
         uint64_t from = (uint64_t)cache_row(w.span, begin + i / lines) * bytes + i % lines * LINE;
         asm volatile("prefetch.global.L2 [%0];" ::"l"(w.k + from));
@@ -66,10 +66,6 @@ INLINE few_turns turns_of(const fe_cuda_attention &p, const few_place &to) {
     if (block == (warps - 1) % blocks) own -= warps * FE_CUDA_WARP - count;
     return {(warps + blocks - 1) / blocks, blocks, own};
 }
-INLINE uint32_t bytes_of(const few_place &to, const few_turns &t) {
-    return t.own ? to.splits * (t.own + to.heads * 2) * sizeof(float) : 0;
-}
-
 /* What the warps have becomes the result or, where there are several splits, a part. */
 template <int DIM>
 INLINE void finish_split(const fe_cuda_attention &p, const few_place &to, uint32_t split, const few_sums<DIM> &sums,
@@ -114,7 +110,7 @@ INLINE void finish_split(const fe_cuda_attention &p, const few_place &to, uint32
 template <int DIM> INLINE void join_sent(const fe_cuda_attention &p, const few_place &to, few_inbox<DIM> &inbox) {
     few_turns turns = turns_of(p, to);
     if (threadIdx.x >= turns.own) return;
-    await_arrivals(&inbox.arrivals);
+    await_arrivals(&inbox.arrivals, to.splits * (turns.own + to.heads * 2) * sizeof(float));
 #pragma unroll 1
     for (uint32_t i = threadIdx.x; i < turns.own; i += blockDim.x) {
         uint32_t turn = i / FE_CUDA_WARP, at = (turn * turns.blocks + blockIdx.z) * FE_CUDA_WARP + lane_index();
@@ -233,7 +229,7 @@ template <typename C, int LANES> static __device__ void attend_few(const fe_cuda
     w.v = (const uchar *)w.span.v + w.kv * w.span.slice;
     bool idle = !found || blockIdx.z >= w.to.splits;
     w.to.sent = cluster_blocks() > 1 && w.to.splits > 1;
-    if (cluster_blocks() > 1) open_arrivals(&inbox.arrivals, idle ? 0 : bytes_of(w.to, turns_of(p, w.to)));
+    if (cluster_blocks() > 1) open_arrivals(&inbox.arrivals);
     head_parts<DIM / FE_CUDA_WARP> parts;
     uint32_t index, which = fresh ? head_to_make(w, index) : 3;
     if (!idle) {

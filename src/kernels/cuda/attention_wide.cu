@@ -1,6 +1,6 @@
-/* Attention for many rows on Hopper's warpgroups (compute capability 9.0 alone), each of two has 64 queries of a head.
- * Four warps bring keys and values to shared memory, as halves, tiles of 64 positions in turn. While the tensor cores
- * multiply weights and values of a tile, the warpgroup makes weights of the scores of the next one. */
+/* Attention for many rows on Hopper's warpgroups (compute capability 9.0 alone): each of two has 64 queries of a head. A third one
+ * brings keys and values to shared memory, as halves, tiles of 64 positions in turn. While the tensor cores multiply weights and values
+ * of a tile, a warpgroup makes weights of the scores of the next one. */
 #include "caches.cuh"
 #include "warpgroups.cuh"
 
@@ -11,7 +11,7 @@ enum {
     QUERIES = FE_CUDA_FLASH_ROWS, /* of a warpgroup */
     GROUPS = FE_CUDA_FLASH_GROUPS,
     WARPS = GROUPS * 4,
-    FETCHERS = 4,
+    FETCHERS = 4, /* warps */
     FETCHER = 40, /* registers */
     MULTIPLIER = 232,
     TILES = FE_CUDA_FLASH_TILES, /* on their way or there: of keys and of values */
@@ -28,9 +28,8 @@ struct barriers {
 struct work {
     fe_cuda_span span;
     const uchar *k, *v;
-    uint32_t row, all; /* all: positions that the span's last row sees */
-    uint32_t begin, end,
-        count; /* positions that the block goes through, a multiple of KEYS and one past, and the tiles of them */
+    uint32_t row, all;          /* all: positions that the span's last row sees */
+    uint32_t begin, end, count; /* positions that the block goes through, from a multiple of KEYS on, and their tiles */
     uchar *tiles;
 };
 
@@ -55,7 +54,7 @@ INLINE bool find_work(const fe_cuda_attention &p, work &w) {
     return true;
 }
 
-/* ---- The warp that fetches ---- */
+/* ---- The warps that fetch ---- */
 
 /* The tile's positions from `first` on, zeros from the end on and past the head's dimension. They are of one page. */
 template <typename C, int DIM>
@@ -96,12 +95,6 @@ template <typename C, int DIM> INLINE void fetch(const fe_cuda_attention &p, con
 template <int COUNT> INLINE void settle(float (&x)[COUNT]) {
 #pragma unroll
     for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(x[i])::"memory");
-}
-
-INLINE float exp2_of(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
 }
 
 template <int DIM> struct multiplier {
@@ -201,13 +194,13 @@ template <int DIM> struct multiplier {
             for (int j = 2 * i; j < KEYS / 2; j += 4) largest = fmaxf(largest, fmaxf(score[j], score[j + 1]));
             largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 1));
             largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, 2));
-            old[i] = exp2_of(most[i] - largest);
+            old[i] = power_of_two(most[i] - largest);
             most[i] = largest;
             total[i] *= old[i];
         }
 #pragma unroll
         for (int i = 0; i < KEYS / 2; i++) {
-            score[i] = exp2_of(score[i] - most[i / 2 % 2]);
+            score[i] = power_of_two(score[i] - most[i / 2 % 2]);
             total[i / 2 % 2] += score[i];
         }
     }

@@ -11,15 +11,13 @@ INLINE uint32_t cluster_blocks() {
     return blocks;
 }
 
-/* The block awaits so many bytes, once. Nobody sends before all blocks of the cluster have opened theirs: each arrives there with all its
- * threads, and goes on when the others have. */
-INLINE void open_arrivals(uint64_t *arrivals, uint32_t bytes) {
+/* Nobody sends before all blocks of the cluster have opened theirs: each arrives there with all its threads, and goes on when the others
+ * have. */
+INLINE void open_arrivals(uint64_t *arrivals) {
     uint32_t at = (uint32_t)__cvta_generic_to_shared(arrivals);
     if (threadIdx.x == 0)
         asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n"
-                     "fence.mbarrier_init.release.cluster;\n"
-                     "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at),
-                     "r"(bytes)
+                     "fence.mbarrier_init.release.cluster;" ::"r"(at)
                      : "memory");
     __syncwarp();
     asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");
@@ -38,22 +36,25 @@ INLINE void send(float *to, uint64_t *arrivals, uint32_t block, float x) {
                  : "memory");
 }
 
-/* Until all that the block awaits is there. */
-INLINE void await_arrivals(uint64_t *arrivals) {
+/* Until so many bytes are there, once. Thread 0 is one of those that wait. */
+INLINE void await_arrivals(uint64_t *arrivals, uint32_t bytes) {
+    uint32_t at = (uint32_t)__cvta_generic_to_shared(arrivals);
+    if (threadIdx.x == 0)
+        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes) : "memory");
     asm volatile("{\n"
                  ".reg .pred done;\n"
                  "again:\n"
                  "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], 0;\n"
                  "@!done bra again;\n"
-                 "}" ::"r"((uint32_t)__cvta_generic_to_shared(arrivals))
+                 "}" ::"r"(at)
                  : "memory");
 }
 #else
 INLINE uint32_t cluster_blocks() { return 1; }
-INLINE void open_arrivals(uint64_t *, uint32_t) {}
+INLINE void open_arrivals(uint64_t *) {}
 INLINE void await_open() {}
 INLINE void send(float *, uint64_t *, uint32_t, float) {}
-INLINE void await_arrivals(uint64_t *) {}
+INLINE void await_arrivals(uint64_t *, uint32_t) {}
 #endif
 
 #endif

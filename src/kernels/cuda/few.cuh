@@ -283,7 +283,6 @@ template <int DIM>
 INLINE void attend_halves(const fe_cuda_attention &p, const few_work &w, const few_query<DIM> &q, few_tile<DIM> &x,
                           uint32_t begin, uint32_t end, few_sums<DIM> &sums) {
     enum { TILES = DIM / 16, LIFT = 11 }; /* weights are up to 2^LIFT: the small ones keep their bits */
-    const float log2e = 1.44269504f;
     uint32_t g = lane_index() / 4, h = lane_index() % 2 * 2 + has_second(), chunks = p.head_dim / 8, last = end - 1;
     float out[TILES][4] = {}, most = -FLT_MAX, total = 0.0f;
 #pragma unroll 1
@@ -301,7 +300,7 @@ INLINE void attend_halves(const fe_cuda_attention &p, const few_work &w, const f
             largest = fmaxf(largest, s[i]);
         }
         for (int i = 4; i < FE_CUDA_WARP; i *= 2) largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, i));
-        float old = power_of_two((most - largest) * log2e);
+        float old = power_of_two((most - largest) * LOG2_E);
         most = largest;
         total *= old;
         if (__any_sync(ALL_LANES, old < 1.0f)) { /* not often, once there are some */
@@ -313,7 +312,7 @@ INLINE void attend_halves(const fe_cuda_attention &p, const few_work &w, const f
         uint32_t weights[2];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            float own = power_of_two(fmaf(s[i] - most, log2e, LIFT)), other = __shfl_xor_sync(ALL_LANES, own, 2);
+            float own = power_of_two(fmaf(s[i] - most, LOG2_E, LIFT)), other = __shfl_xor_sync(ALL_LANES, own, 2);
             total += own;
             __half2 pair = has_second() ? __floats2half2_rn(other, own) : __floats2half2_rn(own, other);
             float2 upper = __half22float2(pair);

@@ -36,16 +36,21 @@ static bool is_wide(const cuda_stream *s, ferrum_type type, size_t k) {
     return s->device->wide && type != FERRUM_F32 && type != FERRUM_BF16 && k % wide_piece(type) == 0;
 }
 
+/* Does the GEMV take so many tokens? The warpgroups are faster from two on. */
+static bool is_gemv(const cuda_stream *s, ferrum_type type, size_t k, size_t rows) {
+    return rows == 1 || (rows <= FE_CUDA_GEMV_TOKENS && !is_wide(s, type, k));
+}
+
 bool fe_cuda_gates(const cuda_stream *s, const ferrum_tensor *a, const ferrum_tensor *gate, const ferrum_tensor *up,
                    size_t rows) {
     return gate->type == up->type && gate->rows == up->rows && gate->slice_stride == up->slice_stride &&
            gate->row_stride == up->row_stride && is_fast(a, gate) && is_fast(a, up) &&
-           (rows <= FE_CUDA_GEMV_TOKENS || is_wide(s, gate->type, a->cols));
+           (is_gemv(s, gate->type, a->cols, rows) || is_wide(s, gate->type, a->cols));
 }
 
-/* From two rows an expert on, on average. */
+/* From more than a row an expert on, on average. */
 bool fe_cuda_expert_lists(const fe_op *op) {
-    return op->out.rows > 2 * (size_t)op->b.slices && is_fast(&op->a, &op->b) && op->b.type != FERRUM_F32 &&
+    return op->out.rows > op->b.slices && is_fast(&op->a, &op->b) && op->b.type != FERRUM_F32 &&
            op->b.type != FERRUM_BF16;
 }
 
@@ -64,11 +69,11 @@ size_t fe_cuda_product_scratch(const fe_op *op) {
 }
 
 bool fe_cuda_packs(const cuda_stream *s, const fe_op *op, const ferrum_tensor *x) {
-    if (op->kind != FE_OP_MATMUL || fe_cuda_is_token(s, op) || !fe_same_view(&op->a, x) ||
-        x->rows > FE_CUDA_GEMV_TOKENS)
-        return false;
-    for (size_t i = 0; i < op->u.matmul.count; i++)
-        if (!is_float(op->u.matmul.w[i].type) && is_fast(x, &op->u.matmul.w[i])) return true;
+    if (op->kind != FE_OP_MATMUL || fe_cuda_is_token(s, op) || !fe_same_view(&op->a, x)) return false;
+    for (size_t i = 0; i < op->u.matmul.count; i++) {
+        const ferrum_tensor *w = &op->u.matmul.w[i];
+        if (!is_float(w->type) && is_fast(x, w) && is_gemv(s, w->type, x->cols, x->rows)) return true;
+    }
     return false;
 }
 
@@ -79,10 +84,11 @@ static unsigned turned_for(const cuda_stream *s, ferrum_type type, size_t k) {
 
 /* Those that the first product wants which takes halves. */
 bool fe_cuda_packs_halfs(const cuda_stream *s, const fe_op *op, const ferrum_tensor *x, uint32_t *turned) {
-    if (op->kind != FE_OP_MATMUL || !fe_same_view(&op->a, x) || x->rows <= FE_CUDA_GEMV_TOKENS) return false;
+    if (op->kind != FE_OP_MATMUL || !fe_same_view(&op->a, x)) return false;
     for (size_t i = 0; i < op->u.matmul.count; i++) {
         const ferrum_tensor *w = &op->u.matmul.w[i];
-        if (w->type == FERRUM_F32 || w->type == FERRUM_BF16 || !is_fast(x, w)) continue;
+        if (w->type == FERRUM_F32 || w->type == FERRUM_BF16 || !is_fast(x, w) || is_gemv(s, w->type, x->cols, x->rows))
+            continue;
         *turned = turned_for(s, w->type, x->cols);
         return true;
     }
@@ -392,7 +398,7 @@ static void product(cuda_stream *s, const batch *b, const ferrum_tensor *a, unsi
     fe_cuda_matmul p = {.a_stride = cuda_stride(a), .m = (uint32_t)a->rows, .k = (uint32_t)a->cols, .glu = glu};
     if (!is_fast(a, b->w[0]))
         plain(s, &p, b, a);
-    else if (a->rows <= FE_CUDA_GEMV_TOKENS || type == FERRUM_F32 || type == FERRUM_BF16)
+    else if (is_gemv(s, type, a->cols, a->rows) || type == FERRUM_F32 || type == FERRUM_BF16)
         gemv(s, &p, b, a);
     else
         gemm(s, &p, b, a, a->rows, a->rows, 1);
