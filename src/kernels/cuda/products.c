@@ -48,9 +48,9 @@ bool fe_cuda_gates(const cuda_stream *s, const ferrum_tensor *a, const ferrum_te
            (is_gemv(s, gate->type, a->cols, rows) || is_wide(s, gate->type, a->cols));
 }
 
-/* From more than a row an expert on, on average. */
+/* From more than three rows for eight experts on: then most of those that are wanted are wanted once, and lists are as fast. */
 bool fe_cuda_expert_lists(const fe_op *op) {
-    return op->out.rows > op->b.slices && is_fast(&op->a, &op->b) && op->b.type != FERRUM_F32 &&
+    return op->out.rows > 8 && 8 * op->out.rows > 3 * (size_t)op->b.slices && is_fast(&op->a, &op->b) && op->b.type != FERRUM_F32 &&
            op->b.type != FERRUM_BF16;
 }
 
