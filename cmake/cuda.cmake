@@ -1,5 +1,5 @@
 # The CUDA backend: its host code, which opens the driver's library at run time, and its kernels as compressed fat binaries: machine
-# code for the architectures below, and PTX that the driver compiles for others from 9.0 on. those of *_wide are of compute capability 9.0 alone.
+# code for the architectures below, and PTX that the driver compiles for others from 9.0 on. Modules named _wide are of compute capability 9.0 alone.
 include(cmake/embed.cmake)
 set(FERRUM_CUDA_ARCHITECTURES 80 90 120 CACHE STRING "Architectures that the CUDA kernels are compiled for")
 set(FERRUM_CUDA_MODULES vector pack token gemv gemm gemm_wide attention attention_wide moe top)

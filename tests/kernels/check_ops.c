@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MOST = 10 * 1024 * 1024 };
+enum { MOST = 32 * 1024 * 1024 }; /* floats: what the largest sequences take, alone, in pages, and side by side */
 
 static uint64_t seed, rng;
 static size_t cases, failures, rounds = 20;
@@ -270,8 +270,8 @@ static sequences pick_sequences(ferrum_type type) {
     return s;
 }
 
-/* Appends what the caches hold already, then the rows of the batch. k and v: where the rows of both stand. */
-static void append_all(side *s, const sequences *q, const ferrum_kv_span *spans, size_t k, size_t v) {
+/* Appends what the caches hold already. k and v: where the rows of both stand, those of the batch behind them. */
+static void append_filled(side *s, const sequences *q, const ferrum_kv_span *spans, size_t k, size_t v) {
     size_t width = q->slices * q->dim, count = 0;
     ferrum_kv_span filled[MOST_SPANS];
     for (size_t i = 0; i < q->count; i++) {
@@ -284,6 +284,12 @@ static void append_all(side *s, const sequences *q, const ferrum_kv_span *spans,
         ferrum_tensor tk = view(s, k, q->filled, width), tv = view(s, v, q->filled, width);
         ferrum_kv_append(s->stream, &tk, &tv, filled, count);
     }
+}
+
+/* And the rows of the batch. */
+static void append_all(side *s, const sequences *q, const ferrum_kv_span *spans, size_t k, size_t v) {
+    size_t width = q->slices * q->dim;
+    append_filled(s, q, spans, k, v);
     ferrum_tensor tk = view(s, k + q->filled * width, q->rows, width),
                   tv = view(s, v + q->filled * width, q->rows, width);
     ferrum_kv_append(s->stream, &tk, &tv, spans, q->count);
@@ -419,6 +425,56 @@ static void check_attention(side *ref, side *cpu, ferrum_type type) {
     compare(name, ref, cpu, out, seq.rows * width, 4e-6 + rounding);
 }
 
+/* A token of one or two sequences, behind up to 2,560 positions: rotation, append and attention in one list, as a model has them. */
+static void check_answers(side *ref, side *cpu, ferrum_type type) {
+    enum { MOST_CONTEXT = 2560 / 16 };
+    sequences seq = {.count = pick(1, 2), .slices = (uint32_t)pick(1, 4), .dim = 16 * (uint32_t)pick(1, 8)};
+    int32_t positions[MOST_SPANS];
+    seq.rows = seq.count;
+    for (size_t i = 0; i < seq.count; i++) {
+        size_t context = 16 * pick(1, MOST_CONTEXT), first = pick(0, context - 1);
+        ferrum_tensor k = ferrum_tensor_stack(NULL, seq.end * sizeof(float), type, seq.slices, context, seq.dim), v = k;
+        v.offset += k.slice_stride * seq.slices;
+        seq.spans[i] = (ferrum_kv_span){k, v, 1, (uint32_t)first, NULL};
+        seq.end += 2 * seq.slices * context * seq.dim;
+        seq.filled += first;
+        positions[i] = (int32_t)first;
+    }
+    const ferrum_attention_params p = {.heads = seq.slices * (uint32_t)pick(1, 6),
+                                       .head_dim = seq.dim,
+                                       .window = pick(0, 3) ? 0 : (uint32_t)pick(1, 2000),
+                                       .scale = 1.0f / sqrtf((float)seq.dim)};
+    const ferrum_rope_params turn = {
+        .head_dim = seq.dim, .dims = seq.dim, .base = 10000.0f, .freq_scale = 1.0f, .magnitude = 1.0f};
+    size_t width = (size_t)p.heads * seq.dim, kv_width = seq.slices * seq.dim, kv = (seq.filled + seq.rows) * kv_width;
+    size_t k = seq.end, v = k + kv, q = v + kv, out = q + seq.rows * width;
+    fill(ref, cpu, k, out - k, 1.0f);
+    side *sides[2] = {ref, cpu};
+    for (int i = 0; i < 2; i++) {
+        side *s = sides[i];
+        ferrum_kv_span spans[MOST_SPANS];
+        for (size_t j = 0; j < seq.count; j++) {
+            spans[j] = seq.spans[j];
+            spans[j].k_cache.buffer = spans[j].v_cache.buffer = s->buffer;
+        }
+        ferrum_tensor tq = view(s, q, seq.rows, width), to = view(s, out, seq.rows, width),
+                      tk = view(s, k + seq.filled * kv_width, seq.rows, kv_width),
+                      tv = view(s, v + seq.filled * kv_width, seq.rows, kv_width);
+        append_filled(s, &seq, spans, k, v);
+        wait_for(s);
+        ferrum_rope(s->stream, &tq, positions, &turn);
+        ferrum_rope(s->stream, &tk, positions, &turn);
+        ferrum_kv_append(s->stream, &tk, &tv, spans, seq.count);
+        ferrum_attention(s->stream, &to, &tq, spans, seq.count, &p);
+        wait_for(s);
+    }
+    /* what the rotation rounds otherwise a cache may round to its next number: 2^-11 of it, or 2^-8 */
+    char name[64];
+    snprintf(name, sizeof name, "a token's attention, %s caches", ferrum_type_name(type));
+    bool floats = type == FERRUM_F32 && strcmp(ferrum_device_name(cpu->device), "cuda") != 0;
+    compare(name, ref, cpu, out, seq.rows * width, floats ? 2e-5 : type == FERRUM_Q8_0 ? 1e-2 : HALF_ROUNDING);
+}
+
 static void check_device(const char *name, const char *tier, unsigned threads) {
     side ref = open_side("ref", NULL, 0), cpu = open_side(name, tier, threads);
     size_t before = failures, done = cases;
@@ -431,7 +487,11 @@ static void check_device(const char *name, const char *tier, unsigned threads) {
         check_rope(&ref, &cpu);
         check_attention(&ref, &cpu, FERRUM_F32);
         check_attention(&ref, &cpu, FERRUM_F16);
-        if (fe_device_has_kv(cpu.device, FERRUM_Q8_0)) check_attention(&ref, &cpu, FERRUM_Q8_0);
+        check_answers(&ref, &cpu, FERRUM_F32);
+        check_answers(&ref, &cpu, FERRUM_F16);
+        if (!fe_device_has_kv(cpu.device, FERRUM_Q8_0)) continue;
+        check_attention(&ref, &cpu, FERRUM_Q8_0);
+        check_answers(&ref, &cpu, FERRUM_Q8_0);
     }
     printf("%-24s %5zu cases  %s\n", ferrum_device_about(cpu.device), cases - done,
            failures == before ? "ok" : "FAILED");

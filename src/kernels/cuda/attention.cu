@@ -1,5 +1,6 @@
 /* Attention: for few rows of a sequence, its positions split among blocks; for many, tiles of queries and keys on the tensor
- * cores. Which of the two, and where positions are split, depends on a span alone. */
+ * cores. Which of the two depends on a span alone, where positions
+ * are split on how many rows there are as well. */
 #include "clusters.cuh"
 #include "few.cuh"
 #include "ints.cuh"

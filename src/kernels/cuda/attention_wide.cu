@@ -246,6 +246,7 @@ template <int DIM> struct multiplier {
         }
         for (uint32_t i = 2 * count; i < 2 * w.count; i++) { /* for the other warpgroup alone */
             await_tile(i);
+            __syncwarp();
             leave_tile(i);
         }
         if (count) store();

@@ -1,6 +1,6 @@
 /* The CUDA backend's inside. A stream keeps its ops and makes launches of them, several ops to one where a kernel does what they do
- * together, and runs those: one by one, or as a graph where such a list ran before. The first of a long list run while the others
- * are being recorded, the rest when the stream is waited for. */
+ * together, and runs those: one by one, or as a graph where such a list ran before. The first parts of a long list run while the
+ * others are being recorded, the rest when the stream is waited for. */
 #ifndef FE_CUDA_BACKEND_H
 #define FE_CUDA_BACKEND_H
 
@@ -109,7 +109,7 @@ int fe_cuda_buffer_ready(ferrum_buffer *buf, ferrum_error *err);
 enum {
     CUDA_STEPS = 2048,
     CUDA_ANGLES = 4,
-    CUDA_GRAPHS = 8,
+    CUDA_GRAPHS = 16,
     CUDA_PARAMS = 320,
     CUDA_FIRST = 24, /* once so many steps are recorded the first of them run: a layer or more */
     CUDA_EARLY = 72, /* and of those behind them, once so many are */
@@ -217,7 +217,7 @@ void fe_cuda_encode_matmul(cuda_stream *s, const fe_op *op, unsigned glu);
 void fe_cuda_encode_experts(cuda_stream *s, const fe_op *op, const fe_op *up, unsigned glu);
 bool fe_cuda_gates(const cuda_stream *s, const ferrum_tensor *a, const ferrum_tensor *gate, const ferrum_tensor *up,
                    size_t rows);
-bool fe_cuda_expert_lists(const fe_op *op);
+bool fe_cuda_expert_lists(const cuda_stream *s, const fe_op *op);
 size_t fe_cuda_product_scratch(const fe_op *op);
 /* Does the op begin with packing x? As integers, or as halves. Then what makes x can do it: where to, and that it is done. */
 bool fe_cuda_packs(const cuda_stream *s, const fe_op *op, const ferrum_tensor *x);

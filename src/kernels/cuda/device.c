@@ -121,7 +121,7 @@ static int attribute(const cuda_device *dev, int which) {
     return dev->cu->device_attribute(&value, which, dev->device) ? 0 : value;
 }
 
-/* Each block takes what it asks for and RESERVED bytes, and what it declares by itself: less than half of DECLARED. Two that have `half`
+/* Each block takes what it asks for and RESERVED bytes, and what it declares by itself, 832 at most. Two that have `half`
  * have room on a multiprocessor, or one and one that is `alone`, but not two that are. */
 static void share_out(cuda_device *dev) {
     enum { RESERVED = 1024, DECLARED = 1792, HALF_LEAST = 16 * 1024, PAST_HALF = 128 };

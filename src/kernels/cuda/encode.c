@@ -417,7 +417,7 @@ static size_t encode_matmul(cuda_stream *s, const cuda_step *at, size_t left) {
 static size_t encode_matmul_experts(cuda_stream *s, const cuda_step *at, size_t left) {
     const fe_op *gate = &at->op, *up = left > 2 && at[1].op.kind == gate->kind ? &at[1].op : NULL;
     unsigned glu = FE_CUDA_NO_GLU;
-    if (up && fe_same_view(&up->a, &gate->a) && fe_same_view(&up->c, &gate->c) && !fe_cuda_expert_lists(gate) &&
+    if (up && fe_same_view(&up->a, &gate->a) && fe_same_view(&up->c, &gate->c) && !fe_cuda_expert_lists(s, gate) &&
         fe_cuda_gates(s, &gate->a, &gate->b, &up->b, 1) && !fe_overlap(&gate->out, &gate->c) &&
         !fe_overlap(&gate->out, &up->a))
         glu = glu_of(&at[2].op, &gate->out, &up->out);

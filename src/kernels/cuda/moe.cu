@@ -42,7 +42,7 @@ KERNEL(FE_CUDA_WARP) moe_route(const __grid_constant__ fe_cuda_route p) {
         for (uint32_t j = 0; j < p.used; j++) weights[j] /= chosen;
 }
 
-/* A warp an expert: the pairs that are its own, in their order. A lane looks at several at once. */
+/* A warp an expert: the pairs that are its own, in their order, of each token one at most. A lane looks at several at once. */
 KERNEL(FE_CUDA_WARP) sort_experts(const __grid_constant__ fe_cuda_sort p) {
     enum { EACH = 16 };
     begin();
@@ -60,11 +60,12 @@ KERNEL(FE_CUDA_WARP) sort_experts(const __grid_constant__ fe_cuda_sort p) {
         for (uint32_t i = 0; i < EACH; i++) {
             bool mine = id[i] == blockIdx.x;
             uint32_t votes = __ballot_sync(ALL_LANES, mine);
-            if (mine) pairs[count + __popc(votes & ((1u << lane) - 1))] = from + i * FE_CUDA_WARP;
+            uint32_t at = count + __popc(votes & ((1u << lane) - 1));
+            if (mine && at < p.tokens) pairs[at] = from + i * FE_CUDA_WARP;
             count += __popc(votes);
         }
     }
-    if (lane == 0) p.lists[blockIdx.x] = count;
+    if (lane == 0) p.lists[blockIdx.x] = min(count, p.tokens);
 }
 
 /* A thread an element. */

@@ -49,9 +49,10 @@ bool fe_cuda_gates(const cuda_stream *s, const ferrum_tensor *a, const ferrum_te
 }
 
 /* From more than three rows for eight experts on: then most of those that are wanted are wanted once, and lists are as fast. */
-bool fe_cuda_expert_lists(const fe_op *op) {
-    return op->out.rows > 8 && 8 * op->out.rows > 3 * (size_t)op->b.slices && is_fast(&op->a, &op->b) && op->b.type != FERRUM_F32 &&
-           op->b.type != FERRUM_BF16;
+bool fe_cuda_expert_lists(const cuda_stream *s, const fe_op *op) {
+    size_t rows = op->out.rows, slices = op->b.slices;
+    bool many = is_wide(s, op->b.type, op->a.cols) ? rows > 8 && 8 * rows > 3 * slices : rows > 2 * slices;
+    return many && is_fast(&op->a, &op->b) && op->b.type != FERRUM_F32 && op->b.type != FERRUM_BF16;
 }
 
 /* ---- Scratch: packed elements, their scales, lists of experts ---- */
@@ -434,7 +435,7 @@ void fe_cuda_encode_experts(cuda_stream *s, const fe_op *op, const fe_op *up, un
                         .used = (uint32_t)ids->cols,
                         .a_used = a->rows == ids->rows ? (uint32_t)ids->cols : 1,
                         .glu = glu};
-    if (fe_cuda_expert_lists(op)) {
+    if (fe_cuda_expert_lists(s, op)) {
         p.lists = s->scratch + fe_cuda_packed_bytes(a);
         p.list = (uint32_t)ids->rows;
         fe_cuda_sort sort = {p.ids, p.lists, p.ids_stride, op->b.slices, (uint32_t)ids->rows, p.used};

@@ -1,4 +1,4 @@
-/* Launches, run. A list of the same kernels as the one before, as the first part or as the rest, becomes a graph, which the driver starts
+/* Launches, run. A list of the same kernels as the one before, as the same part of all that is waited for, becomes a graph, which the driver starts
  * at once; where parameters differ from those that it holds, they are changed in place. */
 #include "kernels/cuda/backend.h"
 

@@ -279,7 +279,8 @@ typedef struct fe_cuda_peak {
 enum { FE_CUDA_PEAK_OPS = 8 * 8 * 16 * 8 * 16 * 2, FE_CUDA_PEAK_WIDE_OPS = 2 * 4 * 64 * 256 * 16 * 2 };
 
 /* How many positions a part of the attention for few rows has, of so many that a span's last row sees: the more where there are more rows,
- * of all spans together, to keep the multiprocessors busy. Up to 1,024 of up to 4 rows are for the blocks of a cluster. */
+ * of all spans together, to keep the multiprocessors busy. Up to 1,024 of up to 4 rows are an
+ * eighth of them, for the blocks of a cluster where there are such. */
 FE_CUDA_BOTH uint32_t fe_cuda_split(uint32_t seen, uint32_t rows) {
     enum { ROUND = 16, EACH = FE_CUDA_CLUSTER * ROUND };
     if (rows <= 4 && seen <= 1024) return (seen + EACH - 1) / EACH * ROUND;
