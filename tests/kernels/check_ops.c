@@ -259,7 +259,7 @@ static sequences pick_sequences(ferrum_type type) {
     sequences s = {.count = pick(1, MOST_SPANS), .slices = (uint32_t)pick(1, 3), .dim = 16 * (uint32_t)pick(1, 16)};
     for (size_t i = 0; i < s.count; i++) {
         size_t context = 16 * pick(1, 40), first = pick(0, context - 1);
-        size_t most = fe_min(context - first, pick(0, 3) ? 40 : 300), rows = pick(0, 1) ? 1 : pick(1, most);
+        size_t most = fe_min(context - first, pick(0, 15) ? 40 : 300), rows = pick(0, 1) ? 1 : pick(1, most);
         ferrum_tensor k = ferrum_tensor_stack(NULL, s.end * sizeof(float), type, s.slices, context, s.dim), v = k;
         v.offset += k.slice_stride * s.slices;
         s.spans[i] = (ferrum_kv_span){k, v, (uint32_t)rows, (uint32_t)first, NULL};
@@ -432,7 +432,7 @@ static void check_answers(side *ref, side *cpu, ferrum_type type) {
     int32_t positions[MOST_SPANS];
     seq.rows = seq.count;
     for (size_t i = 0; i < seq.count; i++) {
-        size_t context = 16 * pick(1, MOST_CONTEXT), first = pick(0, context - 1);
+        size_t context = 16 * pick(1, pick(0, 3) ? 40 : MOST_CONTEXT), first = pick(0, context - 1);
         ferrum_tensor k = ferrum_tensor_stack(NULL, seq.end * sizeof(float), type, seq.slices, context, seq.dim), v = k;
         v.offset += k.slice_stride * seq.slices;
         seq.spans[i] = (ferrum_kv_span){k, v, 1, (uint32_t)first, NULL};
