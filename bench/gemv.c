@@ -46,7 +46,8 @@ static unsigned char *random_bytes(size_t bytes) {
 static void measure(const bench *b, size_t n, size_t k) {
     ferrum_error err = {0};
     size_t row = ferrum_row_bytes(b->type, k), one = fe_round_up(n * row, 256),
-           count = fe_max(b->mib * (1 << 20) / one, 1), table = count * one;
+           count = fe_max(b->mib * (1 << 20) / one, 1), table = count * one,
+           behind = fe_round_up(k * sizeof(float), 256);
     unsigned char *data = random_bytes(table + k * sizeof(float));
     for (size_t i = 0; i < k; i++) {
         float x = (float)((double)i / (double)k - 0.5);
@@ -54,10 +55,9 @@ static void measure(const bench *b, size_t n, size_t k) {
     }
     ferrum_buffer *weights, *floats;
     check(ferrum_buffer_wrap(&weights, b->device, data, table + k * sizeof(float), &err), &err);
-    check(ferrum_buffer_new_private(&floats, b->device, fe_round_up(k * sizeof(float), 256) + n * sizeof(float), &err),
-          &err);
+    check(ferrum_buffer_new_private(&floats, b->device, behind + n * sizeof(float), &err), &err);
     ferrum_tensor a = ferrum_tensor_view(floats, 0, FERRUM_F32, 1, k),
-                  c = ferrum_tensor_view(floats, fe_round_up(k * sizeof(float), 256), FERRUM_F32, 1, n),
+                  c = ferrum_tensor_view(floats, behind, FERRUM_F32, 1, n),
                   from = ferrum_tensor_view(weights, table, FERRUM_F32, 1, k);
     ferrum_embed(b->stream, &a, &from, &(int32_t){0}, 1.0f);
     check(ferrum_stream_wait(b->stream, &err), &err);
@@ -82,8 +82,7 @@ static void measure(const bench *b, size_t n, size_t k) {
 
 static ferrum_type type_named(const char *name) {
     for (int i = 0; i < FE_TYPES; i++)
-        if (ferrum_type_name((ferrum_type)i) && strcasecmp(ferrum_type_name((ferrum_type)i), name) == 0)
-            return (ferrum_type)i;
+        if (ferrum_type_known(i) && strcasecmp(ferrum_type_name((ferrum_type)i), name) == 0) return (ferrum_type)i;
     fprintf(stderr, "gemv: there is no type %s\n", name);
     exit(1);
 }

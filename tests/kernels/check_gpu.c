@@ -188,6 +188,18 @@ typedef struct weights {
     double *exact, *half, *parts;
 } weights;
 
+static weights open_weights(size_t k) {
+    weights w = {fe_alloc(k, sizeof(double)), fe_alloc(k, sizeof(double)), fe_alloc(k, sizeof(double))};
+    if (!w.exact || !w.half || !w.parts) exit(1);
+    return w;
+}
+
+static void close_weights(weights *w) {
+    free(w->exact);
+    free(w->half);
+    free(w->parts);
+}
+
 static void load_weights(const weights *w, const problem *p, const unsigned char *row) {
     const struct layout *l = p->layout;
     size_t block = ferrum_type_block(l->type), bytes = ferrum_type_bytes(l->type);
@@ -293,8 +305,7 @@ static void check_product(problem p) {
     wait_for();
     cases++;
     if (self_test) spoil(&p, p.n / 2);
-    weights w = {fe_alloc(p.k, sizeof(double)), fe_alloc(p.k, sizeof(double)), fe_alloc(p.k, sizeof(double))};
-    if (!w.exact || !w.half || !w.parts) exit(1);
+    weights w = open_weights(p.k);
     bool ok = true;
     for (size_t e = 0; e < p.w.slices && ok; e++)
         for (size_t n = 0; n < p.n && ok; n++) {
@@ -305,9 +316,7 @@ static void check_product(problem p) {
         }
     check_gaps(&p);
     free(p.most);
-    free(w.exact);
-    free(w.half);
-    free(w.parts);
+    close_weights(&w);
 }
 
 /* The gated product of one token: rows of gate, then as many of up, of which each is a row of `p`'s weights. */
@@ -328,8 +337,7 @@ static void check_gated(const struct layout *l, size_t n, size_t k) {
     wait_for();
     cases++;
     for (size_t i = 0; self_test && i < p.n; i++) spoil(&p, i); /* one may be next to nothing, times the other */
-    weights each = {fe_alloc(k, sizeof(double)), fe_alloc(k, sizeof(double)), fe_alloc(k, sizeof(double))};
-    if (!each.exact || !each.half || !each.parts) exit(1);
+    weights each = open_weights(k);
     for (size_t i = 0; i < n; i++) {
         product x[2];
         for (size_t j = 0; j < 2; j++) {
@@ -346,9 +354,7 @@ static void check_gated(const struct layout *l, size_t n, size_t k) {
     }
     check_gaps(&p);
     free(p.most);
-    free(each.exact);
-    free(each.half);
-    free(each.parts);
+    close_weights(&each);
 }
 
 /* So many rows that each warp of CUDA's kernels for one token has several; in one piece, two, and a last one that is short. */

@@ -255,17 +255,31 @@ typedef struct sequences {
     size_t end;
 } sequences;
 
+/* One more, in a cache of so many positions. */
+static void add_sequence(sequences *s, ferrum_type type, size_t context, size_t first, size_t rows) {
+    ferrum_tensor k = ferrum_tensor_stack(NULL, s->end * sizeof(float), type, s->slices, context, s->dim), v = k;
+    v.offset += k.slice_stride * s->slices;
+    s->spans[s->count++] = (ferrum_kv_span){k, v, (uint32_t)rows, (uint32_t)first, NULL};
+    s->end += 2 * s->slices * context * s->dim;
+    s->rows += rows;
+    s->filled += first;
+}
+
+/* Their spans, in the memory of a side. */
+static void spans_on(const side *s, const sequences *q, ferrum_kv_span *spans) {
+    for (size_t i = 0; i < q->count; i++) {
+        spans[i] = q->spans[i];
+        spans[i].k_cache.buffer = spans[i].v_cache.buffer = s->buffer;
+    }
+}
+
 static sequences pick_sequences(ferrum_type type) {
-    sequences s = {.count = pick(1, MOST_SPANS), .slices = (uint32_t)pick(1, 3), .dim = 16 * (uint32_t)pick(1, 16)};
-    for (size_t i = 0; i < s.count; i++) {
+    size_t count = pick(1, MOST_SPANS);
+    sequences s = {.slices = (uint32_t)pick(1, 3), .dim = 16 * (uint32_t)pick(1, 16)};
+    while (s.count < count) {
         size_t context = 16 * pick(1, 40), first = pick(0, context - 1);
         size_t most = fe_min(context - first, pick(0, 15) ? 40 : 300), rows = pick(0, 1) ? 1 : pick(1, most);
-        ferrum_tensor k = ferrum_tensor_stack(NULL, s.end * sizeof(float), type, s.slices, context, s.dim), v = k;
-        v.offset += k.slice_stride * s.slices;
-        s.spans[i] = (ferrum_kv_span){k, v, (uint32_t)rows, (uint32_t)first, NULL};
-        s.end += 2 * s.slices * context * s.dim;
-        s.rows += rows;
-        s.filled += first;
+        add_sequence(&s, type, context, first, rows);
     }
     return s;
 }
@@ -404,10 +418,7 @@ static void check_attention(side *ref, side *cpu, ferrum_type type) {
     for (int i = 0; i < 2; i++) {
         side *s = sides[i];
         ferrum_kv_span spans[MOST_SPANS];
-        for (size_t j = 0; j < seq.count; j++) {
-            spans[j] = seq.spans[j];
-            spans[j].k_cache.buffer = spans[j].v_cache.buffer = s->buffer;
-        }
+        spans_on(s, &seq, spans);
         ferrum_tensor tq = view(s, q, seq.rows, width), to = view(s, out, seq.rows, width);
         append_all(s, &seq, spans, k, v);
         ferrum_attention(s->stream, &to, &tq, spans, seq.count, &p);
@@ -428,17 +439,13 @@ static void check_attention(side *ref, side *cpu, ferrum_type type) {
 /* A token of one or two sequences, behind up to 2,560 positions: rotation, append and attention in one list, as a model has them. */
 static void check_answers(side *ref, side *cpu, ferrum_type type) {
     enum { MOST_CONTEXT = 2560 / 16 };
-    sequences seq = {.count = pick(1, 2), .slices = (uint32_t)pick(1, 4), .dim = 16 * (uint32_t)pick(1, 8)};
+    size_t count = pick(1, 2);
+    sequences seq = {.slices = (uint32_t)pick(1, 4), .dim = 16 * (uint32_t)pick(1, 8)};
     int32_t positions[MOST_SPANS];
-    seq.rows = seq.count;
-    for (size_t i = 0; i < seq.count; i++) {
+    while (seq.count < count) {
         size_t context = 16 * pick(1, pick(0, 3) ? 40 : MOST_CONTEXT), first = pick(0, context - 1);
-        ferrum_tensor k = ferrum_tensor_stack(NULL, seq.end * sizeof(float), type, seq.slices, context, seq.dim), v = k;
-        v.offset += k.slice_stride * seq.slices;
-        seq.spans[i] = (ferrum_kv_span){k, v, 1, (uint32_t)first, NULL};
-        seq.end += 2 * seq.slices * context * seq.dim;
-        seq.filled += first;
-        positions[i] = (int32_t)first;
+        positions[seq.count] = (int32_t)first;
+        add_sequence(&seq, type, context, first, 1);
     }
     const ferrum_attention_params p = {.heads = seq.slices * (uint32_t)pick(1, 6),
                                        .head_dim = seq.dim,
@@ -453,10 +460,7 @@ static void check_answers(side *ref, side *cpu, ferrum_type type) {
     for (int i = 0; i < 2; i++) {
         side *s = sides[i];
         ferrum_kv_span spans[MOST_SPANS];
-        for (size_t j = 0; j < seq.count; j++) {
-            spans[j] = seq.spans[j];
-            spans[j].k_cache.buffer = spans[j].v_cache.buffer = s->buffer;
-        }
+        spans_on(s, &seq, spans);
         ferrum_tensor tq = view(s, q, seq.rows, width), to = view(s, out, seq.rows, width),
                       tk = view(s, k + seq.filled * kv_width, seq.rows, kv_width),
                       tv = view(s, v + seq.filled * kv_width, seq.rows, kv_width);

@@ -67,6 +67,7 @@ INLINE few_turns turns_of(const fe_cuda_attention &p, const few_place &to) {
     if (block == (warps - 1) % blocks) own -= warps * FE_CUDA_WARP - count;
     return {(warps + blocks - 1) / blocks, blocks, own};
 }
+
 /* What the warps have becomes the result or, where there are several splits, a part. */
 template <int DIM>
 INLINE void finish_split(const fe_cuda_attention &p, const few_place &to, uint32_t split, const few_sums<DIM> &sums,

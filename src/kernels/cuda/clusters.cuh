@@ -14,7 +14,7 @@ INLINE uint32_t cluster_blocks() {
 /* Nobody sends before all blocks of the cluster have opened theirs: each arrives there with all its threads, and goes on when the others
  * have. */
 INLINE void open_arrivals(uint64_t *arrivals) {
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(arrivals);
+    uint32_t at = shared_at(arrivals);
     if (threadIdx.x == 0)
         asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n"
                      "fence.mbarrier_init.release.cluster;" ::"r"(at)
@@ -31,14 +31,14 @@ INLINE void send(float *to, uint64_t *arrivals, uint32_t block, float x) {
                  "mapa.shared::cluster.u32 to, %0, %2;\n"
                  "mapa.shared::cluster.u32 arrivals, %1, %2;\n"
                  "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [to], %3, [arrivals];\n"
-                 "}" ::"r"((uint32_t)__cvta_generic_to_shared(to)),
-                 "r"((uint32_t)__cvta_generic_to_shared(arrivals)), "r"(block), "r"(__float_as_uint(x))
+                 "}" ::"r"(shared_at(to)),
+                 "r"(shared_at(arrivals)), "r"(block), "r"(__float_as_uint(x))
                  : "memory");
 }
 
 /* Until so many bytes are there, once. Thread 0 is one of those that wait. */
 INLINE void await_arrivals(uint64_t *arrivals, uint32_t bytes) {
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(arrivals);
+    uint32_t at = shared_at(arrivals);
     if (threadIdx.x == 0)
         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes) : "memory");
     asm volatile("{\n"

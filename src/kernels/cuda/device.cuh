@@ -66,6 +66,9 @@ INLINE void begin() {
     await_others();
 }
 
+/* As instructions name a place in shared memory. */
+INLINE uint32_t shared_at(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
+
 INLINE float half_bits(uint32_t bits) { return __half2float(__ushort_as_half((unsigned short)bits)); }
 INLINE uint32_t half2_bits(__half2 x) { return *(const uint32_t *)&x; }
 INLINE __half2 bits_half2(uint32_t x) { return *(const __half2 *)&x; }
@@ -106,7 +109,7 @@ INLINE void mma(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
 
 /* Four 8 × 8 tiles of halves out of shared memory, transposed; lane i names row i % 8 of tile i / 8. */
 INLINE void load_transposed(uint32_t r[4], const void *row) {
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(row);
+    uint32_t at = shared_at(row);
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(at)
@@ -125,7 +128,7 @@ INLINE uint4 load_shared(const void *from) {
     uint4 x;
     asm volatile("ld.volatile.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
                  : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-                 : "r"((uint32_t)__cvta_generic_to_shared(from)));
+                 : "r"(shared_at(from)));
     return x;
 }
 
@@ -142,13 +145,13 @@ INLINE void load_where(bool in, uint4 &x, const uint4 *from) {
 
 /* 16 bytes to shared memory, in the background; zeros where `valid` is false. */
 INLINE void copy_async(void *to, const void *from, bool valid) {
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(to), bytes = valid ? 16 : 0;
+    uint32_t at = shared_at(to), bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(bytes) : "memory");
 }
 
 /* The same where what stands behind it is wanted soon: it comes to the second cache. */
 INLINE void copy_ahead(void *to, const void *from) {
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
+    uint32_t at = shared_at(to);
     asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
 }
 

@@ -4,8 +4,6 @@
 
 #include "device.cuh"
 
-INLINE uint32_t shared_at(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
-
 /* ---- Products ---- */
 
 /* A tile of tokens, rows of 128 bytes; their chunks of 16 stand turned about by the row, as the 128-byte swizzle has it. */
